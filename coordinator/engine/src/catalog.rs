@@ -1,0 +1,105 @@
+//! All stitches of a run, numbered once, in a fixed order, each with exact MACs and parameters (LAW).
+
+use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
+use serde::Serialize;
+
+use crate::arch::VitArch;
+
+/// A run of consecutive blocks of one anchor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Segment {
+    /// Whose blocks.
+    pub anchor: AnchorId,
+    /// First block, inclusive.
+    pub first: u32,
+    /// Last block, inclusive.
+    pub last: u32,
+}
+
+/// A path through the family: segments joined by stitching layers. An anchor alone is a stitch of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stitch {
+    /// Number in the catalog.
+    pub id: StitchId,
+    /// Blocks in order of execution; the first starts at block 0, the last ends at its anchor's last block.
+    pub segments: Vec<Segment>,
+    /// The stitching layer between each segment and the next: one fewer than segments.
+    pub layers: Vec<LayerId>,
+    /// MACs of one image (METHOD.md section 1: LayerNorm 5 per element, softmax, GELU and additions 0).
+    pub macs: u64,
+    /// Parameters of the merged model that would be deployed.
+    pub params: u64,
+    /// The bin it belongs to.
+    pub budget: BudgetId,
+}
+
+/// A stitching layer: a linear map from one anchor's width to another's, with bias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Number in the run.
+    pub id: LayerId,
+    /// Whose activations enter.
+    pub from: AnchorId,
+    /// Whose blocks follow.
+    pub to: AnchorId,
+    /// The (front block, end block) pairs that share it: activations *after* the front block map to those *before*
+    /// the end block. In the order in which the space enumerates them.
+    pub positions: Vec<(u32, u32)>,
+}
+
+/// The catalog of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalog {
+    /// The anchors in family order.
+    pub anchors: Vec<VitArch>,
+    /// Classes of the target task.
+    pub num_classes: u32,
+    /// By stitch id; `None` where the space leaves a hole.
+    pub(crate) stitches: Vec<Option<Stitch>>,
+    /// By layer id.
+    pub layers: Vec<Layer>,
+    /// Stitches of each bin in ascending id.
+    pub(crate) bins: Vec<Vec<StitchId>>,
+}
+
+impl Stitch {
+    /// The anchor whose head classifies.
+    ///
+    /// # Panics
+    /// Never for a stitch of a catalog: it has at least one segment.
+    #[must_use]
+    pub fn end_anchor(&self) -> AnchorId {
+        self.segments.last().expect("a stitch has a segment").anchor
+    }
+
+    /// Whether it is an anchor alone.
+    #[must_use]
+    pub fn is_anchor(&self) -> bool {
+        self.layers.is_empty()
+    }
+}
+
+impl Catalog {
+    /// The stitch of this number; `None` for a hole or a number beyond the catalog.
+    #[must_use]
+    pub fn get(&self, id: StitchId) -> Option<&Stitch> {
+        self.stitches.get(id.index())?.as_ref()
+    }
+
+    /// All stitches in ascending id.
+    pub fn stitches(&self) -> impl Iterator<Item = &Stitch> {
+        self.stitches.iter().flatten()
+    }
+
+    /// Numbers given out, holes included: ids are below this.
+    #[must_use]
+    pub fn id_bound(&self) -> usize {
+        self.stitches.len()
+    }
+
+    /// The bins in ascending cost; each lists its stitches in ascending id and none is empty.
+    #[must_use]
+    pub fn bins(&self) -> &[Vec<StitchId>] {
+        &self.bins
+    }
+}

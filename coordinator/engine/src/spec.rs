@@ -1,0 +1,96 @@
+//! The job specification (LAW): one YAML file, typed. Field names follow Hugging Face's `TrainingArguments` and PEFT
+//! where those have a word for it. Reading the file is the coordinator's work; what it means is decided here.
+
+mod data;
+mod family;
+mod training;
+mod validate;
+
+use serde::{Deserialize, Serialize};
+
+pub use data::{DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
+pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
+pub use training::{
+    BudgetSpec, Divisor, EvalSpec, EvalStitches, HeadInit, LrSchedule, PaletteRule, PaletteSpec, Precision, PstBias,
+    PstSpec, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec, Target, TrainSpec,
+};
+pub use validate::SpecError;
+
+/// One job: a family of anchors, a target task, and how to turn the one into a palette for the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSpec {
+    /// Name of the run; also the default folder under `runs/`.
+    pub name: String,
+    /// Seed of every random stream of the run.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    /// Where the run writes; `runs/<name>` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_dir: Option<String>,
+    /// What is trained: shared LoRA and stitch biases, everything, or one anchor alone.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The anchors and how they are stitched.
+    pub family: FamilySpec,
+    /// Parameter-efficient stitch fine-tuning (METHOD.md section 2).
+    #[serde(default)]
+    pub pst: PstSpec,
+    /// Bins of the catalog by cost.
+    #[serde(default)]
+    pub budgets: BudgetSpec,
+    /// How stitches are drawn.
+    #[serde(default)]
+    pub sampling: SamplingSpec,
+    /// How a stitch's importance is measured.
+    #[serde(default)]
+    pub score: ScoreSpec,
+    /// How gradients of slots become one update.
+    #[serde(default)]
+    pub reduce: ReduceSpec,
+    /// Optimisation.
+    pub train: TrainSpec,
+    /// Source of images and labels.
+    pub data: DataSpec,
+    /// What is chosen at the end.
+    #[serde(default)]
+    pub palette: PaletteSpec,
+    /// What is measured at the end.
+    #[serde(default)]
+    pub eval: EvalSpec,
+}
+
+/// What a run trains. No model file knows the mode: it only decides which parameters are in which group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// ESTA: shared LoRA, per-stitch biases, one head per end anchor; everything else frozen.
+    #[default]
+    Pst,
+    /// Direct SN-Net adaptation: every weight is trained, stitches are drawn uniformly.
+    Snnet,
+    /// Every anchor alone, no stitches; `train.full` decides between LoRA and full fine-tuning.
+    Anchor,
+}
+
+fn default_seed() -> u64 {
+    42
+}
+
+impl JobSpec {
+    /// The folder the run writes into.
+    #[must_use]
+    pub fn run_dir(&self) -> String {
+        self.output_dir.clone().unwrap_or_else(|| format!("runs/{}", self.name))
+    }
+
+    /// Whether the anchors' own weights are trained (as opposed to adapters on frozen weights).
+    #[must_use]
+    pub fn trains_everything(&self) -> bool {
+        match self.mode {
+            Mode::Pst => false,
+            Mode::Snnet => true,
+            Mode::Anchor => self.train.full,
+        }
+    }
+}

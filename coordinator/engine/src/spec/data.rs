@@ -1,0 +1,117 @@
+//! The `data` section: where images and labels come from and how they become batches.
+
+use serde::{Deserialize, Serialize};
+
+/// Training data, held-out data and the transforms between a file and a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// Number of classes; labels are 0..classes.
+    pub num_classes: u32,
+    /// Labelled images to adapt on.
+    pub train: DatasetSpec,
+    /// Labelled images for the report's accuracies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<DatasetSpec>,
+    /// How images reach the anchors' input size.
+    #[serde(default)]
+    pub resize: Resize,
+    /// Channel statistics.
+    #[serde(default)]
+    pub normalize: Normalize,
+    /// Mirror left and right with probability one half, keyed by (seed, epoch, sample).
+    #[serde(default)]
+    pub horizontal_flip: bool,
+    /// Threads that prepare batches ahead, per worker.
+    #[serde(default = "one")]
+    pub loader_threads: u32,
+}
+
+/// One set of labelled images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// File layout.
+    pub layout: Layout,
+    /// File or folder; for `idx` the images' file.
+    pub path: String,
+    /// `idx`: the labels' file. `image_list`: the list of "path label" lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
+    /// Take a seeded, class-balanced part of the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// Keep only these classes, renumbered 0.. in this order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<u32>>,
+    /// Turn every image clockwise by this many degrees: 0, 90, 180 or 270.
+    #[serde(default)]
+    pub rotate: u32,
+    /// Replace every intensity v by 1 - v.
+    #[serde(default)]
+    pub invert: bool,
+}
+
+/// How files hold a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// Pairs of IDX files as MNIST and Fashion-MNIST use, gzip accepted.
+    Idx,
+    /// scikit-learn's `digits.csv.gz`: 64 intensities 0..16 and a label per line.
+    DigitsCsv,
+    /// One folder per class, classes in byte order of their names.
+    ImageFolder,
+    /// Hugging Face image parquet: a file or a folder of shards with `image.bytes` and `label`.
+    Parquet,
+    /// VTAB-1k lists: lines of "relative/path label".
+    ImageList,
+}
+
+/// A part of a set: `count` images after skipping `skip`, in a seeded class-balanced order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Images left out at the front.
+    #[serde(default)]
+    pub skip: u64,
+    /// Images taken; all that remain when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Seed of the order; apart from the job's, so that seeds of a study share their held-out images.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// How an image reaches the anchors' input size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resize {
+    /// Straight to the input size, antialiased bicubic (the recipe's choice).
+    #[default]
+    Direct,
+    /// Shorter side to 8/7 of the input, then the centre crop, as timm evaluates.
+    CenterCrop,
+}
+
+/// Channel statistics applied as (v - mean) / std to intensities 0..1.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalize {
+    /// mean 0.5, std 0.5 on every channel (`augreg` checkpoints).
+    #[default]
+    Half,
+    /// ImageNet's statistics (DeiT checkpoints).
+    Imagenet,
+    /// Given per channel.
+    Values {
+        /// Per-channel mean.
+        mean: Vec<f32>,
+        /// Per-channel standard deviation.
+        std: Vec<f32>,
+    },
+}
+
+fn one() -> u32 {
+    1
+}

@@ -1,0 +1,221 @@
+//! What a job specification must satisfy beyond its types (LAW): one pass, the first flaw named by its key.
+
+use thiserror::Error;
+
+use super::{BudgetSpec, JobSpec, Mode, SpaceKind};
+use crate::arch::VitArch;
+
+/// A job specification that cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{key}: {flaw}")]
+pub struct SpecError {
+    /// Dotted key of the offending value.
+    pub key: String,
+    /// What is wrong with it, values included.
+    pub flaw: String,
+}
+
+impl SpecError {
+    pub(crate) fn new(key: impl Into<String>, flaw: impl Into<String>) -> Self {
+        Self { key: key.into(), flaw: flaw.into() }
+    }
+}
+
+impl JobSpec {
+    /// Checks everything that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// [`SpecError`] with the dotted key of the first flaw.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        self.validate_anchors()?;
+        self.validate_pst()?;
+        self.validate_sampling()?;
+        self.validate_training()?;
+        self.validate_data()
+    }
+
+    /// The anchors' architectures in family order.
+    ///
+    /// # Errors
+    /// [`SpecError`] when an anchor has neither a known preset nor a possible `arch`.
+    pub fn architectures(&self) -> Result<Vec<VitArch>, SpecError> {
+        let resolve = |(i, anchor): (usize, &super::AnchorSpec)| {
+            let key = |field: &str| format!("family.anchors[{i}].{field}");
+            let arch = match (&anchor.arch, &anchor.preset) {
+                (Some(arch), None) => arch.clone(),
+                (None, Some(preset)) => VitArch::preset(preset).ok_or_else(|| {
+                    SpecError::new(key("preset"), format!("{preset:?} is no timm ViT known here; give arch"))
+                })?,
+                (Some(_), Some(_)) => return Err(SpecError::new(key("arch"), "give either preset or arch, not both")),
+                (None, None) => return Err(SpecError::new(key("arch"), "give preset or arch")),
+            };
+            match arch.flaw() {
+                Some(flaw) => Err(SpecError::new(key("arch"), flaw)),
+                None => Ok(arch),
+            }
+        };
+        self.family.anchors.iter().enumerate().map(resolve).collect()
+    }
+
+    fn validate_anchors(&self) -> Result<(), SpecError> {
+        let archs = self.architectures()?;
+        if archs.is_empty() {
+            return Err(SpecError::new("family.anchors", "no anchor is given"));
+        }
+        if archs.len() < 2 && self.mode != Mode::Anchor {
+            return Err(SpecError::new("family.anchors", "one anchor cannot be stitched; give two, or mode: anchor"));
+        }
+        for (i, anchor) in self.family.anchors.iter().enumerate() {
+            if self.family.anchors[..i].iter().any(|earlier| earlier.name == anchor.name) {
+                return Err(SpecError::new(format!("family.anchors[{i}].name"), format!("{:?} is taken", anchor.name)));
+            }
+        }
+        for (i, pair) in archs.windows(2).enumerate() {
+            let same_input = (pair[0].image_size, pair[0].patch_size, pair[0].in_chans)
+                == (pair[1].image_size, pair[1].patch_size, pair[1].in_chans);
+            if !same_input {
+                let flaw = format!(
+                    "its tokens differ from the anchor before it: image {} patch {} channels {} against image {} patch {} channels {}",
+                    pair[1].image_size,
+                    pair[1].patch_size,
+                    pair[1].in_chans,
+                    pair[0].image_size,
+                    pair[0].patch_size,
+                    pair[0].in_chans
+                );
+                return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
+            }
+        }
+        let space = &self.family.space;
+        if space.window == 0 || space.stride == 0 {
+            return Err(SpecError::new("family.space.window", "window and stride are at least 1"));
+        }
+        if matches!(space.kind, SpaceKind::Snnet | SpaceKind::Esta) {
+            let depth = archs[0].depth;
+            if let Some(other) = archs.iter().find(|arch| arch.depth != depth) {
+                let flaw = format!(
+                    "windows need equal depths, but one anchor has {depth} blocks and another {}; use proportional, unpaired or twoway",
+                    other.depth
+                );
+                return Err(SpecError::new("family.space.kind", flaw));
+            }
+            if space.window > depth {
+                let flaw = format!("{} exceeds the anchors' {depth} blocks", space.window);
+                return Err(SpecError::new("family.space.window", flaw));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_pst(&self) -> Result<(), SpecError> {
+        if self.pst.lora_r == 0 {
+            return Err(SpecError::new("pst.lora_r", "0 is no rank; it is at least 1"));
+        }
+        if self.pst.targets.is_empty() {
+            return Err(SpecError::new("pst.targets", "names no projection"));
+        }
+        if self.pst.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err(SpecError::new("pst.targets", "lists each of q, k, v, o at most once, in this order"));
+        }
+        within("pst.lora_dropout", self.pst.lora_dropout, 0.0, 0.95)?;
+        match &self.budgets {
+            BudgetSpec::Gap(gap) if !(gap.is_finite() && *gap > 0.0) => {
+                Err(SpecError::new("budgets.gap", format!("{gap} is no positive cost")))
+            }
+            BudgetSpec::Edges(edges) if edges.is_empty() => Err(SpecError::new("budgets.edges", "is empty")),
+            BudgetSpec::Edges(edges)
+                if edges.windows(2).any(|e| !matches!(e[0].partial_cmp(&e[1]), Some(std::cmp::Ordering::Less))) =>
+            {
+                Err(SpecError::new("budgets.edges", "does not ascend"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_sampling(&self) -> Result<(), SpecError> {
+        let sampling = &self.sampling;
+        if sampling.slots == 0 {
+            return Err(SpecError::new("sampling.slots", "a step has at least one slot"));
+        }
+        if !self.train.batch_size.is_multiple_of(sampling.slots) {
+            let flaw = format!("{} slots do not divide train.batch_size {}", sampling.slots, self.train.batch_size);
+            return Err(SpecError::new("sampling.slots", flaw));
+        }
+        if sampling.lookahead > 64 {
+            return Err(SpecError::new(
+                "sampling.lookahead",
+                format!("{} steps ahead; at most 64", sampling.lookahead),
+            ));
+        }
+        within("sampling.epsilon", sampling.epsilon, 0.0, 1.0)?;
+        within("sampling.anchor_floor", sampling.anchor_floor, 0.0, 1.0)?;
+        within("sampling.momentum", sampling.momentum, 0.0, 0.999_999)?;
+        if !(8..=56).contains(&self.reduce.fraction_bits) {
+            let flaw = format!("{} binary digits; between 8 and 56", self.reduce.fraction_bits);
+            return Err(SpecError::new("reduce.fraction_bits", flaw));
+        }
+        Ok(())
+    }
+
+    fn validate_training(&self) -> Result<(), SpecError> {
+        let train = &self.train;
+        match (train.max_steps, train.num_train_epochs) {
+            (None, None) => return Err(SpecError::new("train.num_train_epochs", "give num_train_epochs or max_steps")),
+            (Some(0), _) => return Err(SpecError::new("train.max_steps", "0 steps train nothing")),
+            (None, Some(epochs)) if !(epochs.is_finite() && epochs > 0.0) => {
+                return Err(SpecError::new("train.num_train_epochs", format!("{epochs} is no number of passes")));
+            }
+            _ => {}
+        }
+        let micro = train.batch_size / self.sampling.slots;
+        if train.gradient_accumulation_steps == 0 || !micro.is_multiple_of(train.gradient_accumulation_steps) {
+            let flaw = format!("{} does not divide a slot's {micro} images", train.gradient_accumulation_steps);
+            return Err(SpecError::new("train.gradient_accumulation_steps", flaw));
+        }
+        for (key, count) in [
+            ("train.intra_op_threads", u64::from(train.intra_op_threads)),
+            ("train.save_steps", train.save_steps),
+            ("train.save_total_limit", u64::from(train.save_total_limit)),
+            ("train.logging_steps", train.logging_steps),
+            ("data.loader_threads", u64::from(self.data.loader_threads)),
+            ("eval.batch_size", u64::from(self.eval.batch_size)),
+        ] {
+            if count == 0 {
+                return Err(SpecError::new(key, "is at least 1"));
+            }
+        }
+        within("train.learning_rate", train.learning_rate, 0.0, 1e3)?;
+        within("train.weight_decay", train.weight_decay, 0.0, 1e3)?;
+        within("train.adam_beta1", train.adam_beta1, 0.0, 0.999_999_9)?;
+        within("train.adam_beta2", train.adam_beta2, 0.0, 0.999_999_999)?;
+        within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)?;
+        within("train.max_grad_norm", train.max_grad_norm, 0.0, f64::MAX)?;
+        within("train.label_smoothing_factor", train.label_smoothing_factor, 0.0, 0.999)
+    }
+
+    fn validate_data(&self) -> Result<(), SpecError> {
+        if self.data.num_classes < 2 {
+            return Err(SpecError::new(
+                "data.num_classes",
+                format!("{} classes leave nothing to learn", self.data.num_classes),
+            ));
+        }
+        let sets = [("data.train", Some(&self.data.train)), ("data.eval", self.data.eval.as_ref())];
+        for (key, set) in sets.into_iter().filter_map(|(key, set)| set.map(|set| (key, set))) {
+            if !matches!(set.rotate, 0 | 90 | 180 | 270) {
+                return Err(SpecError::new(
+                    format!("{key}.rotate"),
+                    format!("{} is not 0, 90, 180 or 270", set.rotate),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), SpecError> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err(SpecError::new(key, format!("{value} is not between {low} and {high}")))
+}
