@@ -1,4 +1,10 @@
 //! All stitches of a run, numbered once, in a fixed order, each with exact MACs and parameters (LAW).
+//!
+//! Numbers: the anchors in family order, then the space's paths in the order in which its rule enumerates them.
+
+mod build;
+
+use std::fmt;
 
 use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 use serde::Serialize;
@@ -17,19 +23,23 @@ pub struct Segment {
 }
 
 /// A path through the family: segments joined by stitching layers. An anchor alone is a stitch of one segment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Serialises as an item of `catalog --format json`: `id`, `segments`, `macs`, `params`, `bin`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stitch {
     /// Number in the catalog.
     pub id: StitchId,
     /// Blocks in order of execution; the first starts at block 0, the last ends at its anchor's last block.
     pub segments: Vec<Segment>,
     /// The stitching layer between each segment and the next: one fewer than segments.
+    #[serde(skip)]
     pub layers: Vec<LayerId>,
     /// MACs of one image (METHOD.md section 1: LayerNorm 5 per element, softmax, GELU and additions 0).
     pub macs: u64,
     /// Parameters of the merged model that would be deployed.
     pub params: u64,
     /// The bin it belongs to.
+    #[serde(rename = "bin")]
     pub budget: BudgetId,
 }
 
@@ -101,5 +111,33 @@ impl Catalog {
     #[must_use]
     pub fn bins(&self) -> &[Vec<StitchId>] {
         &self.bins
+    }
+
+    /// What is allowed but probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<CatalogWarning> {
+        let stitched = !self.layers.is_empty();
+        let bins = self.bins.len();
+        if stitched && bins < 3 { vec![CatalogWarning::FewBins { bins }] } else { Vec::new() }
+    }
+}
+
+/// Something about a catalog that is allowed but probably not meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatalogWarning {
+    /// Fewer than three budgets: the palette hardly offers a choice.
+    FewBins {
+        /// Bins there are.
+        bins: usize,
+    },
+}
+
+impl fmt::Display for CatalogWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewBins { bins } => {
+                write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller budgets.gap offers more choice")
+            }
+        }
     }
 }

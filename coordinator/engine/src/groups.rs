@@ -3,6 +3,11 @@
 //! A group is the smallest set of parameters that a stitch either touches whole or not at all. Its tensors live in one
 //! flat buffer, in the order given here; the model crate builds its tensors from this layout and from nothing else.
 
+mod layout;
+mod tensors;
+
+use std::fmt;
+
 use esta_proto::{AnchorId, GroupId, LayerId, StitchId};
 
 /// What a group's parameters belong to.
@@ -18,6 +23,18 @@ pub enum GroupKind {
     Head(AnchorId),
     /// One stitch's own biases.
     Bias(StitchId),
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embed(anchor) => write!(f, "embed({anchor})"),
+            Self::Block(anchor, block) => write!(f, "block({anchor},{block})"),
+            Self::Layer(layer) => write!(f, "layer({layer})"),
+            Self::Head(anchor) => write!(f, "head({anchor})"),
+            Self::Bias(stitch) => write!(f, "bias({stitch})"),
+        }
+    }
 }
 
 /// One tensor of a group.
@@ -70,5 +87,37 @@ impl GroupLayout {
     #[must_use]
     pub fn touched(&self, stitch: StitchId) -> &[GroupId] {
         self.touched.get(stitch.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The group of this kind; `None` where nothing of that kind trains.
+    #[must_use]
+    pub fn find(&self, kind: GroupKind) -> Option<&Group> {
+        self.groups.iter().find(|group| group.kind == kind)
+    }
+
+    /// Trained parameters of the whole run.
+    #[must_use]
+    pub fn trainable_params(&self) -> u64 {
+        self.groups.iter().map(Group::numel).sum()
+    }
+
+    /// Trained parameters of the whole run, classification heads left out (a head's size is the task's, not ours).
+    #[must_use]
+    pub fn trainable_params_without_heads(&self) -> u64 {
+        let params = self.groups.iter().flat_map(|group| &group.params);
+        params.filter(|param| !param.name.contains(".head.")).map(Param::numel).sum()
+    }
+
+    /// One line per tensor in the order of reduction: group, kind, name, shape. Two processes agree on the layout
+    /// exactly when these texts are equal, so its hash can stand for it.
+    #[must_use]
+    pub fn canonical_text(&self) -> String {
+        let lines = self.groups.iter().flat_map(|group| group.params.iter().map(move |param| (group, param)));
+        lines
+            .map(|(group, param)| {
+                let shape: Vec<String> = param.shape.iter().map(u64::to_string).collect();
+                format!("{} {} {} {}\n", group.id, group.kind, param.name, shape.join("x"))
+            })
+            .collect()
     }
 }

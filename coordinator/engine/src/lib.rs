@@ -1,6 +1,19 @@
 //! LAW: what an ESTA run is and how it proceeds, free of clocks, files, sockets and tensors.
 
 pub mod arch;
+pub mod assignment;
+pub mod budget;
 pub mod catalog;
+pub mod cost;
 pub mod groups;
+pub mod law;
+pub mod order;
+pub mod palette;
+pub mod plan;
+pub mod run;
+pub mod sampler;
+mod space;
 pub mod spec;
+pub mod streams;
+pub mod table;
+pub mod wire;

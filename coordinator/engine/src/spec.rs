@@ -84,6 +84,16 @@ impl JobSpec {
         self.output_dir.clone().unwrap_or_else(|| format!("runs/{}", self.name))
     }
 
+    /// How stitches are drawn in this mode: the baselines draw uniformly, whatever `sampling.strategy` says.
+    #[must_use]
+    pub fn effective_sampling(&self) -> SamplingSpec {
+        let strategy = match self.mode {
+            Mode::Pst => self.sampling.strategy,
+            Mode::Snnet | Mode::Anchor => SamplingStrategy::Uniform,
+        };
+        SamplingSpec { strategy, ..self.sampling.clone() }
+    }
+
     /// Whether the anchors' own weights are trained (as opposed to adapters on frozen weights).
     #[must_use]
     pub fn trains_everything(&self) -> bool {

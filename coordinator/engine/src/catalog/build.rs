@@ -1,0 +1,178 @@
+//! From a specification to the catalog: enumerate, number, price, bin.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
+
+use super::{Catalog, Layer, Segment, Stitch};
+use crate::arch::VitArch;
+use crate::space::{self, Hop};
+use crate::spec::{BudgetSpec, JobSpec, Mode, SpaceSpec, SpecError};
+use crate::{budget, cost};
+
+/// Blocks beyond this are a typing error: no transformer has so many.
+const MAX_DEPTH: u32 = 1024;
+
+/// Counts below this are exact as `f64` as well.
+const MAX_COST: f64 = 9_007_199_254_740_992.0;
+
+impl Catalog {
+    /// The catalog of a job. The anchors come first, in family order; then the space's paths.
+    ///
+    /// # Errors
+    /// [`SpecError`] when the specification is flawed, or its anchors cannot be stitched in its space.
+    pub fn build(spec: &JobSpec) -> Result<Self, SpecError> {
+        spec.validate()?;
+        Self::new(spec.architectures()?, &spec.family.space, spec.data.num_classes, &spec.budgets, spec.mode)
+    }
+
+    /// The catalog of anchors in ascending cost; [`Mode::Anchor`] leaves every stitch out.
+    ///
+    /// # Errors
+    /// [`SpecError`] when the anchors are impossible, cannot be stitched in this space, or exceed the budgets.
+    pub fn new(
+        anchors: Vec<VitArch>,
+        space: &SpaceSpec,
+        num_classes: u32,
+        budgets: &BudgetSpec,
+        mode: Mode,
+    ) -> Result<Self, SpecError> {
+        check_anchors(&anchors, num_classes)?;
+        let mut draft = Draft::of_anchors(anchors, num_classes);
+        if mode != Mode::Anchor {
+            draft.check_stitchable()?;
+            for route in space::enumerate(&draft.catalog.anchors, space)? {
+                draft.push_route(route.as_deref());
+            }
+        }
+        draft.bin(budgets)
+    }
+}
+
+/// A catalog whose stitches are being numbered; their budgets come last.
+struct Draft {
+    catalog: Catalog,
+    /// The layers numbered so far, by the two anchors they join and [`Hop::share`].
+    numbered: BTreeMap<(u32, u32, u32), LayerId>,
+    /// The positions each layer has.
+    placed: BTreeSet<(LayerId, u32, u32)>,
+}
+
+impl Draft {
+    fn of_anchors(anchors: Vec<VitArch>, num_classes: u32) -> Self {
+        let depths: Vec<u32> = anchors.iter().map(|arch| arch.depth).collect();
+        let catalog = Catalog { anchors, num_classes, stitches: Vec::new(), layers: Vec::new(), bins: Vec::new() };
+        let mut draft = Self { catalog, numbered: BTreeMap::new(), placed: BTreeSet::new() };
+        for (anchor, depth) in (0..).map(AnchorId).zip(depths) {
+            draft.push(vec![Segment { anchor, first: 0, last: depth - 1 }], Vec::new());
+        }
+        draft
+    }
+
+    /// Numbers a route, or leaves a hole in its place.
+    fn push_route(&mut self, route: Option<&[Hop]>) {
+        let Some(hops) = route else {
+            self.catalog.stitches.push(None);
+            return;
+        };
+        let mut segments = Vec::with_capacity(hops.len() + 1);
+        let mut first = 0;
+        for hop in hops {
+            segments.push(Segment { anchor: AnchorId(hop.from), first, last: hop.leave });
+            first = hop.enter;
+        }
+        if let Some(hop) = hops.last() {
+            let anchor = AnchorId(hop.to);
+            let last = self.catalog.anchors[anchor.index()].depth - 1;
+            segments.push(Segment { anchor, first, last });
+        }
+        let layers = hops.iter().map(|hop| self.layer(hop)).collect();
+        self.push(segments, layers);
+    }
+
+    fn push(&mut self, segments: Vec<Segment>, layers: Vec<LayerId>) {
+        let catalog = &mut self.catalog;
+        let id = u32::try_from(catalog.stitches.len()).expect("a space enumerates at most a million stitches");
+        let cost = cost::path_cost(&catalog.anchors, catalog.num_classes, &segments);
+        catalog.stitches.push(Some(Stitch {
+            id: StitchId(id),
+            segments,
+            layers,
+            macs: cost.macs,
+            params: cost.params,
+            budget: BudgetId::default(),
+        }));
+    }
+
+    /// The layer a hop uses, with the hop's place among its positions; numbered at first use.
+    fn layer(&mut self, hop: &Hop) -> LayerId {
+        let layers = &mut self.catalog.layers;
+        let id = *self.numbered.entry((hop.from, hop.to, hop.share)).or_insert_with(|| {
+            let id = LayerId(u32::try_from(layers.len()).expect("no more layers than hops"));
+            layers.push(Layer { id, from: AnchorId(hop.from), to: AnchorId(hop.to), positions: Vec::new() });
+            id
+        });
+        if self.placed.insert((id, hop.leave, hop.enter)) {
+            layers[id.index()].positions.push((hop.leave, hop.enter));
+        }
+        id
+    }
+
+    fn bin(self, budgets: &BudgetSpec) -> Result<Catalog, SpecError> {
+        let Self { mut catalog, .. } = self;
+        let costs: Vec<_> = catalog.stitches().map(|stitch| (stitch.id, stitch.macs)).collect();
+        catalog.bins = budget::bins(&costs, budgets)?;
+        for (number, bin) in (0..).zip(&catalog.bins) {
+            for id in bin {
+                if let Some(stitch) = &mut catalog.stitches[id.index()] {
+                    stitch.budget = BudgetId(number);
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Anchors must take the same tokens and ascend in cost.
+    fn check_stitchable(&self) -> Result<(), SpecError> {
+        let anchors: Vec<_> = self.catalog.anchors.iter().zip(self.catalog.stitches()).collect();
+        if anchors.len() < 2 {
+            return Err(SpecError::new("family.anchors", "one anchor cannot be stitched; give two, or mode: anchor"));
+        }
+        for (i, pair) in anchors.windows(2).enumerate() {
+            let [(small, cheaper), (large, dearer)] = [pair[0], pair[1]];
+            let flaw = if small.tokens() != large.tokens() {
+                format!("it sees {} tokens, the anchor before it {}", large.tokens(), small.tokens())
+            } else if dearer.macs < cheaper.macs {
+                format!("anchors ascend in cost, but {} MACs follow {}", dearer.macs, cheaper.macs)
+            } else {
+                continue;
+            };
+            return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
+        }
+        Ok(())
+    }
+}
+
+fn check_anchors(anchors: &[VitArch], num_classes: u32) -> Result<(), SpecError> {
+    if anchors.is_empty() {
+        return Err(SpecError::new("family.anchors", "no anchor is given"));
+    }
+    if num_classes == 0 {
+        return Err(SpecError::new("data.num_classes", "0 classes leave nothing to learn"));
+    }
+    for (i, arch) in anchors.iter().enumerate() {
+        let flaw = arch.flaw().or_else(|| {
+            let too_deep = arch.depth > MAX_DEPTH;
+            let too_dear = cost::bound(arch, num_classes) >= MAX_COST;
+            match (too_deep, too_dear) {
+                (true, _) => Some(format!("{} blocks; at most {MAX_DEPTH}", arch.depth)),
+                (_, true) => Some("its cost exceeds 2^53 MACs".to_owned()),
+                _ => None,
+            }
+        });
+        if let Some(flaw) = flaw {
+            return Err(SpecError::new(format!("family.anchors[{i}].arch"), flaw));
+        }
+    }
+    Ok(())
+}

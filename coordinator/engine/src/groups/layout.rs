@@ -1,0 +1,74 @@
+//! Which groups a catalog has, in which order, and which of them each stitch touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_proto::{GroupId, StitchId};
+
+use super::tensors::Tensors;
+use super::{Group, GroupKind, GroupLayout};
+use crate::catalog::{Catalog, Stitch};
+use crate::spec::JobSpec;
+
+impl GroupLayout {
+    /// The groups of a run in the order of every reduction (RD-1): for each anchor its `Embed` (only where everything
+    /// trains) and its `Block`s ascending; then `Layer`s by id, `Head`s by anchor, `Bias`es by stitch. A group is left
+    /// out when no stitch touches it or nothing in it trains.
+    ///
+    /// Names, where `a` is an anchor, `b` its block, `l` a stitching layer, `s` a stitch, `g` the place of a segment
+    /// and `j` that of a stitching layer on the stitch's path. Shapes, where D is the anchor's width, F and E those
+    /// in front of and behind a stitching layer, r the rank, C the classes, T the number of targets among q, k, v:
+    ///
+    /// | group | names | shapes |
+    /// |---|---|---|
+    /// | `Block`, adapters | `anchors.{a}.blocks.{b}.attn.qkv.lora_A`, `.lora_B` | T r D, T D r |
+    /// | the same, target o | `anchors.{a}.blocks.{b}.attn.proj.lora_A`, `.lora_B` | r D, D r |
+    /// | `Layer`, adapters | `stitch_layers.{l}.lora_A`, `.lora_B` | r F, E r |
+    /// | `Head`, adapters | `anchors.{a}.head.weight`, `.bias` | C D, C |
+    /// | `Bias` | `stitches.{s}.{g}.blocks.{b}.attn.qkv.bias` | T D |
+    /// | the same, target o | `stitches.{s}.{g}.blocks.{b}.attn.proj.bias` | D |
+    /// | the same | `stitches.{s}.layers.{j}.bias` | E |
+    /// | `Layer`, everything | `stitch_layers.{l}.weight`, `.bias` | E F, E |
+    /// | others, everything | timm's names behind `anchors.{a}.` | timm's |
+    #[must_use]
+    pub fn new(catalog: &Catalog, spec: &JobSpec) -> Self {
+        let tensors = Tensors { catalog, spec };
+        let mut ordered = BTreeMap::new();
+        for kind in catalog.stitches().flat_map(on_path) {
+            ordered.entry(place(kind)).or_insert(kind);
+        }
+        let filled =
+            ordered.into_values().map(|kind| (kind, tensors.of(kind))).filter(|(_, params)| !params.is_empty());
+        let groups: Vec<Group> =
+            (0..).map(GroupId).zip(filled).map(|(id, (kind, params))| Group { id, kind, params }).collect();
+        let ids: BTreeMap<GroupKind, GroupId> = groups.iter().map(|group| (group.kind, group.id)).collect();
+        let mut touched = vec![Vec::new(); catalog.id_bound()];
+        for stitch in catalog.stitches() {
+            let mine: BTreeSet<GroupId> = on_path(stitch).filter_map(|kind| ids.get(&kind).copied()).collect();
+            touched[stitch.id.index()] = mine.into_iter().collect();
+        }
+        Self { groups, touched }
+    }
+}
+
+/// Everything a stitch's forward pass uses that might train.
+fn on_path(stitch: &Stitch) -> impl Iterator<Item = GroupKind> {
+    let embed = stitch.segments.first().map(|segment| GroupKind::Embed(segment.anchor));
+    let blocks = stitch.segments.iter().flat_map(|segment| {
+        let anchor = segment.anchor;
+        (segment.first..=segment.last).map(move |block| GroupKind::Block(anchor, block))
+    });
+    let layers = stitch.layers.iter().map(|&layer| GroupKind::Layer(layer));
+    let own = [GroupKind::Head(stitch.end_anchor()), GroupKind::Bias(stitch.id)];
+    embed.into_iter().chain(blocks).chain(layers).chain(own)
+}
+
+/// Where a group stands in the order: its section, then what it belongs to.
+fn place(kind: GroupKind) -> (u8, u32, u32) {
+    match kind {
+        GroupKind::Embed(anchor) => (0, anchor.0, 0),
+        GroupKind::Block(anchor, block) => (0, anchor.0, block + 1),
+        GroupKind::Layer(layer) => (1, layer.0, 0),
+        GroupKind::Head(anchor) => (2, anchor.0, 0),
+        GroupKind::Bias(StitchId(stitch)) => (3, stitch, 0),
+    }
+}

@@ -1,0 +1,152 @@
+//! The tensors of each kind of group: names and shapes by the grammar of `GroupLayout::new`.
+
+use esta_proto::{AnchorId, LayerId, StitchId};
+
+use super::{GroupKind, Param};
+use crate::arch::VitArch;
+use crate::catalog::Catalog;
+use crate::spec::{JobSpec, PstBias, PstSpec, Target};
+
+/// What the names and shapes derive from.
+pub(super) struct Tensors<'a> {
+    pub catalog: &'a Catalog,
+    pub spec: &'a JobSpec,
+}
+
+impl Tensors<'_> {
+    /// The trained tensors of a group in the order of its flat buffer; empty where nothing trains.
+    pub(super) fn of(&self, kind: GroupKind) -> Vec<Param> {
+        let pst = &self.spec.pst;
+        match (kind, self.spec.trains_everything()) {
+            (GroupKind::Embed(anchor), true) => embed(anchor, self.arch(anchor)),
+            (GroupKind::Block(anchor, block), true) => whole_block(anchor, block, self.arch(anchor)),
+            (GroupKind::Block(anchor, block), false) => adapted_block(anchor, block, self.arch(anchor), pst),
+            (GroupKind::Layer(layer), true) => self.whole_layer(layer),
+            (GroupKind::Layer(layer), false) => self.adapted_layer(layer),
+            (GroupKind::Head(anchor), true) => [self.norm(anchor), self.head(anchor)].concat(),
+            (GroupKind::Head(anchor), false) => self.head(anchor),
+            (GroupKind::Bias(stitch), false) => self.biases(stitch),
+            (GroupKind::Embed(_), false) | (GroupKind::Bias(_), true) => Vec::new(),
+        }
+    }
+
+    fn arch(&self, anchor: AnchorId) -> &VitArch {
+        &self.catalog.anchors[anchor.index()]
+    }
+
+    /// Widths in front of and behind a stitching layer.
+    fn widths(&self, layer: LayerId) -> (u64, u64) {
+        let layer = &self.catalog.layers[layer.index()];
+        (self.arch(layer.from).width(), self.arch(layer.to).width())
+    }
+
+    fn whole_layer(&self, layer: LayerId) -> Vec<Param> {
+        let (from, to) = self.widths(layer);
+        affine(&format!("stitch_layers.{layer}"), &[to, from])
+    }
+
+    fn adapted_layer(&self, layer: LayerId) -> Vec<Param> {
+        let rank = u64::from(self.spec.pst.stitch_r);
+        if rank == 0 {
+            return Vec::new();
+        }
+        let (from, to) = self.widths(layer);
+        pair(&format!("stitch_layers.{layer}"), &[rank, from], &[to, rank])
+    }
+
+    fn norm(&self, anchor: AnchorId) -> Vec<Param> {
+        affine(&format!("anchors.{anchor}.norm"), &[self.arch(anchor).width()])
+    }
+
+    fn head(&self, anchor: AnchorId) -> Vec<Param> {
+        let classes = u64::from(self.catalog.num_classes);
+        affine(&format!("anchors.{anchor}.head"), &[classes, self.arch(anchor).width()])
+    }
+
+    /// A stitch's own biases: block by block along its path, then its stitching layers.
+    fn biases(&self, id: StitchId) -> Vec<Param> {
+        let Some(stitch) = self.catalog.get(id) else { return Vec::new() };
+        let pst = &self.spec.pst;
+        let blocks = stitch.segments.iter().enumerate().flat_map(|(place, segment)| {
+            let width = self.arch(segment.anchor).width();
+            let prefix = move |block| format!("stitches.{id}.{place}.blocks.{block}.attn");
+            (segment.first..=segment.last).flat_map(move |block| block_biases(&prefix(block), width, pst))
+        });
+        let layers = stitch.layers.iter().enumerate();
+        let layers = layers.map(|(j, &layer)| param(format!("stitches.{id}.layers.{j}.bias"), &[self.widths(layer).1]));
+        match pst.bias {
+            PstBias::None => Vec::new(),
+            PstBias::StitchLayer => layers.collect(),
+            PstBias::All => blocks.chain(layers).collect(),
+        }
+    }
+}
+
+fn embed(anchor: AnchorId, arch: &VitArch) -> Vec<Param> {
+    let (d, patch) = (arch.width(), u64::from(arch.patch_size));
+    let mut params = vec![
+        param(format!("anchors.{anchor}.cls_token"), &[1, 1, d]),
+        param(format!("anchors.{anchor}.pos_embed"), &[1, arch.tokens(), d]),
+    ];
+    params.extend(affine(&format!("anchors.{anchor}.patch_embed.proj"), &[d, u64::from(arch.in_chans), patch, patch]));
+    params
+}
+
+fn whole_block(anchor: AnchorId, block: u32, arch: &VitArch) -> Vec<Param> {
+    let d = arch.width();
+    let hidden = d * u64::from(arch.mlp_ratio);
+    let modules: [(&str, &[u64]); 6] = [
+        ("norm1", &[d]),
+        ("attn.qkv", &[3 * d, d]),
+        ("attn.proj", &[d, d]),
+        ("norm2", &[d]),
+        ("mlp.fc1", &[hidden, d]),
+        ("mlp.fc2", &[d, hidden]),
+    ];
+    modules.iter().flat_map(|(name, shape)| affine(&format!("anchors.{anchor}.blocks.{block}.{name}"), shape)).collect()
+}
+
+fn adapted_block(anchor: AnchorId, block: u32, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+    let (d, rank) = (arch.width(), u64::from(pst.lora_r));
+    let prefix = format!("anchors.{anchor}.blocks.{block}.attn");
+    let mut params = Vec::new();
+    let fused = fused_targets(pst);
+    if fused > 0 {
+        params.extend(pair(&format!("{prefix}.qkv"), &[fused, rank, d], &[fused, d, rank]));
+    }
+    if pst.targets.contains(&Target::O) {
+        params.extend(pair(&format!("{prefix}.proj"), &[rank, d], &[d, rank]));
+    }
+    params
+}
+
+fn block_biases(prefix: &str, width: u64, pst: &PstSpec) -> Vec<Param> {
+    let mut params = Vec::new();
+    let fused = fused_targets(pst);
+    if fused > 0 {
+        params.push(param(format!("{prefix}.qkv.bias"), &[fused, width]));
+    }
+    if pst.targets.contains(&Target::O) {
+        params.push(param(format!("{prefix}.proj.bias"), &[width]));
+    }
+    params
+}
+
+/// Targets inside the fused q, k, v projection.
+fn fused_targets(pst: &PstSpec) -> u64 {
+    pst.targets.iter().map(|&target| u64::from(target != Target::O)).sum()
+}
+
+fn param(name: String, shape: &[u64]) -> Param {
+    Param { name, shape: shape.to_vec() }
+}
+
+/// Weight and bias of a linear, convolution or norm; the bias is as long as the weight's first dimension.
+fn affine(prefix: &str, weight: &[u64]) -> Vec<Param> {
+    vec![param(format!("{prefix}.weight"), weight), param(format!("{prefix}.bias"), &weight[..1])]
+}
+
+/// A LoRA pair.
+fn pair(prefix: &str, a: &[u64], b: &[u64]) -> Vec<Param> {
+    vec![param(format!("{prefix}.lora_A"), a), param(format!("{prefix}.lora_B"), b)]
+}

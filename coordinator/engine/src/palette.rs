@@ -1,0 +1,77 @@
+//! The palette (LAW): the stitches chosen for deployment, one per budget, from the table alone (METHOD.md section 3).
+
+use esta_proto::{BudgetId, StitchId};
+use serde::{Deserialize, Serialize};
+
+use crate::{catalog::Catalog, spec::PaletteRule, table::Table};
+
+/// One choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    /// The bin it stands for.
+    pub budget: BudgetId,
+    /// The stitch.
+    pub stitch: StitchId,
+    /// MACs of one image.
+    pub macs: u64,
+    /// Parameters of the merged model.
+    pub params: u64,
+    /// What the rule compared: importance for `snip`, negated loss average for `loss`. Higher is better.
+    pub value: f64,
+}
+
+/// The choice of a rule for every bin in which any stitch has a value, in ascending cost.
+#[must_use]
+pub fn palette(catalog: &Catalog, table: &Table, rule: PaletteRule) -> Vec<Choice> {
+    let best_of = |bin: &Vec<StitchId>| best(catalog, table, rule, bin.iter().copied());
+    catalog.bins().iter().filter_map(best_of).collect()
+}
+
+/// The best stitch that costs at most `macs`: a user's constraint.
+#[must_use]
+pub fn at_most(catalog: &Catalog, table: &Table, rule: PaletteRule, macs: u64) -> Option<Choice> {
+    best(catalog, table, rule, catalog.stitches().filter(|stitch| stitch.macs <= macs).map(|stitch| stitch.id))
+}
+
+/// The choices that no cheaper choice equals or beats by `quality` (same order as `choices`): the Pareto front.
+#[must_use]
+pub fn pareto(choices: &[Choice], quality: &[f64]) -> Vec<Choice> {
+    let mut order: Vec<usize> = (0..choices.len()).collect();
+    order.sort_by(|&a, &b| choices[a].macs.cmp(&choices[b].macs).then(quality[b].total_cmp(&quality[a])));
+    let mut highest = f64::NEG_INFINITY;
+    let mut front = Vec::new();
+    for i in order {
+        if quality[i] > highest {
+            highest = quality[i];
+            front.push(choices[i].clone());
+        }
+    }
+    front
+}
+
+/// What a rule says of a stitch; `None` before it has been visited. Higher is better.
+#[must_use]
+pub fn value(table: &Table, rule: PaletteRule, stitch: StitchId) -> Option<f64> {
+    let row = table.row(stitch);
+    match rule {
+        PaletteRule::Snip => row.importance,
+        PaletteRule::Loss => row.loss.map(|loss| -loss),
+    }
+}
+
+/// The stitch with the highest value; of equals the cheaper, then the one with the lower id.
+fn best(
+    catalog: &Catalog,
+    table: &Table,
+    rule: PaletteRule,
+    candidates: impl Iterator<Item = StitchId>,
+) -> Option<Choice> {
+    let choice = |id: StitchId| {
+        let stitch = catalog.get(id)?;
+        let value = value(table, rule, id)?;
+        Some(Choice { budget: stitch.budget, stitch: id, macs: stitch.macs, params: stitch.params, value })
+    };
+    candidates
+        .filter_map(choice)
+        .min_by(|a, b| b.value.total_cmp(&a.value).then(a.macs.cmp(&b.macs)).then(a.stitch.cmp(&b.stitch)))
+}

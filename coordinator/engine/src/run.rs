@@ -1,0 +1,202 @@
+//! A run as a state machine (LAW): `handle(event, now) -> commands`, no clock, no socket, no file.
+//!
+//! One enum, [`Command`], holds every effect: reading it is reading what a coordinator can do to the world.
+
+mod joining;
+mod ledger;
+mod members;
+mod message;
+mod stepping;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use esta_proto::{Digest, Fence, Generation, LeaderEpoch, Step};
+
+pub use ledger::{Ledger, ReplayError, Verdict};
+pub use members::{Member, Members, Resumable};
+pub use message::{
+    Command, Event, Finish, Form, Hello, Message, Notice, Origin, Record, Report, StepRecord, Stop, exit,
+};
+
+use crate::law::Law;
+
+/// How a run waits for its workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Workers the first generation waits for.
+    pub workers: u32,
+    /// How long after the first of them the run begins with those that came.
+    pub grace: Duration,
+}
+
+/// What the store remembers of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recovered {
+    /// Committed steps, from the first.
+    pub steps: Vec<StepRecord>,
+    /// The last generation.
+    pub generation: Generation,
+    /// Samples of the training set, if a worker has said.
+    pub samples: Option<u64>,
+    /// Complete checkpoints, ascending.
+    pub checkpoints: Vec<Step>,
+}
+
+/// Where the current generation is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No generation stands.
+    Waiting,
+    /// Process groups are being built and states brought together.
+    Forming,
+    /// Steps are given out.
+    Running(Cursor),
+    /// All steps are durable; the writer finishes the run.
+    Finishing,
+    /// Nothing is left to do.
+    Over,
+}
+
+/// Progress of one generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    /// The next step to give out.
+    next: Step,
+    /// Steps that the generation has finished.
+    reported: Step,
+    /// A worker waits to join: give out nothing more.
+    closing: bool,
+}
+
+/// The law of one run under one leader.
+#[derive(Debug, Clone)]
+pub struct Run {
+    law: Arc<Law>,
+    epoch: LeaderEpoch,
+    patience: Patience,
+    members: Members,
+    /// Known once the size of the training set is.
+    ledger: Option<Ledger>,
+    samples: Option<u64>,
+    durable: Step,
+    phase: Phase,
+    /// When the first worker of a run that has not begun came.
+    first_join: Option<Duration>,
+    /// Generations in a row that broke before they finished a step.
+    barren: u32,
+    /// A generation has been formed under this leader.
+    stood: bool,
+    /// By generation and step: the digest that the first report named.
+    digests: BTreeMap<(Generation, Step), Digest>,
+    /// Complete checkpoints retained by the workers.
+    checkpoints: BTreeSet<Step>,
+    recovered: Vec<StepRecord>,
+}
+
+impl Run {
+    /// A run under the leader of this epoch, going on from what the store remembers.
+    ///
+    /// # Errors
+    /// [`ReplayError`] when the record is not one that this run would have made.
+    pub fn new(
+        law: Arc<Law>,
+        epoch: LeaderEpoch,
+        patience: Patience,
+        recovered: Recovered,
+    ) -> Result<Self, ReplayError> {
+        let mut run = Self {
+            law,
+            epoch,
+            patience,
+            members: Members::after(recovered.generation),
+            ledger: None,
+            samples: None,
+            durable: Step(recovered.steps.len() as u64),
+            phase: Phase::Waiting,
+            first_join: None,
+            barren: 0,
+            stood: false,
+            digests: BTreeMap::new(),
+            checkpoints: recovered.checkpoints.into_iter().collect(),
+            recovered: recovered.steps,
+        };
+        if let Some(samples) = recovered.samples {
+            run.open_ledger(samples)?;
+        }
+        Ok(run)
+    }
+
+    /// The current fence.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        Fence { epoch: self.epoch, generation: self.members.generation() }
+    }
+
+    /// Plans and table, once the size of the training set is known.
+    #[must_use]
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
+    /// The law of the run.
+    #[must_use]
+    pub fn law(&self) -> &Arc<Law> {
+        &self.law
+    }
+
+    /// Who takes part.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The number of durable steps.
+    #[must_use]
+    pub fn durable(&self) -> Step {
+        self.durable
+    }
+
+    /// One word for where the run is.
+    #[must_use]
+    pub fn phase_name(&self) -> &'static str {
+        match self.phase {
+            Phase::Waiting => "waiting",
+            Phase::Forming => "forming",
+            Phase::Running(_) => "running",
+            Phase::Finishing => "finishing",
+            Phase::Over => "over",
+        }
+    }
+
+    /// When the run wants to be ticked if nothing happens, on the clock of `handle`.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let waits = self.phase == Phase::Waiting && !self.stood;
+        self.first_join.filter(|_| waits).map(|since| since + self.patience.grace)
+    }
+
+    /// Takes in what happened at `now` and answers what to do, in order.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Command> {
+        let mut out = Vec::new();
+        match event {
+            Event::Joined(session, hello) => self.joined(session, &hello, now, &mut out),
+            Event::Left(session) => self.left(session, now, &mut out),
+            Event::GroupReady(session, fence, applied) => self.group_ready(session, fence, applied, &mut out),
+            Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
+            Event::Reported(session, report) => self.reported(session, &report, now, &mut out),
+            Event::Persisted(step) => self.persisted(step, &mut out),
+            Event::CheckpointSaved(session, step) => self.checkpoint_saved(session, step, &mut out),
+            Event::FinaleDone(session) => self.finale_done(session, &mut out),
+            Event::Tick => self.form_if_due(now, &mut out),
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+#[path = "run/run_test.rs"]
+mod tests;

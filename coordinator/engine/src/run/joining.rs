@@ -1,0 +1,154 @@
+//! Joining, leaving and the making of generations (LAW): DESIGN.md section 4, reconfiguration.
+//!
+//! MB-1: generation and epoch only grow. A worker that cannot take part is told why, with an exit code.
+
+use std::time::Duration;
+
+use esta_proto::{SessionId, Step};
+
+use super::{
+    Command, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit, message::Hello,
+};
+
+impl Run {
+    pub(super) fn joined(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) {
+        if let Err(stop) = self.admit(session, hello, now, out) {
+            out.push(Command::Notice(Notice::TurnedAway(hello.name.clone(), stop.reason.clone())));
+            out.push(Command::Send(session, Message::Stop(stop)));
+            out.push(Command::Close(session));
+        }
+    }
+
+    fn admit(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) -> Result<(), Stop> {
+        self.check_fit(hello)?;
+        self.replace_predecessor(hello, now, out)?;
+        if self.phase == Phase::Finishing || self.phase == Phase::Over {
+            return Err(stop(exit::DONE, "every step is done and the results are being written"));
+        }
+        self.learn_samples(hello.samples, out)?;
+        for report in &hello.retained {
+            self.take_fact(session, report, out);
+        }
+        self.check_state(hello)?;
+        self.members.insert(session, Member::new(hello));
+        self.first_join.get_or_insert(now);
+        out.push(Command::Send(session, Message::Durable(self.durable)));
+        match &mut self.phase {
+            Phase::Running(cursor) => {
+                cursor.closing = true;
+                self.reform_if_drained(now, out);
+            }
+            Phase::Forming => self.end_generation("a worker joins", now, out),
+            Phase::Waiting | Phase::Finishing | Phase::Over => self.form_if_due(now, out),
+        }
+        Ok(())
+    }
+
+    /// A worker whose view of the model differs would reduce other tensors (RD-1).
+    fn check_fit(&self, hello: &Hello) -> Result<(), Stop> {
+        if hello.layout_digest == self.law.layout_digest {
+            return Ok(());
+        }
+        let reason = format!(
+            "the worker's parameter layout {} is not the job's {}: its program or its anchors differ",
+            hello.layout_digest, self.law.layout_digest
+        );
+        Err(stop(exit::MISFIT, reason))
+    }
+
+    /// Of two processes of one name the later one stays; an equal one is a mistake of whoever started it.
+    fn replace_predecessor(&mut self, hello: &Hello, now: Duration, out: &mut Vec<Command>) -> Result<(), Stop> {
+        let Some((old, member)) = self.members.named(&hello.name) else { return Ok(()) };
+        if member.incarnation >= hello.incarnation {
+            let reason = format!("a worker named {:?} takes part already; give each its own --name", hello.name);
+            return Err(stop(exit::IDENTITY, reason));
+        }
+        let reason = format!("a later process took the name {:?}", hello.name);
+        out.push(Command::Send(old, Message::Stop(stop(exit::IDENTITY, reason))));
+        out.push(Command::Close(old));
+        self.left(old, now, out);
+        Ok(())
+    }
+
+    fn learn_samples(&mut self, samples: u64, out: &mut Vec<Command>) -> Result<(), Stop> {
+        match self.samples {
+            Some(known) if known == samples => Ok(()),
+            Some(known) => {
+                let reason = format!("the worker finds {samples} training samples, the run has {known}");
+                Err(stop(exit::MISFIT, reason))
+            }
+            None if samples == 0 => Err(stop(exit::MISFIT, "the training set is empty")),
+            None => {
+                self.open_ledger(samples).map_err(|error| stop(exit::DIVERGED, error.to_string()))?;
+                out.push(Command::Persist(Record::Samples(samples)));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn open_ledger(&mut self, samples: u64) -> Result<(), ReplayError> {
+        let total = self.law.total_steps(samples);
+        let steps = std::mem::take(&mut self.recovered);
+        self.ledger = Some(Ledger::replay(self.law.clone(), total, steps)?);
+        self.samples = Some(samples);
+        Ok(())
+    }
+
+    /// A worker whose adapters are ahead of every fact the run can know cannot be brought back.
+    fn check_state(&self, hello: &Hello) -> Result<(), Stop> {
+        let committed = self.ledger.as_ref().map_or(Step(0), Ledger::committed);
+        match hello.applied {
+            Some(applied) if applied > committed => {
+                let reason = format!("the worker holds {applied} applied steps, but only {committed} are on record");
+                Err(stop(exit::DIVERGED, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn left(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
+        let name = self.members.live().get(&session).map(|member| member.name.clone());
+        if self.members.remove(session) && !matches!(self.phase, Phase::Waiting | Phase::Over) {
+            let name = name.unwrap_or_default();
+            self.end_generation(&format!("worker {name} left"), now, out);
+        }
+    }
+
+    /// Tells everybody that the generation is over and begins the next one.
+    pub(super) fn end_generation(&mut self, reason: &str, now: Duration, out: &mut Vec<Command>) {
+        out.push(Command::Notice(Notice::Ended(self.members.generation(), reason.to_owned())));
+        for session in self.members.ranks().to_vec() {
+            if self.members.live().contains_key(&session) {
+                out.push(Command::Send(session, Message::Lost(reason.to_owned())));
+            }
+        }
+        self.members.dissolve();
+        self.phase = Phase::Waiting;
+        self.form_if_due(now, out);
+    }
+
+    /// The first generation waits for company; later ones begin with whoever lives.
+    pub(super) fn form_if_due(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let complete = self.members.live().len() as u64 >= u64::from(self.patience.workers);
+        let waited = self.first_join.is_some_and(|since| now >= since + self.patience.grace);
+        if self.phase == Phase::Waiting && (self.stood || complete || waited) {
+            self.form(out);
+        }
+    }
+
+    fn form(&mut self, out: &mut Vec<Command>) {
+        let Some(ledger) = &self.ledger else { return };
+        let resumable = Resumable { earliest: ledger.earliest_plan(), durable: self.durable };
+        let Some(forms) = self.members.form(resumable) else { return };
+        self.phase = Phase::Forming;
+        self.stood = true;
+        let names: Vec<String> = self.members.in_group().map(|member| member.name.clone()).collect();
+        out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));
+        out.push(Command::Notice(Notice::Formed(self.members.generation(), names)));
+        out.extend(forms.into_iter().map(|(session, form)| Command::Send(session, Message::Form(form))));
+    }
+}
+
+pub(super) fn stop(exit_code: i32, reason: impl Into<String>) -> Stop {
+    Stop { reason: reason.into(), exit_code }
+}

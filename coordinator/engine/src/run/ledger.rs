@@ -1,0 +1,242 @@
+//! Plans, commits and the table they make (LAW): DESIGN.md sections 3 and 4.
+//!
+//! ST-2: step t draws from V(t), the table after step max(0, t-1-K) committed, exactly: the ledger draws a plan in the
+//! moment its table version exists and never later. SC-2: facts enter once and in order of steps.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use esta_proto::{Digest, Step, StitchId};
+use thiserror::Error;
+
+use super::message::{Report, StepRecord};
+use crate::{
+    groups::GroupKind,
+    law::Law,
+    plan::Plan,
+    table::{Outcome, ScoreKind, Table},
+};
+
+/// A record that this version of the program does not derive again.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ReplayError {
+    /// The records are not those of consecutive steps.
+    #[error("the record of step {expected} is missing: the next one found is of step {found}")]
+    Gap {
+        /// Step whose record is due.
+        expected: Step,
+        /// Step of the record found.
+        found: Step,
+    },
+    /// The draws differ: another specification, seed or version made them.
+    #[error(
+        "step {step} was drawn as {recorded:?} but derives as {derived:?}: another seed, specification or version made this record"
+    )]
+    Draws {
+        /// The step.
+        step: Step,
+        /// Stitches on record.
+        recorded: Vec<StitchId>,
+        /// Stitches derived again.
+        derived: Vec<StitchId>,
+    },
+}
+
+/// What a report turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// New: kept until its step is the next to commit.
+    Accepted,
+    /// Known already.
+    Duplicate,
+    /// A re-execution whose scores differ from the record.
+    RedoDiffers,
+    /// Of no plan of this run.
+    Foreign,
+}
+
+/// Plans drawn, facts received, steps committed.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    law: Arc<Law>,
+    table: Table,
+    /// By group id: committed steps that moved it.
+    touches: Vec<u64>,
+    /// Drawn and not committed.
+    plans: BTreeMap<Step, Plan>,
+    /// Score vectors of steps that are not committed.
+    facts: BTreeMap<Step, (Vec<Outcome>, Digest)>,
+    /// Committed steps since the oldest retained checkpoint.
+    records: BTreeMap<Step, StepRecord>,
+    total: u64,
+}
+
+impl Ledger {
+    /// The ledger of a run of `total` steps, with the plans of the first steps drawn.
+    #[must_use]
+    pub fn new(law: Arc<Law>, total: u64) -> Self {
+        let table = Table::new(law.catalog.id_bound(), law.spec.sampling.momentum);
+        let touches = vec![0; law.layout.groups.len()];
+        let (plans, facts, records) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut ledger = Self { law, table, touches, plans, facts, records, total };
+        ledger.draw_ahead();
+        ledger
+    }
+
+    /// Derives the ledger again from the records of its first steps.
+    ///
+    /// # Errors
+    /// [`ReplayError`] when the records are not what this run would have drawn.
+    pub fn replay(law: Arc<Law>, total: u64, records: Vec<StepRecord>) -> Result<Self, ReplayError> {
+        let mut ledger = Self::new(law, total);
+        for record in records {
+            ledger.replay_step(record)?;
+        }
+        Ok(ledger)
+    }
+
+    fn replay_step(&mut self, record: StepRecord) -> Result<(), ReplayError> {
+        let expected = self.committed();
+        let Some(plan) = self.plans.get(&expected).filter(|_| record.step == expected) else {
+            return Err(ReplayError::Gap { expected, found: record.step });
+        };
+        let stitches = |draws: &[crate::sampler::Draw]| draws.iter().map(|d| d.stitch).collect::<Vec<_>>();
+        let (recorded, derived) = (stitches(&record.draws), stitches(&plan.draws));
+        if recorded != derived {
+            return Err(ReplayError::Draws { step: record.step, recorded, derived });
+        }
+        self.commit(record.outcomes, record.reduced);
+        Ok(())
+    }
+
+    /// The number of committed steps.
+    #[must_use]
+    pub fn committed(&self) -> Step {
+        self.table.version()
+    }
+
+    /// Steps of the whole run.
+    #[must_use]
+    pub fn total(&self) -> Step {
+        Step(self.total)
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The plan of a step: drawn ahead, or derived again from its record. `None` when it is neither.
+    #[must_use]
+    pub fn plan(&self, step: Step) -> Option<Plan> {
+        if let Some(plan) = self.plans.get(&step) {
+            return Some(plan.clone());
+        }
+        let record = self.records.get(&step)?;
+        Some(self.plan_of(step, record.table_version, record.draws.clone()))
+    }
+
+    /// The earliest step whose plan can still be given out.
+    #[must_use]
+    pub fn earliest_plan(&self) -> Step {
+        let first = |keys: Option<&Step>| keys.copied();
+        first(self.records.keys().next()).or(first(self.plans.keys().next())).unwrap_or(self.committed())
+    }
+
+    /// Takes a report as a fact.
+    pub fn accept(&mut self, report: &Report) -> Verdict {
+        let Some(plan) = self.plan(report.step).filter(|plan| plan.digest == report.plan) else {
+            // Steps before the oldest retained checkpoint are no longer compared.
+            return if report.step < self.earliest_plan() { Verdict::Duplicate } else { Verdict::Foreign };
+        };
+        if !report.outcomes.is_empty() && report.outcomes.len() != plan.draws.len() {
+            return Verdict::Foreign;
+        }
+        match self.records.get(&report.step) {
+            Some(record) => compare(record, report),
+            None => self.keep(report),
+        }
+    }
+
+    fn keep(&mut self, report: &Report) -> Verdict {
+        if report.outcomes.is_empty() || self.facts.contains_key(&report.step) {
+            return Verdict::Duplicate;
+        }
+        self.facts.insert(report.step, (report.outcomes.clone(), report.reduced));
+        Verdict::Accepted
+    }
+
+    /// Commits every step whose fact has arrived, in order; returns their records for the store.
+    pub fn commit_ready(&mut self) -> Vec<StepRecord> {
+        let mut records = Vec::new();
+        while let Some((outcomes, reduced)) = self.facts.remove(&self.committed()) {
+            records.push(self.commit(outcomes, reduced));
+        }
+        records
+    }
+
+    /// Drops the records of steps below `step`: a retained checkpoint has them applied.
+    pub fn forget_below(&mut self, step: Step) {
+        self.records = self.records.split_off(&step);
+    }
+
+    fn commit(&mut self, outcomes: Vec<Outcome>, reduced: Digest) -> StepRecord {
+        let step = self.committed();
+        let plan = self.plans.remove(&step).expect("a step commits after its plan was drawn");
+        let slots: Vec<_> =
+            plan.draws.iter().zip(&outcomes).map(|(d, o)| (d.stitch, *o, self.score_kind(d.stitch))).collect();
+        self.table.commit(&slots);
+        if outcomes.iter().all(|outcome| outcome.valid) {
+            plan.touched.iter().for_each(|(group, _)| self.touches[group.index()] += 1);
+        }
+        let record = StepRecord { step, table_version: plan.table_version, draws: plan.draws, outcomes, reduced };
+        self.records.insert(step, record.clone());
+        self.draw_ahead();
+        record
+    }
+
+    /// A score is real once any adaptation on the path has been moved (METHOD.md section 3).
+    fn score_kind(&self, stitch: StitchId) -> ScoreKind {
+        if self.law.spec.trains_everything() {
+            return ScoreKind::Real;
+        }
+        let adapts = |kind: &GroupKind| !matches!(kind, GroupKind::Head(_));
+        let moved = self
+            .law
+            .layout
+            .touched(stitch)
+            .iter()
+            .any(|group| adapts(&self.law.layout.groups[group.index()].kind) && self.touches[group.index()] > 0);
+        if moved { ScoreKind::Real } else { ScoreKind::Blank }
+    }
+
+    /// Draws the plans whose table version exists.
+    fn draw_ahead(&mut self) {
+        let lookahead = u64::from(self.law.spec.sampling.lookahead);
+        let last = (self.committed().0 + lookahead).min(self.total.saturating_sub(1));
+        let first = self.plans.keys().next_back().map_or(self.committed(), |step| step.next());
+        for step in (first.0..=last).map(Step).filter(|step| step.0 < self.total) {
+            let draws = self.law.sampler.draw_step(step, &self.table, &self.in_flight());
+            let plan = self.plan_of(step, self.committed(), draws);
+            self.plans.insert(step, plan);
+        }
+    }
+
+    fn plan_of(&self, step: Step, table_version: Step, draws: Vec<crate::sampler::Draw>) -> Plan {
+        let first_sample = step.0 * u64::from(self.law.spec.train.batch_size);
+        Plan::new(step, table_version, first_sample, draws, &self.law.layout)
+    }
+
+    /// By stitch id: slots drawn and not in the table.
+    fn in_flight(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.law.catalog.id_bound()];
+        self.plans.values().flat_map(|plan| &plan.draws).for_each(|draw| counts[draw.stitch.index()] += 1);
+        counts
+    }
+}
+
+fn compare(record: &StepRecord, report: &Report) -> Verdict {
+    let same_scores =
+        report.outcomes.is_empty() || record.outcomes.iter().zip(&report.outcomes).all(|(old, new)| old.same_bits(new));
+    if same_scores && record.reduced == report.reduced { Verdict::Duplicate } else { Verdict::RedoDiffers }
+}

@@ -1,0 +1,159 @@
+//! Who takes part (LAW): live workers, the generation they form, and what each of them has said.
+//!
+//! MB-1: generations only grow. A member is a session, so a restarted process is never taken for its predecessor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_proto::{Generation, Rank, SessionId, Step};
+
+use super::message::{Form, Hello, Origin};
+
+/// A live worker.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its identity.
+    pub name: String,
+    /// Which process of that identity.
+    pub incarnation: u64,
+    /// Steps applied to what it holds in memory.
+    pub applied: Option<Step>,
+    /// Complete checkpoints it can read.
+    pub checkpoints: BTreeSet<Step>,
+    /// Its place in the current generation.
+    pub rank: Option<Rank>,
+    /// Stands in the current generation's process group.
+    pub ready: bool,
+    /// Has done what the end of the run asked.
+    pub finished: bool,
+}
+
+impl Member {
+    /// The member that a hello introduces.
+    #[must_use]
+    pub fn new(hello: &Hello) -> Self {
+        Self {
+            name: hello.name.clone(),
+            incarnation: hello.incarnation,
+            applied: hello.applied,
+            checkpoints: hello.checkpoints.iter().copied().collect(),
+            rank: None,
+            ready: false,
+            finished: false,
+        }
+    }
+}
+
+/// The live workers and their generation.
+#[derive(Debug, Clone, Default)]
+pub struct Members {
+    live: BTreeMap<SessionId, Member>,
+    /// Sessions of the current generation by rank; empty between generations.
+    ranks: Vec<SessionId>,
+    generation: Generation,
+}
+
+impl Members {
+    /// No members yet, after the last recorded generation.
+    #[must_use]
+    pub fn after(generation: Generation) -> Self {
+        Self { generation, ..Self::default() }
+    }
+
+    /// The current generation, or the last one between two.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// All live workers by session.
+    #[must_use]
+    pub fn live(&self) -> &BTreeMap<SessionId, Member> {
+        &self.live
+    }
+
+    /// A live worker.
+    pub fn get_mut(&mut self, session: SessionId) -> Option<&mut Member> {
+        self.live.get_mut(&session)
+    }
+
+    /// Adds a worker.
+    pub fn insert(&mut self, session: SessionId, member: Member) {
+        self.live.insert(session, member);
+    }
+
+    /// Removes a worker; true when it was in the current generation.
+    pub fn remove(&mut self, session: SessionId) -> bool {
+        self.live.remove(&session).is_some_and(|member| member.rank.is_some())
+    }
+
+    /// The live worker of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<(SessionId, &Member)> {
+        self.live.iter().find(|(_, member)| member.name == name).map(|(session, member)| (*session, member))
+    }
+
+    /// Sessions of the current generation by rank.
+    #[must_use]
+    pub fn ranks(&self) -> &[SessionId] {
+        &self.ranks
+    }
+
+    /// Members of the current generation.
+    pub fn in_group(&self) -> impl Iterator<Item = &Member> {
+        self.ranks.iter().filter_map(|session| self.live.get(session))
+    }
+
+    /// Ends the current generation: nobody has a rank.
+    pub fn dissolve(&mut self) {
+        self.ranks.clear();
+        for member in self.live.values_mut() {
+            member.rank = None;
+            member.ready = false;
+        }
+    }
+
+    /// Begins the next generation with every live worker, ranked in order of session, and says what each must do.
+    /// `None` when nobody lives or nobody holds a state from which the run can go on.
+    pub fn form(&mut self, resumable: Resumable) -> Option<Vec<(SessionId, Form)>> {
+        let (source, origin) = self.source(resumable)?;
+        self.generation = self.generation.next();
+        self.ranks = self.live.keys().copied().collect();
+        let world = self.ranks.len() as u32;
+        let place = |rank: usize| Rank(rank as u32);
+        let source = place(self.ranks.iter().position(|session| *session == source)?);
+        for (rank, session) in self.ranks.iter().enumerate() {
+            let member = self.live.get_mut(session)?;
+            member.rank = Some(place(rank));
+            member.ready = false;
+        }
+        let form = |(rank, session): (usize, &SessionId)| (*session, Form { rank: place(rank), world, source, origin });
+        Some(self.ranks.iter().enumerate().map(form).collect())
+    }
+
+    /// The worker whose state the next generation takes: the highest applied step, else the newest usable checkpoint,
+    /// else a fresh start. Ties go to the earliest session.
+    fn source(&self, resumable: Resumable) -> Option<(SessionId, Origin)> {
+        let earliest = |step: Step| move |other: Option<Step>| other == Some(step);
+        if let Some(applied) = self.live.values().filter_map(|member| member.applied).max() {
+            let holder = self.live.iter().find(|(_, member)| earliest(applied)(member.applied))?;
+            return Some((*holder.0, Origin::Memory(applied)));
+        }
+        let usable =
+            |member: &Member| member.checkpoints.range(resumable.earliest..=resumable.durable).next_back().copied();
+        if let Some(step) = self.live.values().filter_map(usable).max() {
+            let holder = self.live.iter().find(|(_, member)| earliest(step)(usable(member)))?;
+            return Some((*holder.0, Origin::Checkpoint(step)));
+        }
+        let first = self.live.keys().next()?;
+        (resumable.earliest == Step(0)).then_some((*first, Origin::Fresh))
+    }
+}
+
+/// From which applied steps a run can go on: its plans reach back to `earliest`, its record to `durable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumable {
+    /// The earliest step whose plan is known.
+    pub earliest: Step,
+    /// The number of durable steps; a checkpoint never runs ahead of the record.
+    pub durable: Step,
+}

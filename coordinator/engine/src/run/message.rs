@@ -1,0 +1,196 @@
+//! What reaches the law of a run and what it does to the world (LAW).
+
+use esta_proto::{Digest, Fence, Generation, Rank, SessionId, Step};
+use serde::{Deserialize, Serialize};
+
+use crate::{palette::Choice, plan::RankPlan, sampler::Draw, table::Outcome};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A worker opened a session and said what it holds.
+    Joined(SessionId, Hello),
+    /// A session ended, for whatever reason.
+    Left(SessionId),
+    /// A worker stands in the process group of the fence's generation, holding this many applied steps.
+    GroupReady(SessionId, Fence, Step),
+    /// A worker's process group broke: it could not be built, or a collective failed.
+    GroupFailed(SessionId, Fence, String),
+    /// A worker finished a step. A fact: its fence does not matter.
+    Reported(SessionId, Report),
+    /// Every record up to this step, inclusive, is durable.
+    Persisted(Step),
+    /// A complete checkpoint of this many applied steps is on disk.
+    CheckpointSaved(SessionId, Step),
+    /// A worker has done what the end of the run asked of it.
+    FinaleDone(SessionId),
+    /// Time has passed.
+    Tick,
+}
+
+/// What a worker says first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    /// Its identity; unique among live workers.
+    pub name: String,
+    /// Grows with every process of that name: a restarted process is never taken for its predecessor.
+    pub incarnation: u64,
+    /// Steps applied to the adapters it holds in memory; none when it holds none.
+    pub applied: Option<Step>,
+    /// Reports above the durable mark, oldest first.
+    pub retained: Vec<Report>,
+    /// Complete checkpoints it can read, by applied steps.
+    pub checkpoints: Vec<Step>,
+    /// Digest of its own view of the parameter layout.
+    pub layout_digest: Digest,
+    /// Samples of its training set.
+    pub samples: u64,
+}
+
+/// A worker's report of a step: a fact, keyed by (run, step, plan digest).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The step.
+    pub step: Step,
+    /// The plan it carried out.
+    pub plan: Digest,
+    /// Chained digest of the reduced buffers up to this step (RD-3).
+    pub reduced: Digest,
+    /// One per slot in slot order; empty from ranks that were not asked for them.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Everything the law does to the world.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Sends a message under the current fence.
+    Send(SessionId, Message),
+    /// Ends a session after what was sent before.
+    Close(SessionId),
+    /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps.
+    Persist(Record),
+    /// Tells the operator something worth a line.
+    Notice(Notice),
+    /// The run is over.
+    Complete,
+}
+
+/// A message to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Form the process group of the fence's generation.
+    Form(Form),
+    /// This rank's share of a step.
+    Plan(RankPlan),
+    /// Every step below this one is durable.
+    Durable(Step),
+    /// The generation is over: abandon its collectives, keep the state, wait for `Form`.
+    Lost(String),
+    /// The message came under an old fence.
+    Refused(String),
+    /// Every step is durable: finish the run.
+    Finish(Finish),
+    /// Leave.
+    Stop(Stop),
+}
+
+/// Form a process group and bring everybody to the source's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// The worker's rank.
+    pub rank: Rank,
+    /// Ranks in the group.
+    pub world: u32,
+    /// Whose state everybody takes.
+    pub source: Rank,
+    /// Where the source has it from.
+    pub origin: Origin,
+}
+
+/// Where the source of a generation has its state from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Its own memory, at this many applied steps.
+    Memory(Step),
+    /// A complete checkpoint.
+    Checkpoint(Step),
+    /// The anchors and the seed.
+    Fresh,
+}
+
+/// What the end of the run asks of a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    /// Whether this rank writes the final checkpoint, evaluates and exports; the others only stand by.
+    pub writer: bool,
+    /// What each rule chose.
+    pub palettes: Vec<(crate::spec::PaletteRule, Vec<Choice>)>,
+}
+
+/// Why a worker has to leave and with which exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// One line for the operator.
+    pub reason: String,
+    /// Exit code of the process.
+    pub exit_code: i32,
+}
+
+/// Something durable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Record {
+    /// A committed step.
+    Step(StepRecord),
+    /// A membership.
+    Generation(Generation, Vec<String>),
+    /// A complete checkpoint.
+    Checkpoint(Step),
+    /// Samples of the training set, once known.
+    Samples(u64),
+}
+
+/// A committed step: enough to derive the table and the next draws again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step.
+    pub step: Step,
+    /// Version of the table its plan was drawn from.
+    pub table_version: Step,
+    /// Its draws, in slot order.
+    pub draws: Vec<Draw>,
+    /// What its slots reported, in slot order.
+    pub outcomes: Vec<Outcome>,
+    /// Chained digest of the reduced buffers up to it.
+    pub reduced: Digest,
+}
+
+/// Something worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A generation was formed with these workers, by rank.
+    Formed(Generation, Vec<String>),
+    /// A generation ended.
+    Ended(Generation, String),
+    /// A report matched no plan of this run.
+    ForeignReport(SessionId, Step),
+    /// A step executed again did not reproduce what was recorded; the record stands.
+    RedoDiffers(Step),
+    /// A step was committed as skipped.
+    Skipped(Step),
+    /// A worker was turned away.
+    TurnedAway(String, String),
+    /// The run cannot go on.
+    Failed(String),
+}
+
+/// Exit codes of workers and coordinator that mean something.
+pub mod exit {
+    /// The run is complete, or the worker is not needed.
+    pub const DONE: i32 = 0;
+    /// The worker or its files do not fit the job.
+    pub const MISFIT: i32 = 3;
+    /// Another worker has this one's identity.
+    pub const IDENTITY: i32 = 4;
+    /// The run cannot go on: ranks disagree.
+    pub const DIVERGED: i32 = 5;
+}

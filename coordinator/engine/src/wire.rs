@@ -1,0 +1,196 @@
+//! Between the law's types and the messages of `esta-proto` (LAW): checked on the way in, total on the way out. Both
+//! ends of a session use this one home.
+
+use esta_proto::{GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
+
+use crate::{
+    plan::{RankPlan, Reporter},
+    run::{Finish, Form, Hello, Message, Origin, Report, Stop},
+    table::Outcome,
+};
+
+impl From<&Outcome> for v1::SlotOutcome {
+    fn from(outcome: &Outcome) -> Self {
+        Self { score: outcome.score, loss: outcome.loss, grad_norm: outcome.grad_norm, valid: outcome.valid }
+    }
+}
+
+impl From<&v1::SlotOutcome> for Outcome {
+    fn from(outcome: &v1::SlotOutcome) -> Self {
+        Self { score: outcome.score, loss: outcome.loss, grad_norm: outcome.grad_norm, valid: outcome.valid }
+    }
+}
+
+impl From<&Report> for v1::StepReport {
+    fn from(report: &Report) -> Self {
+        Self {
+            step: report.step.0,
+            plan_digest: report.plan.0.to_vec(),
+            reduced_digest: report.reduced.0.to_vec(),
+            outcomes: report.outcomes.iter().map(Into::into).collect(),
+            timings: None,
+        }
+    }
+}
+
+impl TryFrom<&v1::StepReport> for Report {
+    type Error = InvalidMessage;
+
+    fn try_from(report: &v1::StepReport) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            step: Step(report.step),
+            plan: digest(&report.plan_digest, "StepReport.plan_digest")?,
+            reduced: digest(&report.reduced_digest, "StepReport.reduced_digest")?,
+            outcomes: report.outcomes.iter().map(Into::into).collect(),
+        })
+    }
+}
+
+impl From<&Hello> for v1::Hello {
+    fn from(hello: &Hello) -> Self {
+        Self {
+            session_id: 0,
+            name: hello.name.clone(),
+            incarnation: hello.incarnation,
+            applied: hello.applied.map(|step| step.0),
+            retained: hello.retained.iter().map(Into::into).collect(),
+            layout_digest: hello.layout_digest.0.to_vec(),
+            checkpoints: hello.checkpoints.iter().map(|step| step.0).collect(),
+            samples: hello.samples,
+        }
+    }
+}
+
+impl TryFrom<&v1::Hello> for Hello {
+    type Error = InvalidMessage;
+
+    fn try_from(hello: &v1::Hello) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            name: hello.name.clone(),
+            incarnation: hello.incarnation,
+            applied: hello.applied.map(Step),
+            retained: hello.retained.iter().map(Report::try_from).collect::<Result<_, _>>()?,
+            checkpoints: hello.checkpoints.iter().copied().map(Step).collect(),
+            layout_digest: digest(&hello.layout_digest, "Hello.layout_digest")?,
+            samples: hello.samples,
+        })
+    }
+}
+
+impl From<&Form> for v1::Form {
+    fn from(form: &Form) -> Self {
+        let origin = match form.origin {
+            Origin::Memory(step) => v1::form::Origin::Memory(step.0),
+            Origin::Checkpoint(step) => v1::form::Origin::Checkpoint(step.0),
+            Origin::Fresh => v1::form::Origin::Fresh(true),
+        };
+        Self { rank: form.rank.0, world: form.world, source: form.source.0, origin: Some(origin) }
+    }
+}
+
+impl TryFrom<&v1::Form> for Form {
+    type Error = InvalidMessage;
+
+    fn try_from(form: &v1::Form) -> Result<Self, InvalidMessage> {
+        let origin = match required(form.origin, "Form", "origin")? {
+            v1::form::Origin::Memory(step) => Origin::Memory(Step(step)),
+            v1::form::Origin::Checkpoint(step) => Origin::Checkpoint(Step(step)),
+            v1::form::Origin::Fresh(_) => Origin::Fresh,
+        };
+        Ok(Self { rank: Rank(form.rank), world: form.world, source: Rank(form.source), origin })
+    }
+}
+
+impl From<&RankPlan> for v1::Plan {
+    fn from(plan: &RankPlan) -> Self {
+        let work = |(slot, stitch): &(SlotId, StitchId)| v1::SlotWork { slot: slot.0, stitch: stitch.0 };
+        let count = |(group, count): &(GroupId, u32)| v1::GroupCount { group: group.0, count: *count };
+        Self {
+            step: plan.step.0,
+            digest: plan.digest.0.to_vec(),
+            table_version: plan.table_version.0,
+            first_sample: plan.first_sample,
+            slots: plan.slots.iter().map(work).collect(),
+            touched: plan.touched.iter().map(count).collect(),
+            slots_in_step: plan.slots_in_step,
+            reporter: plan.reporter == Reporter::Yes,
+        }
+    }
+}
+
+impl TryFrom<&v1::Plan> for RankPlan {
+    type Error = InvalidMessage;
+
+    fn try_from(plan: &v1::Plan) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            step: Step(plan.step),
+            digest: digest(&plan.digest, "Plan.digest")?,
+            table_version: Step(plan.table_version),
+            first_sample: plan.first_sample,
+            slots: plan.slots.iter().map(|work| (SlotId(work.slot), StitchId(work.stitch))).collect(),
+            touched: plan.touched.iter().map(|count| (GroupId(count.group), count.count)).collect(),
+            slots_in_step: plan.slots_in_step,
+            reporter: if plan.reporter { Reporter::Yes } else { Reporter::No },
+        })
+    }
+}
+
+impl From<&Stop> for v1::Stop {
+    fn from(stop: &Stop) -> Self {
+        Self { reason: stop.reason.clone(), exit_code: stop.exit_code }
+    }
+}
+
+/// The body of a message to a worker; `palettes` of a `Finish` travel as the JSON that `encode_palettes` makes.
+#[must_use]
+pub fn to_worker(message: &Message, encode_palettes: impl Fn(&Finish) -> String) -> v1::coordinator_message::Body {
+    use v1::coordinator_message::Body;
+    match message {
+        Message::Form(form) => Body::Form(form.into()),
+        Message::Plan(plan) => Body::Plan(plan.into()),
+        Message::Durable(step) => Body::Durable(v1::Durable { next_step: step.0 }),
+        Message::Lost(reason) => Body::Lost(v1::Lost { reason: reason.clone() }),
+        Message::Refused(reason) => Body::Refused(v1::Refused { reason: reason.clone() }),
+        Message::Finish(finish) => {
+            Body::Finish(v1::Finish { writer: finish.writer, palettes_json: encode_palettes(finish) })
+        }
+        Message::Stop(stop) => Body::Stop(stop.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_proto::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_report_survives_the_wire_to_the_bit() {
+        let outcome = Outcome { score: 0.1 + 0.2, loss: f64::NAN, grad_norm: -0.0, valid: false };
+        let report = Report { step: Step(7), plan: Digest([1; 32]), reduced: Digest([2; 32]), outcomes: vec![outcome] };
+        let back = Report::try_from(&v1::StepReport::from(&report)).expect("it is whole");
+        assert!(back.outcomes[0].same_bits(&outcome));
+        assert_eq!((back.step, back.plan, back.reduced), (report.step, report.plan, report.reduced));
+    }
+
+    #[test]
+    fn a_form_without_an_origin_is_refused() {
+        let form = v1::Form { rank: 0, world: 1, source: 0, origin: None };
+        assert_eq!(Form::try_from(&form), Err(InvalidMessage::Missing { message: "Form", field: "origin" }));
+    }
+
+    #[test]
+    fn a_plan_survives_the_wire() {
+        let plan = RankPlan {
+            step: Step(3),
+            digest: Digest([9; 32]),
+            table_version: Step(1),
+            first_sample: 192,
+            slots: vec![(SlotId(0), StitchId(5)), (SlotId(3), StitchId(2))],
+            touched: vec![(GroupId(0), 2), (GroupId(8), 1)],
+            slots_in_step: 4,
+            reporter: Reporter::Yes,
+        };
+        assert_eq!(RankPlan::try_from(&v1::Plan::from(&plan)), Ok(plan));
+    }
+}

@@ -1,0 +1,219 @@
+//! The group layout against METHOD.md section 2's counts, and what RD-1 and OP-1 need of it.
+
+use std::collections::BTreeSet;
+
+use esta_engine::catalog::Catalog;
+use esta_engine::groups::{GroupKind, GroupLayout};
+use esta_engine::spec::{JobSpec, Mode, PstBias, SpaceKind, Target};
+use esta_proto::{AnchorId, LayerId, StitchId};
+
+/// ViT-Ti/S/B on 1,000 classes with every default.
+fn family() -> JobSpec {
+    let anchor =
+        |name: &str| serde_json::json!({"name": name, "preset": format!("vit_{name}_patch16_224"), "weights": "w"});
+    serde_json::from_value(serde_json::json!({
+        "name": "layout",
+        "family": {"anchors": [anchor("tiny"), anchor("small"), anchor("base")]},
+        "train": {"max_steps": 1},
+        "data": {"num_classes": 1000, "train": {"layout": "image_folder", "path": "p"}},
+    }))
+    .expect("a complete specification")
+}
+
+fn lay_out(spec: &JobSpec) -> (Catalog, GroupLayout) {
+    let catalog = Catalog::build(spec).expect("this family stitches");
+    let layout = GroupLayout::new(&catalog, spec);
+    (catalog, layout)
+}
+
+fn params_of(layout: &GroupLayout, wanted: impl Fn(GroupKind) -> bool) -> u64 {
+    layout.groups.iter().filter(|group| wanted(group.kind)).map(|group| group.numel()).sum()
+}
+
+/// Names and shapes of one group.
+fn tensors(layout: &GroupLayout, kind: GroupKind) -> Vec<(&str, &[u64])> {
+    let group = layout.find(kind).expect("the group trains");
+    group.params.iter().map(|param| (param.name.as_str(), param.shape.as_slice())).collect()
+}
+
+#[test]
+fn the_defaults_train_2_257_344_parameters_heads_apart() {
+    let (_, layout) = lay_out(&family());
+    let blocks = params_of(&layout, |kind| matches!(kind, GroupKind::Block(..)));
+    let layers = params_of(&layout, |kind| matches!(kind, GroupKind::Layer(_)));
+    let biases = params_of(&layout, |kind| matches!(kind, GroupKind::Bias(_)));
+    assert_eq!((blocks, layers, biases), (774_144, 304_128, 1_179_072));
+    assert_eq!(layout.trainable_params_without_heads(), 2_257_344);
+    let heads = 1000 * (192 + 384 + 768) + 3 * 1000;
+    assert_eq!(layout.trainable_params(), 2_257_344 + heads);
+}
+
+#[test]
+fn shared_parameters_follow_the_rank() {
+    for rank in [1, 4, 16] {
+        let mut spec = family();
+        spec.pst.lora_r = rank;
+        spec.pst.stitch_r = rank;
+        let (_, layout) = lay_out(&spec);
+        let rank = u64::from(rank);
+        let blocks = params_of(&layout, |kind| matches!(kind, GroupKind::Block(..)));
+        let layers = params_of(&layout, |kind| matches!(kind, GroupKind::Layer(_)));
+        assert_eq!((blocks, layers), (72 * rank * (192 + 384 + 768), 19_008 * rank));
+    }
+}
+
+#[test]
+fn full_sn_net_trains_117_056_448_parameters_heads_apart() {
+    let mut spec = family();
+    spec.mode = Mode::Snnet;
+    spec.family.space.kind = SpaceKind::Snnet;
+    let (catalog, layout) = lay_out(&spec);
+    assert_eq!(layout.trainable_params_without_heads(), 117_056_448);
+    let anchors: u64 = catalog.stitches().filter(|stitch| stitch.is_anchor()).map(|stitch| stitch.params).sum();
+    let layers = params_of(&layout, |kind| matches!(kind, GroupKind::Layer(_)));
+    assert_eq!(layout.trainable_params(), anchors + layers, "the layout holds every weight that the costs count");
+}
+
+#[test]
+fn groups_stand_in_the_documented_order() {
+    let (_, layout) = lay_out(&family());
+    let kinds: Vec<GroupKind> = layout.groups.iter().map(|group| group.kind).collect();
+    let anchors = (0..3).map(AnchorId);
+    let blocks = anchors.clone().flat_map(|anchor| (0..12).map(move |block| GroupKind::Block(anchor, block)));
+    let layers = (0..22).map(|layer| GroupKind::Layer(LayerId(layer)));
+    let biases = (0..67).map(|stitch| GroupKind::Bias(StitchId(stitch)));
+    let expected: Vec<GroupKind> = blocks.chain(layers).chain(anchors.map(GroupKind::Head)).chain(biases).collect();
+    assert_eq!(kinds, expected);
+    assert!((0..).zip(&layout.groups).all(|(place, group)| group.id.0 == place));
+}
+
+#[test]
+fn adapter_names_and_shapes() {
+    let mut spec = family();
+    spec.pst.targets = vec![Target::Q, Target::V, Target::O];
+    let (catalog, layout) = lay_out(&spec);
+    let block = tensors(&layout, GroupKind::Block(AnchorId(1), 11));
+    let expected: [(&str, &[u64]); 4] = [
+        ("anchors.1.blocks.11.attn.qkv.lora_A", &[2, 8, 384]),
+        ("anchors.1.blocks.11.attn.qkv.lora_B", &[2, 384, 8]),
+        ("anchors.1.blocks.11.attn.proj.lora_A", &[8, 384]),
+        ("anchors.1.blocks.11.attn.proj.lora_B", &[384, 8]),
+    ];
+    assert_eq!(block, expected);
+    let layer = tensors(&layout, GroupKind::Layer(LayerId(11)));
+    let expected: [(&str, &[u64]); 2] =
+        [("stitch_layers.11.lora_A", &[16, 384]), ("stitch_layers.11.lora_B", &[768, 16])];
+    assert_eq!(layer, expected);
+    let head = tensors(&layout, GroupKind::Head(AnchorId(0)));
+    let expected: [(&str, &[u64]); 2] = [("anchors.0.head.weight", &[1000, 192]), ("anchors.0.head.bias", &[1000])];
+    assert_eq!(head, expected);
+    let last = catalog.get(StitchId(66)).expect("no hole");
+    let bias = tensors(&layout, GroupKind::Bias(last.id));
+    let (place, block) = (last.segments.len() - 1, last.segments[1].last);
+    let qkv = format!("stitches.66.{place}.blocks.{block}.attn.qkv.bias");
+    let proj = format!("stitches.66.{place}.blocks.{block}.attn.proj.bias");
+    let expected: [(&str, &[u64]); 3] = [(&qkv, &[2, 768]), (&proj, &[768]), ("stitches.66.layers.0.bias", &[768])];
+    assert_eq!(bias[bias.len() - 3..], expected);
+}
+
+#[test]
+fn everything_trained_bears_timms_names_and_shapes() {
+    let mut spec = family();
+    spec.mode = Mode::Snnet;
+    let (_, layout) = lay_out(&spec);
+    let embed = tensors(&layout, GroupKind::Embed(AnchorId(0)));
+    let expected: [(&str, &[u64]); 4] = [
+        ("anchors.0.cls_token", &[1, 1, 192]),
+        ("anchors.0.pos_embed", &[1, 197, 192]),
+        ("anchors.0.patch_embed.proj.weight", &[192, 3, 16, 16]),
+        ("anchors.0.patch_embed.proj.bias", &[192]),
+    ];
+    assert_eq!(embed, expected);
+    let block = tensors(&layout, GroupKind::Block(AnchorId(0), 3));
+    let expected: [(&str, &[u64]); 12] = [
+        ("anchors.0.blocks.3.norm1.weight", &[192]),
+        ("anchors.0.blocks.3.norm1.bias", &[192]),
+        ("anchors.0.blocks.3.attn.qkv.weight", &[576, 192]),
+        ("anchors.0.blocks.3.attn.qkv.bias", &[576]),
+        ("anchors.0.blocks.3.attn.proj.weight", &[192, 192]),
+        ("anchors.0.blocks.3.attn.proj.bias", &[192]),
+        ("anchors.0.blocks.3.norm2.weight", &[192]),
+        ("anchors.0.blocks.3.norm2.bias", &[192]),
+        ("anchors.0.blocks.3.mlp.fc1.weight", &[768, 192]),
+        ("anchors.0.blocks.3.mlp.fc1.bias", &[768]),
+        ("anchors.0.blocks.3.mlp.fc2.weight", &[192, 768]),
+        ("anchors.0.blocks.3.mlp.fc2.bias", &[192]),
+    ];
+    assert_eq!(block, expected);
+    let layer = tensors(&layout, GroupKind::Layer(LayerId(0)));
+    let expected: [(&str, &[u64]); 2] = [("stitch_layers.0.weight", &[384, 192]), ("stitch_layers.0.bias", &[384])];
+    assert_eq!(layer, expected);
+    let head: Vec<&str> = tensors(&layout, GroupKind::Head(AnchorId(2))).iter().map(|(name, _)| *name).collect();
+    assert_eq!(head, ["anchors.2.norm.weight", "anchors.2.norm.bias", "anchors.2.head.weight", "anchors.2.head.bias"]);
+    assert!(layout.groups.iter().all(|group| !matches!(group.kind, GroupKind::Bias(_))));
+}
+
+#[test]
+fn op_1_a_stitch_touches_exactly_the_groups_on_its_path() {
+    let mut spec = family();
+    let kinds = |spec: &JobSpec, id: u32| -> Vec<String> {
+        let (_, layout) = lay_out(spec);
+        let groups = layout.touched(StitchId(id)).iter();
+        groups.map(|group| layout.groups[group.index()].kind.to_string()).collect()
+    };
+    // Number 34 is the last tiny-to-small stitch, (10, 11).
+    let tiny = (0..=10).map(|block| format!("block(0,{block})"));
+    let rest = ["block(1,11)", "layer(10)", "head(1)", "bias(34)"].map(str::to_owned);
+    assert_eq!(kinds(&spec, 34), tiny.clone().chain(rest).collect::<Vec<_>>());
+
+    spec.mode = Mode::Snnet;
+    let embed = std::iter::once("embed(0)".to_owned());
+    let rest = ["block(1,11)", "layer(10)", "head(1)"].map(str::to_owned);
+    assert_eq!(kinds(&spec, 34), embed.chain(tiny).chain(rest).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_parts_of_pst_can_be_switched_off() {
+    let mut spec = family();
+    spec.pst.bias = PstBias::StitchLayer;
+    let (catalog, layout) = lay_out(&spec);
+    assert_eq!(layout.find(GroupKind::Bias(StitchId(0))), None, "an anchor has no stitching layer");
+    let biases = params_of(&layout, |kind| matches!(kind, GroupKind::Bias(_)));
+    assert_eq!(biases, 32 * (384 + 768));
+    assert!(catalog.stitches().all(|stitch| !layout.touched(stitch.id).is_empty()));
+
+    spec.pst.bias = PstBias::None;
+    spec.pst.stitch_r = 0;
+    let (_, layout) = lay_out(&spec);
+    assert!(layout.groups.iter().all(|group| matches!(group.kind, GroupKind::Block(..) | GroupKind::Head(_))));
+}
+
+#[test]
+fn one_anchor_alone_has_no_stitching_layers() {
+    let mut spec = family();
+    spec.mode = Mode::Anchor;
+    spec.family.anchors.truncate(1);
+    let (catalog, adapters) = lay_out(&spec);
+    assert_eq!((catalog.stitches().count(), catalog.layers.len()), (1, 0));
+    assert_eq!(adapters.trainable_params_without_heads(), 72 * 8 * 192 + 12 * 3 * 192);
+    assert!(catalog.warnings().is_empty(), "a lone anchor needs no budgets");
+
+    spec.train.full = true;
+    let (_, everything) = lay_out(&spec);
+    assert_eq!(everything.trainable_params(), catalog.get(StitchId(0)).expect("the anchor").params);
+}
+
+#[test]
+fn rd_1_order_is_by_number_and_the_canonical_text_shows_it() {
+    let (_, layout) = lay_out(&family());
+    let text = layout.canonical_text();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("0 block(0,0) anchors.0.blocks.0.attn.qkv.lora_A 3x8x192"));
+    assert_eq!(lines.next(), Some("0 block(0,0) anchors.0.blocks.0.attn.qkv.lora_B 3x192x8"));
+    let (two, ten) = (text.find("anchors.0.blocks.2."), text.find("anchors.0.blocks.10."));
+    assert!(two < ten, "block 10 does not sort before block 2");
+    let tensors: usize = layout.groups.iter().map(|group| group.params.len()).sum();
+    assert_eq!(text.lines().count(), tensors);
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(names.len(), tensors, "names are unique");
+}

@@ -1,0 +1,220 @@
+//! A worker's side of the protocol (LAW): DESIGN.md section 4.
+//!
+//! A worker never reconfigures itself. With plans in hand it trains on through an absence of the coordinator; when the
+//! generation ends it keeps its state and waits to be told what comes next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_engine::{
+    plan::{RankPlan, Reporter},
+    run::{Form, Hello, Message, Report},
+};
+use esta_proto::{Fence, Generation, Rank, Step};
+
+use crate::message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent};
+
+/// The worker's place in the current generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    generation: Generation,
+    rank: Rank,
+    /// The next step to hand to the trainer; none before the group stands.
+    next: Option<Step>,
+}
+
+/// The law of one worker process.
+#[derive(Debug, Clone)]
+pub struct Session {
+    identity: Identity,
+    save_steps: u64,
+    /// The newest fence the coordinator has shown.
+    fence: Fence,
+    place: Option<Place>,
+    /// Steps applied to the adapters in memory; none before the first generation stood.
+    applied: Option<Step>,
+    /// Steps handed to the trainer and not applied: whether their score vectors are to be sent.
+    running: BTreeMap<Step, Reporter>,
+    /// Reports above the durable mark, outcomes included (MB-2).
+    retained: BTreeMap<Step, Report>,
+    durable: Step,
+    /// Checkpoints written under a temporary name.
+    staged: BTreeSet<Step>,
+    /// Complete checkpoints.
+    checkpoints: BTreeSet<Step>,
+}
+
+impl Session {
+    /// The law of a process that finds these complete checkpoints on disk and saves one every `save_steps`.
+    #[must_use]
+    pub fn new(identity: Identity, save_steps: u64, checkpoints: impl IntoIterator<Item = Step>) -> Self {
+        Self {
+            identity,
+            save_steps,
+            fence: Fence::default(),
+            place: None,
+            applied: None,
+            running: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            durable: Step(0),
+            staged: BTreeSet::new(),
+            checkpoints: checkpoints.into_iter().collect(),
+        }
+    }
+
+    /// Steps applied to the adapters in memory.
+    #[must_use]
+    pub fn applied(&self) -> Option<Step> {
+        self.applied
+    }
+
+    /// Takes in what happened and answers what to do, in order.
+    pub fn handle(&mut self, event: Event) -> Vec<Command> {
+        match event {
+            Event::Connected => vec![self.say(Reply::Hello(self.hello()))],
+            Event::Disconnected => Vec::new(),
+            Event::Received(fence, message) => self.received(fence, message),
+            Event::Trainer(event) => self.trainer(event),
+        }
+    }
+
+    fn say(&self, reply: Reply) -> Command {
+        Command::Send(self.fence, reply)
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            name: self.identity.name.clone(),
+            incarnation: self.identity.incarnation,
+            applied: self.applied,
+            retained: self.retained.values().cloned().collect(),
+            checkpoints: self.checkpoints.iter().copied().collect(),
+            layout_digest: self.identity.layout_digest,
+            samples: self.identity.samples,
+        }
+    }
+
+    fn received(&mut self, fence: Fence, message: Message) -> Vec<Command> {
+        if fence < self.fence {
+            return Vec::new();
+        }
+        self.fence = fence;
+        match message {
+            Message::Form(form) => self.form(fence.generation, form),
+            Message::Plan(plan) => self.plan(fence.generation, plan),
+            Message::Durable(step) => self.durable(step),
+            Message::Lost(_) => self.park(),
+            Message::Refused(_) => Vec::new(),
+            Message::Finish(finish) => vec![Command::Train(TrainerCommand::Finale(finish))],
+            Message::Stop(stop) => {
+                let mut commands = self.park();
+                commands.push(Command::Exit(stop.reason, stop.exit_code));
+                commands
+            }
+        }
+    }
+
+    fn form(&mut self, generation: Generation, form: Form) -> Vec<Command> {
+        let mut commands = self.park();
+        self.place = Some(Place { generation, rank: form.rank, next: None });
+        commands.push(Command::Train(TrainerCommand::Form(generation, form)));
+        commands
+    }
+
+    /// Leaves the current generation, keeping the state.
+    fn park(&mut self) -> Vec<Command> {
+        self.running.clear();
+        self.place.take().map(|place| Command::Abandon(place.generation)).into_iter().collect()
+    }
+
+    fn plan(&mut self, generation: Generation, plan: RankPlan) -> Vec<Command> {
+        let Some(place) = self.place.as_mut().filter(|place| place.generation == generation) else {
+            return Vec::new();
+        };
+        if place.next != Some(plan.step) {
+            let due = place.next.map_or_else(|| "none before the group stands".to_owned(), |step| step.to_string());
+            let reason = format!("the plan of step {} arrived while step {due} was due", plan.step);
+            let mut commands = self.park();
+            commands.push(self.say(Reply::GroupFailed(reason)));
+            return commands;
+        }
+        let after = plan.step.next();
+        place.next = Some(after);
+        let saves = place.rank == Rank(0) && after.0.is_multiple_of(self.save_steps);
+        self.running.insert(plan.step, plan.reporter);
+        let mut commands = vec![Command::Train(TrainerCommand::Run(generation, plan))];
+        if saves {
+            commands.push(Command::Train(TrainerCommand::Stage(after)));
+        }
+        commands
+    }
+
+    fn durable(&mut self, step: Step) -> Vec<Command> {
+        self.durable = self.durable.max(step);
+        self.retained = self.retained.split_off(&self.durable);
+        self.publish_due()
+    }
+
+    /// A checkpoint gets its final name once the record has all its steps: it never runs ahead of the record.
+    fn publish_due(&mut self) -> Vec<Command> {
+        let later = self.staged.split_off(&self.durable.next());
+        let due = std::mem::replace(&mut self.staged, later);
+        due.into_iter().map(|step| Command::Train(TrainerCommand::Publish(step))).collect()
+    }
+
+    fn trainer(&mut self, event: TrainerEvent) -> Vec<Command> {
+        match event {
+            TrainerEvent::Ready(generation, applied) => self.ready(generation, applied),
+            TrainerEvent::Broke(generation, reason) => self.broke(generation, reason),
+            TrainerEvent::Stepped(report) => self.stepped(report),
+            TrainerEvent::Staged(step) => {
+                self.staged.insert(step);
+                self.publish_due()
+            }
+            TrainerEvent::Published(step) => {
+                self.checkpoints.insert(step);
+                vec![self.say(Reply::CheckpointSaved(step))]
+            }
+            TrainerEvent::FinaleDone => vec![self.say(Reply::FinaleDone)],
+            TrainerEvent::Failed(reason, code) => {
+                vec![self.say(Reply::Leaving(reason.clone(), code)), Command::Exit(reason, code)]
+            }
+        }
+    }
+
+    fn ready(&mut self, generation: Generation, applied: Step) -> Vec<Command> {
+        // The state is real whoever asked for it: another process may need it as a source.
+        self.applied = Some(applied);
+        let Some(place) = self.place.as_mut().filter(|place| place.generation == generation) else {
+            return Vec::new();
+        };
+        place.next = Some(applied);
+        vec![self.say(Reply::GroupReady(applied))]
+    }
+
+    fn broke(&mut self, generation: Generation, reason: String) -> Vec<Command> {
+        if self.place.is_none_or(|place| place.generation != generation) {
+            return Vec::new();
+        }
+        let mut commands = self.park();
+        commands.push(self.say(Reply::GroupFailed(reason)));
+        commands
+    }
+
+    /// An applied step is a fact, whatever became of its generation since.
+    fn stepped(&mut self, report: Report) -> Vec<Command> {
+        self.applied = Some(report.step.next());
+        let reporter = self.running.remove(&report.step).unwrap_or(Reporter::Yes);
+        let sent = match reporter {
+            Reporter::Yes => report.clone(),
+            Reporter::No => Report { outcomes: Vec::new(), ..report.clone() },
+        };
+        if report.step >= self.durable {
+            self.retained.insert(report.step, report);
+        }
+        vec![self.say(Reply::Report(sent))]
+    }
+}
+
+#[cfg(test)]
+#[path = "session_test.rs"]
+mod tests;

@@ -1,0 +1,138 @@
+use esta_engine::{
+    run::{Origin, Stop},
+    table::Outcome,
+};
+use esta_proto::{Digest, LeaderEpoch, SlotId, StitchId};
+
+use super::*;
+
+fn fence(generation: u64) -> Fence {
+    Fence { epoch: LeaderEpoch(1), generation: Generation(generation) }
+}
+
+fn session() -> Session {
+    let identity = Identity { name: "w0".into(), incarnation: 1, layout_digest: Digest::default(), samples: 100 };
+    Session::new(identity, 2, [])
+}
+
+fn form(rank: u32) -> Form {
+    Form { rank: Rank(rank), world: 2, source: Rank(0), origin: Origin::Fresh }
+}
+
+fn plan(step: u64, reporter: Reporter) -> RankPlan {
+    RankPlan {
+        step: Step(step),
+        digest: Digest([step as u8; 32]),
+        table_version: Step(0),
+        first_sample: 0,
+        slots: vec![(SlotId(0), StitchId(0))],
+        touched: vec![],
+        slots_in_step: 1,
+        reporter,
+    }
+}
+
+fn report(step: u64) -> Report {
+    let outcome = Outcome { score: 1.0, loss: 1.0, grad_norm: 1.0, valid: true };
+    Report { step: Step(step), plan: Digest([step as u8; 32]), reduced: Digest::default(), outcomes: vec![outcome] }
+}
+
+/// A session that stands in generation 1 with `applied` steps.
+fn standing(rank: u32, applied: u64) -> Session {
+    let mut session = session();
+    session.handle(Event::Received(fence(1), Message::Form(form(rank))));
+    session.handle(Event::Trainer(TrainerEvent::Ready(Generation(1), Step(applied))));
+    session
+}
+
+fn run_step(session: &mut Session, step: u64, reporter: Reporter) -> Vec<Command> {
+    session.handle(Event::Received(fence(1), Message::Plan(plan(step, reporter))));
+    session.handle(Event::Trainer(TrainerEvent::Stepped(report(step))))
+}
+
+#[test]
+fn plans_go_to_the_trainer_in_order_and_one_out_of_order_ends_the_group() {
+    let mut session = standing(1, 5);
+    let run = session.handle(Event::Received(fence(1), Message::Plan(plan(5, Reporter::No))));
+    assert_eq!(run, [Command::Train(TrainerCommand::Run(Generation(1), plan(5, Reporter::No)))]);
+    let skipped = session.handle(Event::Received(fence(1), Message::Plan(plan(7, Reporter::No))));
+    assert_eq!(skipped[0], Command::Abandon(Generation(1)));
+    let Command::Send(_, Reply::GroupFailed(reason)) = &skipped[1] else { panic!("{skipped:?}") };
+    assert_eq!(reason, "the plan of step 7 arrived while step 6 was due");
+}
+
+#[test]
+fn mb_2_score_vectors_are_kept_until_their_step_is_durable() {
+    let mut session = standing(1, 0);
+    let sent = run_step(&mut session, 0, Reporter::No);
+    assert_eq!(sent, [Command::Send(fence(1), Reply::Report(Report { outcomes: vec![], ..report(0) }))]);
+    run_step(&mut session, 1, Reporter::No);
+    let hello = |session: &mut Session| match session.handle(Event::Connected).pop() {
+        Some(Command::Send(_, Reply::Hello(hello))) => hello,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(hello(&mut session).retained, [report(0), report(1)]);
+    session.handle(Event::Received(fence(1), Message::Durable(Step(1))));
+    assert_eq!(hello(&mut session).retained, [report(1)]);
+    assert_eq!(hello(&mut session).applied, Some(Step(2)));
+}
+
+#[test]
+fn only_rank_0_saves_and_a_checkpoint_waits_for_the_record() {
+    let mut other = standing(1, 1);
+    let commands = other.handle(Event::Received(fence(1), Message::Plan(plan(1, Reporter::No))));
+    assert_eq!(commands.len(), 1, "rank 1 stages nothing");
+
+    let mut session = standing(0, 1);
+    let commands = session.handle(Event::Received(fence(1), Message::Plan(plan(1, Reporter::Yes))));
+    assert_eq!(commands[1], Command::Train(TrainerCommand::Stage(Step(2))));
+    assert_eq!(session.handle(Event::Trainer(TrainerEvent::Staged(Step(2)))), [], "steps 0 and 1 are not durable");
+    let publish = session.handle(Event::Received(fence(1), Message::Durable(Step(2))));
+    assert_eq!(publish, [Command::Train(TrainerCommand::Publish(Step(2)))]);
+    let saved = session.handle(Event::Trainer(TrainerEvent::Published(Step(2))));
+    assert_eq!(saved, [Command::Send(fence(1), Reply::CheckpointSaved(Step(2)))]);
+}
+
+#[test]
+fn a_lost_generation_is_abandoned_at_once_and_the_state_is_kept() {
+    let mut session = standing(0, 3);
+    session.handle(Event::Received(fence(1), Message::Plan(plan(3, Reporter::Yes))));
+    assert_eq!(
+        session.handle(Event::Received(fence(1), Message::Lost("w1 left".into()))),
+        [Command::Abandon(Generation(1))]
+    );
+    assert_eq!(session.applied(), Some(Step(3)));
+    let late = session.handle(Event::Trainer(TrainerEvent::Broke(Generation(1), "peer".into())));
+    assert_eq!(late, [], "the coordinator knows already");
+}
+
+#[test]
+fn a_step_that_was_applied_is_a_fact_even_after_its_generation_ended() {
+    let mut session = standing(0, 3);
+    session.handle(Event::Received(fence(1), Message::Plan(plan(3, Reporter::Yes))));
+    session.handle(Event::Received(fence(1), Message::Lost("w1 left".into())));
+    let commands = session.handle(Event::Trainer(TrainerEvent::Stepped(report(3))));
+    assert_eq!(commands, [Command::Send(fence(1), Reply::Report(report(3)))]);
+    assert_eq!(session.applied(), Some(Step(4)));
+}
+
+#[test]
+fn mb_1_messages_under_an_older_fence_are_ignored() {
+    let mut session = session();
+    session.handle(Event::Received(fence(4), Message::Form(form(0))));
+    assert_eq!(session.handle(Event::Received(fence(3), Message::Lost("late".into()))), []);
+    let old_epoch = Fence { epoch: LeaderEpoch(0), generation: Generation(9) };
+    assert_eq!(session.handle(Event::Received(old_epoch, Message::Form(form(1)))), []);
+}
+
+#[test]
+fn a_worker_trains_on_without_a_session_and_stops_when_told() {
+    let mut session = standing(0, 0);
+    session.handle(Event::Received(fence(1), Message::Plan(plan(0, Reporter::Yes))));
+    assert_eq!(session.handle(Event::Disconnected), []);
+    session.handle(Event::Trainer(TrainerEvent::Stepped(report(0))));
+    assert_eq!(session.applied(), Some(Step(1)));
+    let stop = Stop { reason: "the run is complete".into(), exit_code: 0 };
+    let commands = session.handle(Event::Received(fence(1), Message::Stop(stop)));
+    assert_eq!(commands.last(), Some(&Command::Exit("the run is complete".into(), 0)));
+}
