@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(order(42, 8).permutation(0), PINNED);
     }
 
-    const PINNED: [u64; 8] = [0; 8];
+    const PINNED: [u64; 8] = [6, 1, 3, 5, 0, 2, 4, 7];
 
     #[test]
     fn a_cache_survives_counters_that_jump() {

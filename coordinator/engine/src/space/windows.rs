@@ -1,7 +1,5 @@
 //! `snnet` and `esta`: windows sliding over the block ids of anchors of equal depth (SN-Net, arXiv 2302.06586).
 
-use std::collections::BTreeSet;
-
 use super::{Hop, Route, Routes};
 use crate::spec::{SpaceKind, SpaceSpec, SpecError};
 
@@ -32,20 +30,23 @@ pub(super) fn enumerate(depths: &[u32], space: &SpaceSpec, routes: &mut Routes) 
     Ok(())
 }
 
-/// Every pair of block ids inside a window that no earlier window held, window by window. The last windows are cut off
-/// at the depth; a window without a new pair gets no layer.
+/// Every pair of block ids inside a window that no earlier window held, window by window. Windows are cut off at the
+/// depth; one without a new pair gets no layer.
 fn places(depth: u32, space: &SpaceSpec) -> Vec<Place> {
-    let mut seen = BTreeSet::new();
+    let stride = usize::try_from(space.stride).expect("a u32 fits the address space");
     let mut places = Vec::new();
-    let mut share = 0;
-    for start in (0..depth).step_by(usize::try_from(space.stride).expect("a u32 fits the address space")) {
+    // Where the last window ended. It began no later than this one, so it held a pair unless one id lies behind it.
+    let mut held = 0;
+    for (share, start) in (0..).zip((0..depth).step_by(stride)) {
         let window = start..start.saturating_add(space.window).min(depth);
-        let before = places.len();
         for leave in window.clone() {
-            let new = window.clone().filter(|&enter| seen.insert((leave, enter)));
+            let new = window.clone().filter(|&enter| leave >= held || enter >= held);
             places.extend(new.map(|enter| Place { leave, enter, share }));
         }
-        share += u32::from(places.len() > before);
+        held = window.end;
+        if held == depth {
+            break;
+        }
     }
     places
 }
@@ -94,6 +95,8 @@ fn common_depth(depths: &[u32], space: &SpaceSpec) -> Result<u32, SpecError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn counts(kind: SpaceKind, window: u32, stride: u32) -> (usize, usize) {
@@ -115,6 +118,13 @@ mod tests {
     #[test]
     fn esta_drops_the_pairs_whose_front_anchor_runs_all_its_blocks() {
         assert_eq!(counts(SpaceKind::Esta, 2, 1), (32, 11));
+    }
+
+    #[test]
+    fn the_last_window_is_cut_off_at_the_depth() {
+        let places = places(5, &SpaceSpec { kind: SpaceKind::Snnet, window: 3, stride: 3, nearest: true });
+        let last: Vec<_> = places.iter().filter(|p| p.share == 1).map(|p| (p.leave, p.enter)).collect();
+        assert_eq!(last, [(3, 3), (3, 4), (4, 3), (4, 4)]);
     }
 
     #[test]
