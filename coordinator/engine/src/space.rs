@@ -50,9 +50,9 @@ pub(crate) fn enumerate(anchors: &[VitArch], space: &SpaceSpec) -> Result<Vec<Op
     let mut routes = Routes::default();
     match space.kind {
         SpaceKind::Snnet | SpaceKind::Esta => windows::enumerate(&depths, space, &mut routes)?,
-        SpaceKind::Twoway => neighbours(&depths, &mut routes, twoway::enumerate)?,
-        SpaceKind::Proportional => neighbours(&depths, &mut routes, unequal::proportional)?,
-        SpaceKind::Unpaired => neighbours(&depths, &mut routes, unequal::unpaired)?,
+        SpaceKind::Twoway => neighbours(&depths).try_for_each(|pair| twoway::enumerate(pair, &mut routes))?,
+        SpaceKind::Proportional => neighbours(&depths).try_for_each(|pair| unequal::proportional(pair, &mut routes))?,
+        SpaceKind::Unpaired => neighbours(&depths).try_for_each(|pair| unequal::unpaired(pair, &mut routes))?,
     }
     every_neighbour_is_stitched(&depths, &routes)?;
     Ok(routes.0)
@@ -86,22 +86,15 @@ impl Pair {
     }
 }
 
-fn neighbours(
-    depths: &[u32],
-    routes: &mut Routes,
-    rule: impl Fn(Pair, &mut Routes) -> Result<(), SpecError>,
-) -> Result<(), SpecError> {
-    (0..)
-        .zip(depths.windows(2))
-        .try_for_each(|(front, depths)| rule(Pair { front, front_depth: depths[0], end_depth: depths[1] }, routes))
+fn neighbours(depths: &[u32]) -> impl Iterator<Item = Pair> {
+    (0..).zip(depths.windows(2)).map(|(front, depths)| Pair { front, front_depth: depths[0], end_depth: depths[1] })
 }
 
 fn every_neighbour_is_stitched(depths: &[u32], routes: &Routes) -> Result<(), SpecError> {
-    let stitched = |pair: Pair| {
-        let joins = |hop: &Hop| (hop.from, hop.to) == (pair.front, pair.front + 1);
-        routes.0.iter().flatten().any(|route| route.iter().any(joins))
-    };
-    neighbours(depths, &mut Routes::default(), |pair, _| {
-        if stitched(pair) { Ok(()) } else { Err(pair.flaw("this space has no stitch between them")) }
-    })
+    let joins = |pair: Pair, hop: &Hop| (hop.from, hop.to) == (pair.front, pair.front + 1);
+    let stitched = |pair: &Pair| routes.0.iter().flatten().flatten().any(|hop| joins(*pair, hop));
+    match neighbours(depths).find(|pair| !stitched(pair)) {
+        Some(pair) => Err(pair.flaw("this space has no stitch between them")),
+        None => Ok(()),
+    }
 }

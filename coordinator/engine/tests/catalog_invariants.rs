@@ -148,7 +148,7 @@ fn flaw(anchors: &[VitArch], kind: SpaceKind) -> String {
 fn what_cannot_be_stitched_is_refused_in_words() {
     let (small, deep, wide) = (arch(4, 4), arch(8, 6), arch(16, 4));
     assert_eq!(
-        flaw(&[small.clone()], SpaceKind::Esta),
+        flaw(std::slice::from_ref(&small), SpaceKind::Esta),
         "family.anchors: one anchor cannot be stitched; give two, or mode: anchor"
     );
     assert_eq!(
