@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Safe Rust over libtorch's own process groups, Gloo and NCCL (room: HANDS; names nothing else of this workspace).
+//!
+//! A [`ProcessGroup`] is formed through a [`Store`] that the caller serves, so no rendezvous server runs in a worker. Its
+//! collectives return a [`Work`] that is polled: nobody ever has to block on a peer. A dead peer is an error of the
+//! collective; a silent one leaves it pending until the group's time-out, and the group can be abandoned at once for a new
+//! one under a fresh prefix ([`PrefixStore`]). What libtorch can only tear down by waiting is left to a background thread.
+//!
+//! Environment variables of libtorch (`GLOO_SOCKET_IFNAME`, `NCCL_*`, `TORCH_NCCL_*`) keep their meaning.
+
+mod bridge;
+mod error;
+mod group;
+mod memory;
+mod reaper;
+mod store;
+mod work;
+
+pub use error::{C10dError, Cause, Operation};
+pub use group::{Backend, GroupConfig, Host, ProcessGroup};
+pub use memory::MemoryStore;
+pub use store::{PrefixStore, Store, StoreError};
+pub use work::{Outcome, Progress, Work};

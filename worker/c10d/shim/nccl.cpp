@@ -1,0 +1,40 @@
+#include "group.h"
+
+#include "esta-c10d/src/bridge.rs.h"
+
+#include <c10/cuda/CUDAFunctions.h>
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+namespace esta_c10d {
+namespace {
+
+// libtorch's default answers an error or a time-out of a collective by ending the process from the watchdog's thread.
+// Here the watchdog only aborts the communicators; the error reaches the caller through its own poll.
+class Nccl final : public c10d::ProcessGroupNCCL {
+ public:
+  Nccl(const c10::intrusive_ptr<c10d::Store>& store, int rank, int size, c10::intrusive_ptr<Options> options)
+      : c10d::ProcessGroupNCCL(store, rank, size, std::move(options)) {
+    asyncErrorHandling_ = c10d::CleanUpOnly;
+  }
+
+ protected:
+  void terminateProcess(const std::string&) override {}
+};
+
+} // namespace
+
+std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store) {
+  const std::chrono::milliseconds timeout(seat.timeout_ms);
+  auto options = c10d::ProcessGroupNCCL::Options::create();
+  options->timeout = timeout;
+  auto backend = c10::make_intrusive<Nccl>(make_store(std::move(store), timeout), seat.rank, seat.world, options);
+  // Otherwise the first collective would connect, and block its caller meanwhile.
+  backend->eagerConnectSingleDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(seat.device)));
+  return make_group(std::move(backend), Abort::Possible);
+}
+
+int32_t current_cuda_device() {
+  return c10::cuda::current_device();
+}
+
+} // namespace esta_c10d

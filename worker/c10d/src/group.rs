@@ -1,0 +1,247 @@
+//! One process's end of a group: forming it, its collectives, leaving it (room: HANDS).
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use cxx::{SharedPtr, UniquePtr};
+use tch::{Device, Kind, Tensor};
+
+use crate::bridge::{FirstFailure, StoreBridge, ffi};
+use crate::error::{C10dError, Operation, read_libtorch};
+use crate::reaper::{self, Abandoned};
+use crate::store::Store;
+use crate::work::{Ticket, Work};
+
+/// The engine that moves the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// TCP between CPU tensors.
+    Gloo,
+    /// NVIDIA's collectives between CUDA tensors, one device per rank; needs the feature `cuda`.
+    Nccl,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gloo => "Gloo",
+            Self::Nccl => "NCCL",
+        })
+    }
+}
+
+/// Where Gloo listens for its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// The address of a network interface, such as `eth0`.
+    Interface(String),
+    /// A name or address of this machine, such as `127.0.0.1`.
+    Hostname(String),
+}
+
+/// How to form a group. All ranks give the same backend and world, each its own rank.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// The engine. An NCCL group uses the CUDA device that is current on the thread that forms it.
+    pub backend: Backend,
+    /// This process, below `world`.
+    pub rank: u32,
+    /// Number of processes. A world of one needs neither peers nor store.
+    pub world: u32,
+    /// Limit on forming the group, and on each collective.
+    pub timeout: Duration,
+    /// Gloo's address. `None` takes the interfaces named in `GLOO_SOCKET_IFNAME`, else this machine's hostname, or the
+    /// loopback address where that does not resolve.
+    pub host: Option<Host>,
+}
+
+impl GroupConfig {
+    fn check(&self) -> Result<(), C10dError> {
+        if self.rank >= self.world {
+            return Err(C10dError::Config(format!("rank {} in a world of {}", self.rank, self.world)));
+        }
+        if self.timeout < Duration::from_millis(1) {
+            return Err(C10dError::Config(format!("a time-out of {:?}", self.timeout)));
+        }
+        Ok(())
+    }
+
+    fn seat(&self, device: i32) -> Result<ffi::Seat, C10dError> {
+        let small =
+            |number: u32| i32::try_from(number).map_err(|_| C10dError::Config(format!("{number} is too large")));
+        Ok(ffi::Seat {
+            rank: small(self.rank)?,
+            world: small(self.world)?,
+            timeout_ms: i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX),
+            device,
+        })
+    }
+
+    fn not_formed(&self, text: &str, store: Option<&FirstFailure>) -> C10dError {
+        let Self { backend, rank, world, .. } = *self;
+        if let Some(error) = store.and_then(FirstFailure::take) {
+            return C10dError::Store { backend, rank, world, error };
+        }
+        let (cause, reason) = read_libtorch(text);
+        C10dError::Form { backend, rank, world, cause, reason }
+    }
+}
+
+/// One rank's end of a group. Collectives must be issued in the same order on all ranks.
+///
+/// Dropping it leaves the group; collectives still pending end on their own in the background.
+pub struct ProcessGroup {
+    backend: Backend,
+    rank: u32,
+    world: u32,
+    members: Members,
+    issued: AtomicU64,
+}
+
+enum Members {
+    /// A world of one: every collective is done when it is issued.
+    Alone,
+    Several(SharedPtr<ffi::Group>),
+}
+
+impl ProcessGroup {
+    /// Forms the group, or fails within about `config.timeout` if a peer does not come. Blocks meanwhile.
+    pub fn new(config: &GroupConfig, store: Arc<dyn Store>) -> Result<Self, C10dError> {
+        config.check()?;
+        let members = match (config.world, config.backend) {
+            (1, _) => Members::Alone,
+            (_, Backend::Gloo) => Members::Several(form_gloo(config, store)?),
+            (_, Backend::Nccl) => Members::Several(form_nccl(config, store)?),
+        };
+        let GroupConfig { backend, rank, world, .. } = *config;
+        Ok(Self { backend, rank, world, members, issued: AtomicU64::new(0) })
+    }
+
+    /// This process's rank.
+    pub fn rank(&self) -> u32 {
+        self.rank
+    }
+
+    /// Number of ranks.
+    pub fn world(&self) -> u32 {
+        self.world
+    }
+
+    /// Adds `tensor` up over all ranks, in place: contiguous, of `Int64`, `Float` or `Double`, of one shape on all ranks,
+    /// on the CPU for Gloo and on this rank's CUDA device for NCCL. Its content is undefined until the work is done, and
+    /// after a failure. Gradients are not tracked.
+    pub fn all_reduce_sum(&self, tensor: &Tensor) -> Result<Work, C10dError> {
+        let operation = Operation::AllReduceSum;
+        self.check(operation, tensor)?;
+        if !matches!(tensor.kind(), Kind::Int64 | Kind::Float | Kind::Double) {
+            return Err(unfit(operation, format!("{:?} is not summed, only Int64, Float and Double", tensor.kind())));
+        }
+        self.issue(operation, |group| group.all_reduce_sum(raw(tensor)))
+    }
+
+    /// Copies `tensor` from rank `root` into every rank's, in place; same demands on the tensor, but any type of number.
+    pub fn broadcast(&self, tensor: &Tensor, root: u32) -> Result<Work, C10dError> {
+        let operation = Operation::Broadcast { root };
+        self.check(operation, tensor)?;
+        if root >= self.world {
+            return Err(C10dError::Config(format!("broadcast from rank {root} in a world of {}", self.world)));
+        }
+        self.issue(operation, |group| group.broadcast(raw(tensor), i64::from(root)))
+    }
+
+    /// Done once every rank has come to its barrier.
+    pub fn barrier(&self) -> Result<Work, C10dError> {
+        self.issue(Operation::Barrier, ffi::Group::barrier)
+    }
+
+    /// Leaves a group whose peers may hang, without ever blocking. NCCL's collectives are aborted; Gloo has no abort, so the
+    /// group and its pending collectives stay with a background thread until they time out.
+    pub fn abandon(self) {
+        if let Members::Several(group) = self.members {
+            reaper::bury(Abandoned { group, pending: UniquePtr::null() });
+        }
+    }
+
+    fn issue(
+        &self,
+        operation: Operation,
+        start: impl FnOnce(&ffi::Group) -> Result<UniquePtr<ffi::Pending>, cxx::Exception>,
+    ) -> Result<Work, C10dError> {
+        let sequence = self.issued.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { operation, sequence, rank: self.rank, world: self.world };
+        let Members::Several(group) = &self.members else { return Ok(Work::done(ticket)) };
+        match start(group) {
+            Ok(pending) => Ok(Work::running(ticket, Abandoned { group: group.clone(), pending })),
+            Err(exception) => Err(ticket.failure(exception.what())),
+        }
+    }
+
+    fn check(&self, operation: Operation, tensor: &Tensor) -> Result<(), C10dError> {
+        if !tensor.defined() {
+            return Err(unfit(operation, "it is undefined".to_owned()));
+        }
+        let fits = match self.backend {
+            Backend::Gloo => tensor.device() == Device::Cpu,
+            Backend::Nccl => tensor.device().is_cuda(),
+        };
+        if !fits {
+            return Err(unfit(operation, format!("{} does not move tensors on {:?}", self.backend, tensor.device())));
+        }
+        if !tensor.is_contiguous() {
+            return Err(unfit(operation, format!("shape {:?} is not contiguous", tensor.size())));
+        }
+        Ok(())
+    }
+}
+
+fn unfit(operation: Operation, reason: String) -> C10dError {
+    C10dError::Tensor { operation, reason }
+}
+
+/// The tensor as the shim sees it.
+fn raw(tensor: &Tensor) -> &ffi::Tensor {
+    // SAFETY: torch-sys's C_tensor is an at::Tensor, and the pointer lives as long as the tch tensor it is borrowed from.
+    unsafe { &*tensor.as_ptr().cast::<ffi::Tensor>() }
+}
+
+fn form_gloo(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Group>, C10dError> {
+    let (interfaces, hostname) = addresses(config.host.as_ref());
+    let (store, first_failure) = StoreBridge::new(store);
+    ffi::form_gloo(&config.seat(0)?, &interfaces, &hostname, store)
+        .map_err(|exception| config.not_formed(exception.what(), Some(&first_failure)))
+}
+
+/// Interfaces, or else a hostname; neither means libtorch's default.
+fn addresses(host: Option<&Host>) -> (Vec<String>, String) {
+    match host {
+        Some(Host::Interface(name)) => (vec![name.clone()], String::new()),
+        Some(Host::Hostname(name)) => (Vec::new(), name.clone()),
+        None => {
+            let names = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
+            (names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(), String::new())
+        }
+    }
+}
+
+/// NCCL's own connecting knows no time-out: it runs on a thread that is left behind if a peer does not come.
+fn form_nccl(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Group>, C10dError> {
+    let device = ffi::current_cuda_device().map_err(|exception| config.not_formed(exception.what(), None))?;
+    let seat = config.seat(device)?;
+    let (store, first_failure) = StoreBridge::new(store);
+    let (sender, receiver) = mpsc::channel();
+    let connect = move || {
+        // Nobody receives once the time-out has passed; a group that still came about is then dropped here.
+        drop(sender.send(ffi::form_nccl(&seat, store)));
+    };
+    thread::Builder::new()
+        .name("c10d-nccl-connect".to_owned())
+        .spawn(connect)
+        .map_err(|error| config.not_formed(&format!("no thread to connect on: {error}"), None))?;
+    match receiver.recv_timeout(config.timeout) {
+        Ok(formed) => formed.map_err(|exception| config.not_formed(exception.what(), Some(&first_failure))),
+        Err(_) => Err(config.not_formed("timed out connecting to its peers", Some(&first_failure))),
+    }
+}

@@ -1,0 +1,70 @@
+//! Keeps what libtorch has not let go of, so that nobody has to wait for it (room: HANDS).
+//!
+//! Destroying a Gloo group waits for its pending collectives, and their buffers may be written to until then. So every
+//! pending collective owns a share of its group, and an abandoned one lives here until it has ended.
+
+use std::mem;
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use cxx::{SharedPtr, UniquePtr};
+
+use crate::bridge::ffi::{Group, Pending, Phase};
+
+/// Time between two looks at what has been abandoned.
+const ROUND: Duration = Duration::from_millis(20);
+
+/// A group, and a collective of it or null for the group itself. The collective is destroyed first.
+pub(crate) struct Abandoned {
+    pub(crate) pending: UniquePtr<Pending>,
+    pub(crate) group: SharedPtr<Group>,
+}
+
+impl Abandoned {
+    fn is_running(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.look().phase == Phase::Running)
+    }
+
+    /// Whole groups are aborted where that is possible; a group whose abort fails still ends by its time-out.
+    fn abort(&self) {
+        if self.pending.is_null()
+            && let Some(group) = self.group.as_ref()
+        {
+            drop(group.abort());
+        }
+    }
+}
+
+/// Takes over; never blocks.
+pub(crate) fn bury(abandoned: Abandoned) {
+    static INBOX: OnceLock<Option<Sender<Abandoned>>> = OnceLock::new();
+    let refused = match INBOX.get_or_init(start) {
+        Some(inbox) => inbox.send(abandoned).err().map(|error| error.0),
+        None => Some(abandoned),
+    };
+    // Without a thread to wait on, leaking is the only way not to wait.
+    mem::forget(refused);
+}
+
+fn start() -> Option<Sender<Abandoned>> {
+    let (sender, inbox) = mpsc::channel();
+    thread::Builder::new().name("c10d-reaper".to_owned()).spawn(move || reap(&inbox)).ok().map(|_| sender)
+}
+
+fn reap(inbox: &Receiver<Abandoned>) {
+    let mut kept: Vec<Abandoned> = Vec::new();
+    loop {
+        let wait = if kept.is_empty() { Duration::MAX } else { ROUND };
+        match inbox.recv_timeout(wait) {
+            Ok(abandoned) => {
+                abandoned.abort();
+                kept.push(abandoned);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        kept.retain(Abandoned::is_running);
+    }
+}
