@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The ESTA worker (HANDS): session with the coordinator, trainer on its own thread, checkpoints, evaluation, export.
+
+pub mod commands;
+pub mod exit;
+pub mod session;
+pub mod trainer;

@@ -4,8 +4,10 @@
 use esta_proto::{GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
 
 use crate::{
+    palette::Choice,
     plan::{RankPlan, Reporter},
     run::{Finish, Form, Hello, Message, Origin, Report, Stop},
+    spec::PaletteRule,
     table::Outcome,
 };
 
@@ -141,9 +143,68 @@ impl From<&Stop> for v1::Stop {
     }
 }
 
-/// The body of a message to a worker; `palettes` of a `Finish` travel as the JSON that `encode_palettes` makes.
+fn rule_name(rule: PaletteRule) -> &'static str {
+    match rule {
+        PaletteRule::Snip => "snip",
+        PaletteRule::Loss => "loss",
+    }
+}
+
+fn rule_named(name: &str) -> Result<PaletteRule, InvalidMessage> {
+    [PaletteRule::Snip, PaletteRule::Loss]
+        .into_iter()
+        .find(|rule| rule_name(*rule) == name)
+        .ok_or(InvalidMessage::Missing { message: "RulePalette", field: "rule" })
+}
+
+impl From<&Choice> for v1::PaletteChoice {
+    fn from(choice: &Choice) -> Self {
+        Self {
+            budget: choice.budget.0,
+            stitch: choice.stitch.0,
+            macs: choice.macs,
+            params: choice.params,
+            value: choice.value,
+        }
+    }
+}
+
+impl From<&v1::PaletteChoice> for Choice {
+    fn from(choice: &v1::PaletteChoice) -> Self {
+        Self {
+            budget: choice.budget.into(),
+            stitch: choice.stitch.into(),
+            macs: choice.macs,
+            params: choice.params,
+            value: choice.value,
+        }
+    }
+}
+
+impl From<&Finish> for v1::Finish {
+    fn from(finish: &Finish) -> Self {
+        let rule = |(rule, choices): &(PaletteRule, Vec<Choice>)| v1::RulePalette {
+            rule: rule_name(*rule).to_owned(),
+            choices: choices.iter().map(Into::into).collect(),
+        };
+        Self { writer: finish.writer, palettes: finish.palettes.iter().map(rule).collect() }
+    }
+}
+
+impl TryFrom<&v1::Finish> for Finish {
+    type Error = InvalidMessage;
+
+    fn try_from(finish: &v1::Finish) -> Result<Self, InvalidMessage> {
+        let rule = |palette: &v1::RulePalette| {
+            Ok((rule_named(&palette.rule)?, palette.choices.iter().map(Into::into).collect()))
+        };
+        Ok(Self { writer: finish.writer, palettes: finish.palettes.iter().map(rule).collect::<Result<_, _>>()? })
+    }
+}
+
+/// The body of a message to a worker.
 #[must_use]
-pub fn to_worker(message: &Message, encode_palettes: impl Fn(&Finish) -> String) -> v1::coordinator_message::Body {
+pub fn to_worker(message: &Message) -> v1::coordinator_message::Body {
     use v1::coordinator_message::Body;
     match message {
         Message::Form(form) => Body::Form(form.into()),
@@ -151,9 +212,7 @@ pub fn to_worker(message: &Message, encode_palettes: impl Fn(&Finish) -> String)
         Message::Durable(step) => Body::Durable(v1::Durable { next_step: step.0 }),
         Message::Lost(reason) => Body::Lost(v1::Lost { reason: reason.clone() }),
         Message::Refused(reason) => Body::Refused(v1::Refused { reason: reason.clone() }),
-        Message::Finish(finish) => {
-            Body::Finish(v1::Finish { writer: finish.writer, palettes_json: encode_palettes(finish) })
-        }
+        Message::Finish(finish) => Body::Finish(finish.into()),
         Message::Stop(stop) => Body::Stop(stop.into()),
     }
 }

@@ -67,6 +67,12 @@ impl Session {
         self.applied
     }
 
+    /// The newest fence the coordinator has shown.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.fence
+    }
+
     /// Takes in what happened and answers what to do, in order.
     pub fn handle(&mut self, event: Event) -> Vec<Command> {
         match event {

@@ -1,0 +1,77 @@
+//! `esta-worker train` (HANDS): takes part in a run; an address is all it needs.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use clap::Args as ClapArgs;
+
+use crate::{
+    session::{Caller, SessionOptions, run as run_session},
+    trainer::{DeviceKind, TrainerOptions},
+};
+
+/// Arguments of `train`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Addresses of coordinators, such as `http://10.0.0.1:7700`; several are tried in turn.
+    #[arg(long, required = true, value_delimiter = ',', env = "ESTA_COORDINATOR")]
+    coordinator: Vec<String>,
+    /// Identity among the live workers; host name and process id when absent.
+    #[arg(long, env = "ESTA_WORKER_NAME")]
+    name: Option<String>,
+    /// Where tensors live.
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
+    /// Address other workers reach this one at, for Gloo; `GLOO_SOCKET_IFNAME` is understood too.
+    #[arg(long, env = "ESTA_WORKER_HOST")]
+    host: Option<String>,
+    /// Seconds to look for a coordinator before giving up.
+    #[arg(long, default_value_t = 60.0)]
+    reconnect_budget: f64,
+    /// Seconds a process group may take to form and a collective may take to finish.
+    #[arg(long, default_value_t = 60.0)]
+    collective_timeout: f64,
+}
+
+/// Takes part in a run until it ends.
+///
+/// # Errors
+/// When the worker could not take part.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let options = SessionOptions {
+        coordinators: args.coordinator,
+        caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
+        reconnect_budget: Duration::try_from_secs_f64(args.reconnect_budget)?,
+        trainer: TrainerOptions {
+            device: args.device,
+            host: args.host,
+            collective_timeout: Duration::try_from_secs_f64(args.collective_timeout)?,
+        },
+    };
+    let ended = runtime.block_on(run_session(options))?;
+    if ended.exit_code == 0 {
+        tracing::info!(reason = %ended.reason, "done");
+    } else {
+        eprintln!("esta-worker: {}", ended.reason);
+    }
+    Ok(ExitCode::from(u8::try_from(ended.exit_code).unwrap_or(crate::exit::FAILED)))
+}
+
+/// Host and process: unique among live workers without being told.
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "worker".to_owned());
+    let host = host.trim();
+    match std::env::var("JOB_COMPLETION_INDEX").or_else(|_| std::env::var("RANK")) {
+        Ok(index) => format!("{host}-{index}"),
+        Err(_) => format!("{host}-{}", std::process::id()),
+    }
+}
+
+/// Later processes of one name have larger numbers.
+fn incarnation() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,282 @@
+//! A worker's session with the coordinator (HANDS): carries out what `esta_worker_engine::Session` decides.
+//!
+//! One task owns the law. It hears the coordinator, the trainer and the rendezvous store, and keeps hearing the trainer
+//! while the coordinator is away: with plans in hand the worker trains on.
+
+mod link;
+mod rendezvous;
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use esta_engine::run::exit;
+use esta_proto::{Fence, v1};
+use esta_worker_engine::{Command, Event, Identity, Session, TrainerEvent};
+use thiserror::Error;
+use tokio::{sync::mpsc, time::Instant};
+
+pub use link::{Caller, LinkError};
+use link::{Inbound, Joined, Link};
+use rendezvous::Outstanding;
+pub use rendezvous::{SessionStore, StoreCall};
+
+use crate::trainer::{SetupError, Trainer, TrainerOptions};
+
+/// What a worker process is told on its command line.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Addresses of coordinators, tried in turn.
+    pub coordinators: Vec<String>,
+    /// Who it is.
+    pub caller: Caller,
+    /// How long it looks for a coordinator before it gives up.
+    pub reconnect_budget: Duration,
+    /// Where and how it trains.
+    pub trainer: TrainerOptions,
+}
+
+/// Why a worker could not take part.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// Nobody answered within the budget.
+    #[error("no coordinator could be reached within {budget:?}")]
+    Unreachable {
+        /// The budget.
+        budget: Duration,
+        /// The last attempt.
+        source: LinkError,
+    },
+    /// A coordinator answered and refused.
+    #[error("the coordinator turned this worker away")]
+    Refused(#[source] LinkError),
+    /// The job's files do not load.
+    #[error("the job cannot be set up on this worker")]
+    Setup(#[from] SetupError),
+    /// After a reconnect another job is served there.
+    #[error("the coordinator serves another job than the one this worker has joined")]
+    OtherJob,
+    /// The trainer thread is gone.
+    #[error("the trainer stopped without a word")]
+    TrainerGone,
+}
+
+/// How a worker's part in a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Why, in one line.
+    pub reason: String,
+    /// Exit code of the process.
+    pub exit_code: i32,
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Send>>;
+
+/// Takes part in a run until it ends.
+///
+/// # Errors
+/// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
+pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
+    let joined = connect(options.clone()).await?;
+    let spec_digest = joined.spec_digest.clone();
+    if joined.spare {
+        tracing::warn!("there are more ranks than slots: this worker is a hot spare that reduces zeros");
+    }
+    let (calls, store_calls) = mpsc::unbounded_channel();
+    let (trainer, setup) = Trainer::start(joined.spec.clone(), options.trainer.clone(), calls).await?;
+    let identity = Identity {
+        name: options.caller.name.clone(),
+        incarnation: options.caller.incarnation,
+        layout_digest: setup.layout_digest,
+        samples: setup.samples,
+    };
+    let law = Session::new(identity, setup.save_steps, setup.checkpoints);
+    let hands = Hands { options, law, trainer, spec_digest, link: None, outstanding: Outstanding::default(), ended: None };
+    hands.run(joined, store_calls).await
+}
+
+struct Hands {
+    options: SessionOptions,
+    law: Session,
+    trainer: Trainer,
+    spec_digest: Vec<u8>,
+    link: Option<Link>,
+    outstanding: Outstanding,
+    ended: Option<Ended>,
+}
+
+impl Hands {
+    async fn run(
+        mut self,
+        joined: Joined,
+        mut store_calls: mpsc::UnboundedReceiver<StoreCall>,
+    ) -> Result<Ended, SessionError> {
+        let mut connecting: Option<Connecting> = Some(Box::pin(async { Ok(joined) }));
+        let mut terminate = std::pin::pin!(terminated());
+        loop {
+            if let Some(ended) = self.ended.take() {
+                self.leave().await;
+                return Ok(ended);
+            }
+            tokio::select! {
+                joined = pending_or(&mut connecting) => {
+                    connecting = None;
+                    self.open(joined?).await?;
+                }
+                message = next_message(&mut self.link) => match message {
+                    Some(message) => self.receive(message),
+                    None => self.lose(),
+                },
+                event = self.trainer.next_event() => {
+                    let event = event.ok_or(SessionError::TrainerGone)?;
+                    self.note(&event);
+                    self.handle(Event::Trainer(event));
+                }
+                Some(call) = store_calls.recv() => self.forward(call),
+                () = &mut terminate => {
+                    let reason = "terminated by a signal".to_owned();
+                    self.handle(Event::Trainer(TrainerEvent::Failed(reason, exit::DONE)));
+                }
+            }
+            if self.link.is_none() && connecting.is_none() && self.ended.is_none() {
+                connecting = Some(Box::pin(connect(self.options.clone())));
+            }
+        }
+    }
+
+    async fn open(&mut self, joined: Joined) -> Result<(), SessionError> {
+        if joined.spec_digest != self.spec_digest {
+            return Err(SessionError::OtherJob);
+        }
+        let mut commands = self.law.handle(Event::Connected).into_iter();
+        let Some(Command::Send(fence, hello)) = commands.next() else {
+            unreachable!("a session begins with a hello")
+        };
+        match joined.open((fence, hello)).await {
+            Ok(link) => self.link = Some(link),
+            Err(error) if error.is_transient() => tracing::warn!(%error, "the session did not open"),
+            Err(error) => return Err(SessionError::Refused(error)),
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, message: v1::CoordinatorMessage) {
+        match link::decode(message) {
+            Ok(Inbound::Law(fence, message)) => self.handle(Event::Received(fence, message)),
+            Ok(Inbound::Store(reply)) => self.outstanding.finish(reply),
+            Err(error) => tracing::error!(%error, "a message of the coordinator makes no sense"),
+        }
+    }
+
+    fn lose(&mut self) {
+        tracing::warn!("the session with the coordinator broke");
+        self.link = None;
+        self.outstanding.fail_all();
+        self.handle(Event::Disconnected);
+    }
+
+    fn forward(&mut self, call: StoreCall) {
+        let fence = Fence { generation: call.generation, ..self.law.fence() };
+        let request = self.outstanding.begin(call);
+        let sent = self.link.as_ref().is_some_and(|link| link.send_store(fence, request));
+        if !sent {
+            self.outstanding.fail_all();
+        }
+    }
+
+    fn note(&self, event: &TrainerEvent) {
+        match event {
+            TrainerEvent::Ready(generation, applied) => {
+                tracing::info!(generation = generation.0, applied = applied.0, "the process group stands");
+            }
+            TrainerEvent::Broke(generation, reason) => {
+                tracing::warn!(generation = generation.0, %reason, "the process group broke");
+            }
+            TrainerEvent::Published(step) => tracing::info!(step = step.0, "checkpoint saved"),
+            TrainerEvent::Stepped(_) | TrainerEvent::Staged(_) | TrainerEvent::FinaleDone | TrainerEvent::Failed(..) => {}
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        for command in self.law.handle(event) {
+            match command {
+                Command::Send(fence, reply) => {
+                    // What a broken session loses is said again in the next hello, or by the law of the next generation.
+                    if let Some(link) = &self.link {
+                        link.send(fence, &reply);
+                    }
+                }
+                Command::Train(command) => self.trainer.queue(command),
+                Command::Abandon(generation) => self.trainer.abandon(generation),
+                Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code }),
+            }
+        }
+    }
+
+    /// Ends the stream after what was sent, so that the coordinator hears the last words.
+    async fn leave(self) {
+        let Self { link, trainer, mut outstanding, .. } = self;
+        outstanding.fail_all();
+        trainer.stop();
+        let Some(Link { outbound, mut inbound, .. }) = link else { return };
+        drop(outbound);
+        let drained = async { while let Ok(Some(_)) = inbound.message().await {} };
+        drop(tokio::time::timeout(Duration::from_secs(2), drained).await);
+    }
+}
+
+async fn pending_or(connecting: &mut Option<Connecting>) -> Result<Joined, SessionError> {
+    match connecting {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next message of an open session; `None` when it broke or ended.
+async fn next_message(link: &mut Option<Link>) -> Option<v1::CoordinatorMessage> {
+    match link {
+        Some(link) => link.inbound.message().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks for a coordinator, address by address, with growing jittered pauses, until the budget is spent.
+async fn connect(options: SessionOptions) -> Result<Joined, SessionError> {
+    let deadline = Instant::now() + options.reconnect_budget;
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build();
+    let mut addresses = options.coordinators.iter().cycle();
+    loop {
+        let address = addresses.next().expect("the command line demands an address");
+        let error = match link::join(address, &options.caller).await {
+            Ok(joined) => return Ok(joined),
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(SessionError::Refused(error)),
+        };
+        let pause = pauses.next().unwrap_or(Duration::from_secs(2));
+        if Instant::now() + pause > deadline {
+            return Err(SessionError::Unreachable { budget: options.reconnect_budget, source: error });
+        }
+        tracing::debug!(%error, ?pause, "trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "signals cannot be heard");
+            std::future::pending().await
+        }
+    }
+}
