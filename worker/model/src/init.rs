@@ -1,0 +1,71 @@
+//! How parameters start (TENSOR): every parameter draws from its own stream, named by the parameter, so that neither
+//! the order of building nor the other parameters can reach its numbers.
+
+use esta_engine::arch::VitArch;
+use esta_engine::streams::{Stream, rng};
+use rand::{Rng, RngExt};
+use tch::Tensor;
+
+use crate::checkpoint::tensor_shapes;
+use crate::weights::Weights;
+
+/// Kaiming-uniform with a = sqrt(5) over a fan-in of the last dimensions, as PEFT starts LoRA A and PyTorch its layers:
+/// uniform in +-1/sqrt(fan-in).
+pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64) -> Tensor {
+    let mut rng = rng(seed, Stream::Init, name_hash(name));
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "fan-ins are small")]
+    let bound = (1.0 / (fan_in as f64).sqrt()) as f32;
+    fill(shape, || (2.0 * rng.random::<f32>() - 1.0) * bound)
+}
+
+/// A vision transformer from scratch, as timm starts one: matrices truncated normal of deviation 0.02, patch embedding
+/// Kaiming-uniform, norms one, biases and head zero. With a head of `num_classes`.
+#[must_use]
+pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
+    let mut weights = Weights::new("random initialisation");
+    for (name, shape) in tensor_shapes(arch, Some(num_classes)) {
+        let tensor = start_of(&name, &shape, seed);
+        weights.insert(name, tensor);
+    }
+    weights
+}
+
+fn start_of(name: &str, shape: &[i64], seed: u64) -> Tensor {
+    let options = (tch::Kind::Float, tch::Device::Cpu);
+    match name {
+        "patch_embed.proj.weight" => kaiming_uniform(seed, name, shape, shape[1..].iter().product()),
+        "cls_token" => truncated_normal(seed, name, shape, 1e-6),
+        "pos_embed" => truncated_normal(seed, name, shape, 0.02),
+        _ if name.starts_with("head.") || name.ends_with(".bias") => Tensor::zeros(shape, options),
+        _ if name.contains("norm") => Tensor::ones(shape, options),
+        _ => truncated_normal(seed, name, shape, 0.02),
+    }
+}
+
+/// Normal of deviation `deviation`, redrawn beyond two deviations.
+fn truncated_normal(seed: u64, name: &str, shape: &[i64], deviation: f64) -> Tensor {
+    let mut rng = rng(seed, Stream::Init, name_hash(name));
+    fill(shape, || {
+        let value = std::iter::repeat_with(|| standard_normal(&mut rng)).find(|value| value.abs() <= 2.0);
+        #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
+        let value = (value.expect("an endless stream holds one within two deviations") * deviation) as f32;
+        value
+    })
+}
+
+/// Box and Muller's transform, one of its two results.
+fn standard_normal(rng: &mut impl Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
+}
+
+fn fill(shape: &[i64], next: impl FnMut() -> f32) -> Tensor {
+    let numel = usize::try_from(shape.iter().product::<i64>()).expect("shapes are not negative");
+    let values: Vec<f32> = std::iter::repeat_with(next).take(numel).collect();
+    Tensor::from_slice(&values).view(shape)
+}
+
+/// FNV-1a: a parameter's index in the stream of starts.
+fn name_hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}

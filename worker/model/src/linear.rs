@@ -1,0 +1,189 @@
+//! Linear maps and the adaptation they carry (TENSOR): h = W x + scale B A x + b + `b_stitch` (METHOD.md section 2).
+//!
+//! Shapes: M rows, I inputs, O outputs of one part, P parts of a fused projection (q, k, v: 3; otherwise 1), T adapted
+//! parts, r rank.
+
+use std::ops::Range;
+
+use esta_engine::spec::Precision;
+use tch::{Kind, Tensor};
+
+use crate::weights::Weights;
+
+/// Whether random regularisation acts. Nothing else differs between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// LoRA dropout acts.
+    Train,
+    /// Nothing random happens.
+    Eval,
+}
+
+/// `x [.., I] -> [.., P O]`, frozen or trained, with or without adaptation.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// [P O, I]
+    pub weight: Tensor,
+    /// [P O]
+    pub bias: Tensor,
+    /// P
+    pub parts: i64,
+    pub adaptation: Adaptation,
+    pub precision: Precision,
+}
+
+/// What is added to a linear map; nothing by default.
+#[derive(Debug, Default)]
+pub(crate) struct Adaptation {
+    /// Which of the P parts are adapted, ascending; T of them.
+    pub targets: Vec<i64>,
+    pub lora: Option<Lora>,
+    /// The stitch's own bias [T, O], or [O] where P is 1.
+    pub bias: Option<Tensor>,
+}
+
+/// A low-rank pair per adapted part.
+#[derive(Debug)]
+pub(crate) struct Lora {
+    /// [T, r, I], or [r, I] where P is 1.
+    pub a: Tensor,
+    /// [T, O, r], or [O, r] where P is 1.
+    pub b: Tensor,
+    pub scale: f64,
+    pub dropout: f64,
+}
+
+impl Linear {
+    /// `x [.., I] -> [.., O]` of a map of one part.
+    pub fn forward(&self, x: &Tensor, phase: Phase) -> Tensor {
+        let mut shape = x.size();
+        let x = self.precision.cast(&x.reshape([-1, shape[shape.len() - 1]]));
+        let mut y = self.base(&x, &(0..1));
+        if let Some(lora) = &self.adaptation.lora {
+            let z = lora.dropped(&x, phase).matmul(&self.precision.cast(&lora.a).tr());
+            // In place on the matrix product's own result: no further pass over the activations.
+            y = y.addmm_(&scaled(z, lora.scale), &self.precision.cast(&lora.b).tr());
+        }
+        *shape.last_mut().expect("activations have a last dimension") = y.size()[1];
+        y.view(shape.as_slice()).to_kind(Kind::Float)
+    }
+
+    /// `x [B, N, I] -> [n, B, N, O]`: the n parts of `range`.
+    pub fn forward_parts(&self, x: &Tensor, range: &Range<i64>, phase: Phase) -> Tensor {
+        let (b, n, i) = x.size3().expect("activations are [B, N, I]");
+        let x = self.precision.cast(&x.reshape([b * n, i]));
+        let wanted = range.end - range.start;
+        let y = self.base(&x, range).view([b * n, wanted, -1]).transpose(0, 1);
+        let y = match &self.adaptation.lora {
+            Some(lora) => self.add_pairs(lora, &x, y, (range, phase)),
+            None => y,
+        };
+        y.reshape([wanted, b, n, -1]).to_kind(Kind::Float)
+    }
+
+    /// W x + b + `b_stitch` for the parts of `range`: [M, n O].
+    fn base(&self, x: &Tensor, range: &Range<i64>) -> Tensor {
+        let rows = |tensor: &Tensor| match range.end - range.start == self.parts {
+            true => tensor.shallow_clone(),
+            false => {
+                let outputs = tensor.size()[0] / self.parts;
+                tensor.narrow(0, range.start * outputs, (range.end - range.start) * outputs)
+            }
+        };
+        let bias = self.precision.cast(&rows(&self.total_bias()));
+        bias.addmm(x, &self.precision.cast(&rows(&self.weight)).tr())
+    }
+
+    /// b + `b_stitch` [P O]: added once here instead of to every activation.
+    fn total_bias(&self) -> Tensor {
+        match &self.adaptation.bias {
+            None => self.bias.shallow_clone(),
+            Some(own) if own.numel() == self.bias.numel() => &self.bias + own.view(-1),
+            Some(own) => {
+                let parts = Tensor::from_slice(&self.adaptation.targets).to_device(own.device());
+                self.bias.view([self.parts, -1]).index_add(0, &parts, own).view(-1)
+            }
+        }
+    }
+
+    /// Adds the pairs of the parts of `range` to `y [n, M, O]`.
+    fn add_pairs(&self, lora: &Lora, x: &Tensor, y: Tensor, (range, phase): (&Range<i64>, Phase)) -> Tensor {
+        let targets = &self.adaptation.targets;
+        let first = targets.partition_point(|target| *target < range.start);
+        let count = targets.partition_point(|target| *target < range.end) - first;
+        if count == 0 {
+            return y;
+        }
+        let pairs = |tensor: &Tensor| match count == targets.len() {
+            true => self.precision.cast(tensor),
+            false => self.precision.cast(&tensor.narrow(0, first as i64, count as i64)),
+        };
+        // One product for all A: [M, T r], then one small product per part.
+        let a = pairs(&lora.a);
+        let z = lora.dropped(x, phase).matmul(&a.reshape([-1, a.size()[2]]).tr());
+        let z = z.view([x.size()[0], count as i64, -1]).transpose(0, 1);
+        let b = pairs(&lora.b).transpose(1, 2);
+        if count as i64 == range.end - range.start {
+            return y.baddbmm(&z, &b, 1.0, lora.scale);
+        }
+        let places: Vec<i64> = targets[first..first + count].iter().map(|target| target - range.start).collect();
+        y.index_add(0, &Tensor::from_slice(&places).to_device(y.device()), &scaled(z.bmm(&b), lora.scale))
+    }
+
+    /// The same map with its adaptation folded in, in single precision.
+    pub fn merged(&self) -> Self {
+        let weight = match &self.adaptation.lora {
+            Some(lora) => self.merged_weight(lora),
+            None => self.weight.detach(),
+        };
+        let bias = self.total_bias().detach();
+        Self { weight, bias, parts: self.parts, adaptation: Adaptation::default(), precision: self.precision }
+    }
+
+    pub fn export(&self, prefix: &str, weights: &mut Weights) {
+        weights.insert(format!("{prefix}weight"), self.weight.detach());
+        weights.insert(format!("{prefix}bias"), self.bias.detach());
+    }
+
+    fn merged_weight(&self, lora: &Lora) -> Tensor {
+        let delta = lora.b.detach().matmul(&lora.a.detach()) * lora.scale;
+        if self.parts == 1 {
+            return self.weight.detach() + delta;
+        }
+        let targets = Tensor::from_slice(&self.adaptation.targets).to_device(delta.device());
+        let [rows, inputs] = self.weight.size()[..] else { unreachable!("weights are matrices") };
+        let weight = self.weight.detach().view([self.parts, rows / self.parts, inputs]);
+        weight.index_add(0, &targets, &delta).view([rows, inputs])
+    }
+}
+
+impl Lora {
+    fn dropped(&self, x: &Tensor, phase: Phase) -> Tensor {
+        match phase == Phase::Train && self.dropout > 0.0 {
+            true => x.dropout(self.dropout, true),
+            false => x.shallow_clone(),
+        }
+    }
+}
+
+/// The explicit casts of mixed precision: matrix products in bfloat16, everything between them in single precision.
+pub(crate) trait Cast {
+    fn cast(&self, tensor: &Tensor) -> Tensor;
+}
+
+impl Cast for Precision {
+    fn cast(&self, tensor: &Tensor) -> Tensor {
+        match self {
+            Self::F32 => tensor.shallow_clone(),
+            Self::Bf16 => tensor.to_kind(Kind::BFloat16),
+        }
+    }
+}
+
+fn scaled(tensor: Tensor, scale: f64) -> Tensor {
+    #[expect(clippy::float_cmp, reason = "a factor of exactly one needs no pass")]
+    match scale == 1.0 {
+        true => tensor,
+        false => tensor * scale,
+    }
+}

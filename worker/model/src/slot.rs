@@ -1,0 +1,193 @@
+//! One slot (TENSOR): loss, gradients of exactly the parameters the stitch touches, and the score taken from these same
+//! gradients before any reduction, clipping or loss scale can reach them (SC-1).
+
+use esta_engine::groups::GroupKind;
+use esta_engine::spec::SaliencyReduction;
+use esta_proto::StitchId;
+use tch::{Kind, Reduction, Tensor};
+use thiserror::Error;
+
+use crate::linear::Phase;
+use crate::network::Network;
+use crate::params::{GroupParams, ParamStore, runs};
+use crate::stitched::{StitchError, StitchedNet};
+
+/// How a slot is computed.
+#[derive(Debug, Clone)]
+pub struct SlotOptions {
+    /// Forward/backward passes the slot is split into; at least 1.
+    pub micro_batches: u32,
+    /// Power of two that the loss is multiplied by during the backward pass. Scores and gradients are free of it.
+    pub loss_scale: f64,
+    /// Label smoothing of the cross entropy, 0 to 1.
+    pub label_smoothing: f64,
+    /// How |w g| becomes one number.
+    pub saliency: SaliencyReduction,
+}
+
+impl Default for SlotOptions {
+    fn default() -> Self {
+        Self { micro_batches: 1, loss_scale: 1.0, label_smoothing: 0.0, saliency: SaliencyReduction::Mean }
+    }
+}
+
+/// One slot's work.
+#[derive(Debug)]
+pub struct Slot<'a> {
+    /// Which stitch.
+    pub stitch: StitchId,
+    /// [B, C, H, W]
+    pub images: &'a Tensor,
+    /// [B], classes as i64.
+    pub labels: &'a Tensor,
+    /// Seed of LoRA dropout; see `Stream::Dropout`. Unused where dropout is 0.
+    pub dropout_seed: u64,
+}
+
+/// What a slot found. Its gradients are its own: they belong into a `StepBuffer`.
+#[derive(Debug)]
+pub struct SlotResult {
+    /// Which stitch ran.
+    pub stitch: StitchId,
+    /// Mean cross entropy of the slot's images.
+    pub loss: f64,
+    /// SNIP saliency Q of the stitch (METHOD.md section 3).
+    pub score: f64,
+    /// Norm over all touched parameters, before clipping.
+    pub grad_norm: f64,
+    /// Whether the loss and every gradient is a number. If not, the step is to be skipped.
+    pub finite: bool,
+    /// f32 gradients of the touched groups, concatenated in layout order.
+    pub grads: Tensor,
+}
+
+/// Why a slot cannot be computed.
+#[derive(Debug, Error)]
+pub enum SlotError {
+    /// The stitch is not there.
+    #[error("no such stitch")]
+    Stitch(#[from] StitchError),
+    /// Nothing to learn from.
+    #[error("a slot of {images} images cannot be split into {micro_batches} passes")]
+    Split {
+        /// Images of the slot.
+        images: i64,
+        /// Passes asked for.
+        micro_batches: u32,
+    },
+}
+
+/// Computes a slot.
+///
+/// # Errors
+/// [`SlotError`] when the stitch is unknown or the batch has fewer images than passes.
+///
+/// # Panics
+/// On images of another shape than the architecture's, labels outside the classes, and where libtorch fails.
+pub fn run_slot(
+    net: &StitchedNet,
+    store: &ParamStore,
+    slot: &Slot<'_>,
+    options: &SlotOptions,
+) -> Result<SlotResult, SlotError> {
+    let network = net.network(slot.stitch)?;
+    let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
+    let passes = split(slot, options.micro_batches)?;
+    tch::manual_seed(slot.dropout_seed.cast_signed());
+    let pass = Pass { network, groups: &groups, options };
+    let mut parts = passes.iter().map(|(images, labels, share)| pass.run(images, labels, *share));
+    let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
+    for (part_loss, part_grads) in parts {
+        loss += part_loss;
+        grads += part_grads;
+    }
+    if options.loss_scale != 1.0 {
+        grads *= 1.0 / options.loss_scale;
+    }
+    let measured = measure(store, &groups, &loss, &grads);
+    let score = match options.saliency {
+        SaliencyReduction::Sum => measured.saliency,
+        #[expect(clippy::cast_precision_loss, reason = "fewer parameters than a double counts")]
+        SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
+    };
+    let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
+    Ok(SlotResult { stitch: slot.stitch, loss: measured.loss, score, grad_norm: measured.grad_norm, finite, grads })
+}
+
+/// The slot's passes: images, labels, share of the slot's images.
+fn split(slot: &Slot<'_>, micro_batches: u32) -> Result<Vec<(Tensor, Tensor, f64)>, SlotError> {
+    let images = slot.images.size()[0];
+    let passes = i64::from(micro_batches);
+    if passes == 0 || images < passes {
+        return Err(SlotError::Split { images, micro_batches });
+    }
+    let bounds = |pass: i64| images * pass / passes;
+    let part = |pass: i64| {
+        let (start, length) = (bounds(pass), bounds(pass + 1) - bounds(pass));
+        #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+        let share = length as f64 / images as f64;
+        (slot.images.narrow(0, start, length), slot.labels.narrow(0, start, length), share)
+    };
+    Ok((0..passes).map(part).collect())
+}
+
+/// Forward and backward of one pass.
+struct Pass<'a> {
+    network: &'a Network,
+    groups: &'a [&'a GroupParams],
+    options: &'a SlotOptions,
+}
+
+impl Pass<'_> {
+    /// The pass's share of the slot's loss (f64, on the device), and its gradients in one flat tensor.
+    fn run(&self, images: &Tensor, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
+        let logits = self.network.forward(images, Phase::Train);
+        let smoothing = self.options.label_smoothing;
+        let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, smoothing);
+        let factor = share * self.options.loss_scale;
+        let target = if factor == 1.0 { loss.shallow_clone() } else { &loss * factor };
+        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
+        let grads = Tensor::run_backward(&[target], &leaves, false, false);
+        let flat: Vec<Tensor> = grads.iter().zip(&leaves).map(|(grad, leaf)| flatten(grad, leaf)).collect();
+        (loss.detach().to_kind(Kind::Double) * share, Tensor::cat(&flat, 0))
+    }
+}
+
+/// A gradient as a row; zeros where the loss does not depend on the parameter.
+fn flatten(grad: &Tensor, leaf: &Tensor) -> Tensor {
+    match grad.defined() {
+        true => grad.reshape([-1]),
+        false => Tensor::zeros([leaf.numel() as i64], (Kind::Float, leaf.device())),
+    }
+}
+
+/// The numbers of a slot.
+struct Measured {
+    loss: f64,
+    grad_norm: f64,
+    saliency: f64,
+    active: i64,
+}
+
+fn measure(store: &ParamStore, groups: &[&GroupParams], loss: &Tensor, grads: &Tensor) -> Measured {
+    let norm = grads.norm_scalaropt_dtype(2, Kind::Double);
+    let (saliency, active) = score(&store.values, groups, grads);
+    // One transfer for the three numbers.
+    let numbers = Vec::<f64>::try_from(Tensor::stack(&[loss.view([]), norm, saliency], 0));
+    let [loss, grad_norm, saliency] = numbers.expect("doubles become doubles")[..] else {
+        unreachable!("three numbers were stacked")
+    };
+    Measured { loss, grad_norm, saliency, active }
+}
+
+/// Sum of |w g| over everything but heads, and over how many numbers. Products in single precision, their sum in double.
+fn score(values: &Tensor, groups: &[&GroupParams], grads: &Tensor) -> (Tensor, i64) {
+    let mut sum = Tensor::zeros([], (Kind::Double, grads.device()));
+    let mut active = 0;
+    for run in runs(groups.iter().copied(), |group| !matches!(group.kind, GroupKind::Head(_))) {
+        let saliency = values.narrow(0, run.store, run.len) * grads.narrow(0, run.flat, run.len);
+        sum += saliency.abs().sum(Kind::Double);
+        active += run.len;
+    }
+    (sum, active)
+}

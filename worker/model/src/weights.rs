@@ -1,0 +1,275 @@
+//! Named tensors in memory and on disk (TENSOR): safetensors files, read through a memory map and written atomically.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
+use tch::{Device, Kind, Tensor};
+use thiserror::Error;
+
+/// What can be wrong with a set of weights.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bytes are not safetensors, or cannot be made so.
+    #[error("{} is not a valid safetensors file", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: SafeTensorError,
+    },
+    /// A tensor of a type that holds no weights.
+    #[error("{origin}: tensor {name} has the type {dtype:?}; weights are F16, BF16, F32 or F64")]
+    Dtype {
+        /// Where it was found.
+        origin: String,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        dtype: Dtype,
+    },
+    /// A tensor is not there.
+    #[error("{origin} lacks the tensor {name} of shape {expected:?}")]
+    Missing {
+        /// Where it should be.
+        origin: String,
+        /// The tensor.
+        name: String,
+        /// The shape it should have.
+        expected: Vec<i64>,
+    },
+    /// A tensor has another shape than the architecture says.
+    #[error("{origin}: tensor {name} has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// Where it was found.
+        origin: String,
+        /// The tensor.
+        name: String,
+        /// The shape it should have.
+        expected: Vec<i64>,
+        /// The shape it has.
+        found: Vec<i64>,
+    },
+    /// A tensor that the architecture has no place for: the file holds another kind of network.
+    #[error("{origin}: tensor {name} has no place in a plain vision transformer of this depth")]
+    Unexpected {
+        /// Where it was found.
+        origin: String,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// Named tensors and where they came from. Iteration is in order of name.
+#[derive(Debug)]
+pub struct Weights {
+    origin: String,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// An empty set; `origin` names it in errors.
+    #[must_use]
+    pub fn new(origin: impl Into<String>) -> Self {
+        Self { origin: origin.into(), tensors: BTreeMap::new() }
+    }
+
+    /// Reads every floating-point tensor of a safetensors file, or of `model.safetensors` in a folder, as f32 on the
+    /// CPU.
+    ///
+    /// # Errors
+    /// [`WeightsError::Read`], [`WeightsError::Format`] or [`WeightsError::Dtype`].
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let path = if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() };
+        let map = map_file(&path).map_err(|source| WeightsError::Read { path: path.clone(), source })?;
+        let file =
+            SafeTensors::deserialize(&map).map_err(|source| WeightsError::Format { path: path.clone(), source })?;
+        let mut weights = Self::new(path.display().to_string());
+        for (name, view) in file.iter() {
+            weights.insert(name, tensor_of(name, &view, &weights.origin)?);
+        }
+        Ok(weights)
+    }
+
+    /// Writes all tensors with their own types: to a temporary file beside `path`, flushed, then renamed over it.
+    ///
+    /// # Errors
+    /// [`WeightsError::Write`] or [`WeightsError::Format`].
+    pub fn save(&self, path: &Path) -> Result<(), WeightsError> {
+        save_tensors(self.iter(), path)
+    }
+
+    /// Adds or replaces a tensor.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.tensors.insert(name.into(), tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
+    }
+
+    /// The tensor of this name, if there is one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// The tensor of this name and shape.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] or [`WeightsError::Shape`].
+    pub fn expect(&self, name: &str, shape: &[i64]) -> Result<&Tensor, WeightsError> {
+        let missing =
+            || WeightsError::Missing { origin: self.origin.clone(), name: name.to_owned(), expected: shape.to_vec() };
+        let tensor = self.get(name).ok_or_else(missing)?;
+        let found = tensor.size();
+        if found == shape {
+            return Ok(tensor);
+        }
+        Err(WeightsError::Shape { origin: self.origin.clone(), name: name.to_owned(), expected: shape.to_vec(), found })
+    }
+
+    /// Names and tensors in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Where the tensors came from.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Number of elements over all tensors.
+    #[must_use]
+    pub fn numel(&self) -> usize {
+        self.tensors.values().map(Tensor::numel).sum()
+    }
+
+    /// The same tensors on a device.
+    #[must_use]
+    pub fn to_device(&self, device: Device) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
+        Self { origin: self.origin.clone(), tensors }
+    }
+
+    /// Takes over all tensors of `other`, each name behind `prefix`.
+    pub fn absorb(&mut self, prefix: &str, other: Self) {
+        self.tensors.extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+    }
+}
+
+/// Writes named tensors to a safetensors file, atomically. The metadata says `format: pt`, as PyTorch's readers expect.
+///
+/// # Errors
+/// [`WeightsError::Write`] or [`WeightsError::Format`].
+pub(crate) fn save_tensors<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    path: &Path,
+) -> Result<(), WeightsError> {
+    let write = |source| WeightsError::Write { path: path.to_owned(), source };
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let views: Vec<_> = tensors.map(|(name, tensor)| (name, SavedTensor::new(tensor))).collect();
+    let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+    let written = match safetensors::serialize_to_file(views, metadata, &temporary) {
+        Err(SafeTensorError::IoError(source)) => Err(write(source)),
+        other => other.map_err(|source| WeightsError::Format { path: path.to_owned(), source }),
+    };
+    let renamed = written.and_then(|()| settle(&temporary, path).map_err(write));
+    if renamed.is_err() {
+        // Whatever went wrong is the news; a temporary file that cannot be removed either adds nothing to it.
+        fs::remove_file(&temporary).ok();
+    }
+    renamed
+}
+
+/// Flushes a finished file and gives it its name.
+fn settle(temporary: &Path, path: &Path) -> io::Result<()> {
+    File::open(temporary)?.sync_all()?;
+    fs::rename(temporary, path)?;
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn map_file(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the map is read while this process holds it; checkpoints are replaced by renaming, never in place.
+    unsafe { Mmap::map(&file) }
+}
+
+fn tensor_of(name: &str, view: &TensorView<'_>, origin: &str) -> Result<Tensor, WeightsError> {
+    let unsupported = || WeightsError::Dtype { origin: origin.to_owned(), name: name.to_owned(), dtype: view.dtype() };
+    let kind = match view.dtype() {
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        _ => return Err(unsupported()),
+    };
+    let shape: Vec<i64> = view.shape().iter().map(|&side| i64::try_from(side).expect("sides fit i64")).collect();
+    Ok(Tensor::from_data_size(view.data(), &shape, kind).to_kind(Kind::Float))
+}
+
+/// A contiguous tensor on the CPU as safetensors wants to see it.
+struct SavedTensor {
+    tensor: Tensor,
+    shape: Vec<usize>,
+}
+
+impl SavedTensor {
+    fn new(tensor: &Tensor) -> Self {
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let shape = tensor.size().iter().map(|&side| usize::try_from(side).expect("sides are not negative")).collect();
+        Self { tensor, shape }
+    }
+}
+
+impl View for SavedTensor {
+    fn dtype(&self) -> Dtype {
+        match self.tensor.kind() {
+            Kind::Half => Dtype::F16,
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        self.tensor.copy_data_u8(&mut bytes, self.tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
