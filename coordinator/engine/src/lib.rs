@@ -10,6 +10,7 @@ pub mod law;
 pub mod order;
 pub mod palette;
 pub mod plan;
+pub mod regret;
 pub mod run;
 pub mod sampler;
 mod space;
