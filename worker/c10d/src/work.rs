@@ -8,11 +8,12 @@ use crate::bridge::ffi::Phase;
 use crate::error::{C10dError, Operation, read_libtorch};
 use crate::reaper::{self, Abandoned};
 
-/// How long a wait spins before it sleeps between glances: a small all-reduce on one machine ends within it.
-const SPIN: Duration = Duration::from_micros(30);
+/// How long a wait spins before it sleeps between glances. Short, because gloo's threads may need the core: on two cores
+/// shared by two peers, 200 microseconds of it doubled the time of a small all-reduce.
+const SPIN: Duration = Duration::from_micros(5);
 /// First and longest sleep between two glances; it doubles in between.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(20);
-const LONGEST_SLEEP: Duration = Duration::from_micros(320);
+const LONGEST_SLEEP: Duration = Duration::from_micros(80);
 
 /// What a poll found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,190 @@
+//! Groups of real processes: collectives, a killed peer, a stopped peer and the group after it.
+
+mod support;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use esta_c10d::{C10dError, Cause, Operation, Outcome, ProcessGroup, Progress, Work};
+use support::peer::{PATIENCE, Peer, Role};
+use support::tcp_store;
+use tch::{Device, Kind, Tensor};
+
+/// Entry of the peers; an ordinary run of the tests passes through.
+#[test]
+fn peer() {
+    let Some(role) = Role::of_this_process() else { return };
+    match role.name.as_str() {
+        "collectives of 2" => collectives(&role, 2),
+        "collectives of 3" => collectives(&role, 3),
+        "reduce until a peer dies" => reduce_until_a_peer_dies(&role),
+        "reduce past a stopped peer" => reduce_past_a_stopped_peer(&role),
+        "wait in vain" => wait_in_vain(&role),
+        other => panic!("no role {other}"),
+    }
+}
+
+fn start(role: &str, world: u32) -> Vec<Peer> {
+    let store = tcp_store::serve();
+    (0..world).map(|rank| Peer::start("peer", role, rank, store)).collect()
+}
+
+fn finish(mut work: Work) {
+    assert_eq!(work.wait_until(Instant::now() + PATIENCE, &|| false), Ok(Outcome::Done));
+}
+
+/// 0, 1, 2... times `factor`, large enough for several of gloo's segments.
+fn ramp(kind: Kind, factor: i64) -> Tensor {
+    (Tensor::arange(100_003, (Kind::Int64, Device::Cpu)) * factor).to_kind(kind)
+}
+
+fn collectives(role: &Role, world: u32) {
+    let group = role.join(0, world, PATIENCE).unwrap();
+    let (rank, world) = (i64::from(group.rank()), i64::from(group.world()));
+    for kind in [Kind::Int64, Kind::Float] {
+        let tensor = ramp(kind, rank + 1);
+        finish(group.all_reduce_sum(&tensor).unwrap());
+        assert_eq!(tensor, ramp(kind, world * (world + 1) / 2), "{kind:?} summed over {world}");
+    }
+    for root in 0..group.world() {
+        let tensor = ramp(Kind::Double, rank + 1);
+        finish(group.broadcast(&tensor, root).unwrap());
+        assert_eq!(tensor, ramp(Kind::Double, i64::from(root) + 1), "broadcast from {root}");
+    }
+    role.say("at the barrier");
+    // Rank 0 comes when told to; until then nobody passes.
+    if group.rank() == 0 {
+        assert_eq!(role.listen(), "pass");
+    }
+    finish(group.barrier().unwrap());
+    role.say("past the barrier");
+}
+
+fn check_collectives(world: u32) {
+    let mut peers = start(&format!("collectives of {world}"), world);
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "at the barrier"));
+    assert!(peers.iter().all(|peer| peer.said_nothing()));
+    peers[0].tell("pass");
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "past the barrier"));
+    peers.into_iter().for_each(|peer| assert!(peer.join().success()));
+}
+
+#[test]
+fn two_processes_reduce_broadcast_and_meet() {
+    check_collectives(2);
+}
+
+#[test]
+fn three_processes_reduce_broadcast_and_meet() {
+    check_collectives(3);
+}
+
+/// Reduces until an error comes, and says which.
+fn reduce_until_a_peer_dies(role: &Role) {
+    let group = role.join(0, 3, PATIENCE).unwrap();
+    let tensor = Tensor::ones([1 << 20], (Kind::Int64, Device::Cpu));
+    let deadline = Instant::now() + PATIENCE;
+    let error = loop {
+        let mut work = group.all_reduce_sum(&tensor).unwrap();
+        match work.wait_until(deadline, &|| false) {
+            Ok(Outcome::Done) => role.say("reduced"),
+            Err(error) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(
+        matches!(&error, C10dError::Collective { operation: Operation::AllReduceSum, cause: Cause::PeerLost, rank, .. }
+            if *rank == role.rank),
+        "{error:?}"
+    );
+    role.say(&format!("error: {error}"));
+}
+
+#[test]
+fn a_killed_peer_is_an_error_that_names_the_operation() {
+    let peers = start("reduce until a peer dies", 3);
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "reduced"));
+    peers[1].kill();
+    let killed = Instant::now();
+    for (rank, peer) in peers.into_iter().enumerate().filter(|(rank, _)| *rank != 1) {
+        let error = std::iter::repeat_with(|| peer.hear()).find(|line| line != "reduced").unwrap();
+        eprintln!("{:?} after the kill: {error}", killed.elapsed());
+        assert!(killed.elapsed() < Duration::from_secs(10));
+        assert!(error.starts_with("error: all-reduce (number "), "{error}");
+        assert!(error.contains(&format!("peer lost on rank {rank} of 3: ")), "{error}");
+        assert!(peer.join().success());
+    }
+}
+
+/// A stopped peer leaves the collective pending; the group is abandoned, and the survivors form the next one.
+fn reduce_past_a_stopped_peer(role: &Role) {
+    let old = role.join(0, 3, PATIENCE).unwrap();
+    finish(old.barrier().unwrap());
+    role.say("together");
+    assert_eq!(role.listen(), "one has stopped");
+    let mut hung = old.all_reduce_sum(&ramp(Kind::Float, 1)).unwrap();
+    drop(old.all_reduce_sum(&ramp(Kind::Int64, 1)).unwrap());
+    let hurried = Instant::now() + Duration::from_millis(50);
+    assert_eq!(hung.wait_until(hurried, &|| false), Ok(Outcome::DeadlinePassed));
+    let asked = Cell::new(0);
+    let third_time = || asked.replace(asked.get() + 1) == 2;
+    assert_eq!(hung.wait_until(Instant::now() + PATIENCE, &third_time), Ok(Outcome::Cancelled));
+
+    let begun = Instant::now();
+    old.abandon();
+    let abandoned = begun.elapsed();
+    let next = role.join(1, 2, PATIENCE).unwrap();
+    let formed = begun.elapsed();
+    check_sum(&next);
+    let reduced = begun.elapsed();
+    assert_eq!(hung.poll(), Ok(Progress::Pending), "the old group hangs still");
+    assert!(abandoned < Duration::from_millis(20), "{abandoned:?}");
+    assert!(reduced < PATIENCE / 10, "{reduced:?}");
+    role.say(&format!("reduced with the next group: abandoned {abandoned:?}, formed {formed:?}, reduced {reduced:?}"));
+
+    assert_eq!(role.listen(), "it is gone");
+    assert!(matches!(hung.wait_until(Instant::now() + PATIENCE, &|| false), Err(C10dError::Collective { .. })));
+    check_sum(&next);
+    role.say("still reducing");
+}
+
+fn check_sum(group: &ProcessGroup) {
+    let tensor = ramp(Kind::Int64, 1);
+    finish(group.all_reduce_sum(&tensor).unwrap());
+    assert_eq!(tensor, ramp(Kind::Int64, i64::from(group.world())));
+}
+
+#[test]
+fn a_stopped_peer_is_left_behind_in_milliseconds() {
+    let mut peers = start("reduce past a stopped peer", 3);
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "together"));
+    peers[2].stop();
+    let both = |peers: &mut [Peer], line: &str| peers[..2].iter_mut().for_each(|peer| peer.tell(line));
+    both(&mut peers, "one has stopped");
+    for peer in &peers[..2] {
+        let line = peer.hear();
+        eprintln!("{line}");
+        assert!(line.starts_with("reduced with the next group"), "{line}");
+    }
+    peers[2].kill();
+    both(&mut peers, "it is gone");
+    for peer in peers.into_iter().take(2) {
+        assert_eq!(peer.hear(), "still reducing");
+        assert!(peer.join().success());
+    }
+}
+
+fn wait_in_vain(role: &Role) {
+    let begun = Instant::now();
+    let error = role.join(0, 2, Duration::from_millis(300)).err().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    role.say(&error.to_string());
+}
+
+#[test]
+fn a_group_without_its_last_peer_is_given_up() {
+    let peers = start("wait in vain", 1);
+    let error = peers[0].hear();
+    assert!(error.starts_with("Gloo group not formed on rank 0 of 2: "), "{error}");
+    assert!(peers.into_iter().all(|peer| peer.join().success()));
+}

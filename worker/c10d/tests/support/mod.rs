@@ -1,0 +1,4 @@
+//! What the tests with real processes share: a store served over loopback TCP, and peers that are this very executable.
+
+pub mod peer;
+pub mod tcp_store;
