@@ -1,1 +1,30 @@
-//! Placeholder.
+//! Data for workers (HANDS): files -> decoded images -> batches, free of libtorch.
+//!
+//! ```text
+//! DatasetSpec -> layout -> Dataset -> Transform -> Loader  -> Prefetcher   training, by sample counter
+//!                                              -> HeldOut                 evaluation, in order
+//! ```
+//! A batch is a function of (spec, seed, sample counters) alone: not of threads, timing or what was asked before, so
+//! any worker prepares the same bytes for the same slot (DT-1).
+
+mod dataset;
+mod error;
+mod held_out;
+mod layout;
+mod loader;
+mod pixels;
+mod prefetch;
+mod resample;
+mod samples;
+mod select;
+mod transform;
+
+pub use dataset::Dataset;
+pub use error::{DataError, Origin, Position};
+pub use held_out::HeldOut;
+pub use loader::Loader;
+pub use pixels::Pixels;
+pub use prefetch::{BatchTicket, Prefetcher};
+pub use resample::resize;
+pub use samples::Batch;
+pub use transform::{InputShape, Mirror, Transform};
