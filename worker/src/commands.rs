@@ -1,10 +1,13 @@
 //! The commands of `esta-worker` (HANDS), one module each.
 
+pub mod pretrain;
 pub mod train;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use esta_engine::spec::JobSpec;
 
 /// Trains the stitches a coordinator gives it, and turns finished runs into models.
 #[derive(Debug, Parser)]
@@ -20,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Take part in a run.
     Train(train::Args),
+    /// Make small anchors from scratch.
+    Pretrain(pretrain::Args),
 }
 
 impl Command {
@@ -30,6 +35,17 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Train(args) => train::run(args),
+            Self::Pretrain(args) => pretrain::run(args),
         }
     }
+}
+
+/// Reads a job file or a run's resolved `job.json`.
+///
+/// # Errors
+/// With the file's name, and line and column of what is wrong.
+pub(crate) fn read_job(path: &Path) -> anyhow::Result<JobSpec> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let spec: JobSpec = serde_saphyr::from_str(&text).with_context(|| format!("{} is no job", path.display()))?;
+    Ok(spec)
 }

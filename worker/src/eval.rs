@@ -1,0 +1,160 @@
+//! Held-out accuracy of stitches (HANDS): what a report's plots and regrets rest on.
+
+use std::{num::NonZeroU32, path::Path, time::Instant};
+
+use esta_data::{DataError, HeldOut};
+use esta_engine::{
+    palette::Choice,
+    spec::{EvalStitches, PaletteRule},
+};
+use esta_model::{Phase, StitchError, StitchedNet};
+use esta_proto::StitchId;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Reduction};
+use thiserror::Error;
+
+use crate::trainer::{Job, tensors};
+
+/// Why stitches cannot be evaluated.
+#[derive(Debug, Error)]
+pub enum EvalError {
+    /// The held-out images.
+    #[error("the held-out images do not load")]
+    Data(#[from] DataError),
+    /// The job has none.
+    #[error("data.eval: the job names no held-out images")]
+    NoImages,
+    /// A stitch.
+    #[error("a stitch cannot be evaluated")]
+    Stitch(#[from] StitchError),
+}
+
+/// One stitch on the held-out images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StitchResult {
+    /// Which stitch.
+    pub stitch: StitchId,
+    /// Share of the images classified rightly.
+    pub accuracy: f64,
+    /// The same on images of even and of odd index: an oracle chosen on one half is scored on the other.
+    pub halves: [f64; 2],
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Images classified rightly.
+    pub correct: u64,
+}
+
+/// A deployed model on disk.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Which stitch.
+    pub stitch: StitchId,
+    /// Its folder, relative to the run's.
+    pub path: String,
+}
+
+/// `eval.json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Held-out images.
+    pub images: u64,
+    /// One per evaluated stitch, ascending by id.
+    pub results: Vec<StitchResult>,
+    /// Models on disk.
+    pub exports: Vec<Exported>,
+    /// What the evaluation took.
+    pub seconds: f64,
+}
+
+impl Evaluation {
+    /// Writes `eval.json` into the run's folder, in one piece or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, run_dir: &Path) -> std::io::Result<()> {
+        let (partial, path) = (run_dir.join(".eval.json.tmp"), run_dir.join("eval.json"));
+        std::fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
+        std::fs::rename(partial, path)
+    }
+}
+
+/// The stitches that a job evaluates at its end, ascending.
+#[must_use]
+pub fn chosen(job: &Job, palettes: &[(PaletteRule, Vec<Choice>)]) -> Vec<StitchId> {
+    let catalog = &job.law.catalog;
+    let mut stitches: Vec<StitchId> = match job.law.spec.eval.stitches {
+        EvalStitches::None => Vec::new(),
+        EvalStitches::All => catalog.stitches().map(|stitch| stitch.id).collect(),
+        EvalStitches::Palette => {
+            let picked = palettes.iter().flat_map(|(_, choices)| choices).map(|choice| choice.stitch);
+            picked.chain(catalog.stitches().filter(|stitch| stitch.is_anchor()).map(|stitch| stitch.id)).collect()
+        }
+    };
+    stitches.sort_unstable();
+    stitches.dedup();
+    stitches
+}
+
+/// Evaluates stitches on the job's held-out images, every image once; `done` hears of each finished stitch.
+///
+/// # Errors
+/// [`EvalError`].
+pub fn evaluate(
+    job: &Job,
+    net: &StitchedNet,
+    stitches: &[StitchId],
+    mut done: impl FnMut(usize, &StitchResult),
+) -> Result<Evaluation, EvalError> {
+    let started = Instant::now();
+    let held_out = HeldOut::open(&job.law.spec.data, job.input)?.ok_or(EvalError::NoImages)?;
+    let mut results = Vec::with_capacity(stitches.len());
+    for (number, &stitch) in stitches.iter().enumerate() {
+        let result = tch::no_grad(|| evaluate_stitch(job, net, stitch, &held_out))?;
+        done(number, &result);
+        results.push(result);
+    }
+    let images = held_out.dataset().len();
+    Ok(Evaluation { images, results, exports: Vec::new(), seconds: started.elapsed().as_secs_f64() })
+}
+
+fn evaluate_stitch(
+    job: &Job,
+    net: &StitchedNet,
+    stitch: StitchId,
+    held_out: &HeldOut,
+) -> Result<StitchResult, EvalError> {
+    let mut loss = 0.0;
+    let mut right = Vec::with_capacity(held_out.dataset().len() as usize);
+    let size = NonZeroU32::new(job.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN);
+    for batch in held_out.chunks(size) {
+        let (images, labels) = tensors(&batch?, job.device);
+        let logits = net.forward(stitch, &images, Phase::Eval)?;
+        let sum = logits.to_kind(Kind::Double).cross_entropy_loss::<tch::Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
+        loss += sum.double_value(&[]);
+        let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
+        right.extend(Vec::<u8>::try_from(hits).expect("bytes become bytes"));
+    }
+    Ok(summarise(stitch, loss, &right))
+}
+
+fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
+    let share = |start: usize, step: usize| {
+        let part = right.iter().skip(start).step_by(step);
+        let (hits, all) = part.fold((0_u64, 0_u64), |(hits, all), hit| (hits + u64::from(*hit), all + 1));
+        if all == 0 { 0.0 } else { hits as f64 / all as f64 }
+    };
+    let correct = right.iter().map(|hit| u64::from(*hit)).sum();
+    let loss = loss / right.len().max(1) as f64;
+    StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_the_even_and_the_odd_images() {
+        let result = summarise(StitchId(4), 10.0, &[1, 0, 1, 0, 0]);
+        assert_eq!((result.accuracy, result.halves, result.loss, result.correct), (0.4, [2.0 / 3.0, 0.0], 2.0, 2));
+    }
+}

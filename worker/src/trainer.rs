@@ -1,0 +1,149 @@
+//! The trainer (HANDS): one OS thread that owns every tensor and carries out the worker's law, in order.
+//!
+//! It never blocks for good: collectives are polled, and given up as soon as their generation is abandoned.
+
+mod checkpoint;
+mod finale;
+mod group;
+mod job;
+mod state;
+mod step;
+mod thread;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use esta_data::BatchTicket;
+use esta_engine::spec::JobSpec;
+use esta_proto::{Digest, Generation, Step};
+use esta_worker_engine::{TrainerCommand, TrainerEvent};
+use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
+
+pub use checkpoint::{CheckpointError, CheckpointFolder};
+pub use job::{DeviceError, DeviceKind, Job, SetupError};
+pub use state::{State, StateError};
+pub use step::{StepError, Stepper, Timings, tensors};
+
+use crate::session::StoreCall;
+
+/// Where and how a worker trains.
+#[derive(Debug, Clone)]
+pub struct TrainerOptions {
+    /// Where tensors live.
+    pub device: DeviceKind,
+    /// Address other workers reach this one at, for Gloo.
+    pub host: Option<String>,
+    /// How long a process group may take to form and a collective to finish.
+    pub collective_timeout: Duration,
+}
+
+/// What loading the job found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// This worker's view of the parameter layout.
+    pub layout_digest: Digest,
+    /// Samples of the training set.
+    pub samples: u64,
+    /// Steps between checkpoints.
+    pub save_steps: u64,
+    /// Complete checkpoints on disk, by applied steps.
+    pub checkpoints: Vec<Step>,
+}
+
+/// A command on its way to the thread, with the batches of its slots being prepared meanwhile.
+struct Work {
+    command: TrainerCommand,
+    batches: Vec<BatchTicket>,
+}
+
+/// The trainer thread, seen from the session.
+pub struct Trainer {
+    commands: mpsc::Sender<Work>,
+    events: UnboundedReceiver<TrainerEvent>,
+    abandoned: Abandoned,
+    loader: Arc<esta_data::Prefetcher>,
+    micro_batch: u64,
+    thread: JoinHandle<()>,
+}
+
+/// Generations below this are over: whatever is done for them is in vain.
+#[derive(Debug, Clone, Default)]
+struct Abandoned(Arc<AtomicU64>);
+
+impl Abandoned {
+    fn raise(&self, generation: Generation) {
+        self.0.fetch_max(generation.0 + 1, Ordering::Release);
+    }
+
+    fn covers(&self, generation: Generation) -> bool {
+        generation.0 < self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Trainer {
+    /// Starts the thread and loads the job on it.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the job's files do not load.
+    pub async fn start(
+        spec: JobSpec,
+        options: TrainerOptions,
+        calls: UnboundedSender<StoreCall>,
+    ) -> Result<(Self, Setup), SetupError> {
+        let (commands, work) = mpsc::channel();
+        let (said, events) = unbounded_channel();
+        let (loaded, setup) = oneshot::channel();
+        let abandoned = Abandoned::default();
+        let micro_batch = u64::from(spec.train.batch_size / spec.sampling.slots.max(1));
+        let context = thread::Context { options, abandoned: abandoned.clone(), calls, events: said };
+        let thread = std::thread::Builder::new()
+            .name("trainer".to_owned())
+            .spawn(move || thread::main(spec, context, loaded, work))
+            .map_err(SetupError::Thread)?;
+        let (setup, loader) = setup.await.unwrap_or_else(|_| {
+            let gone = std::io::Error::other("it ended while loading the job");
+            Err(SetupError::Thread(gone))
+        })?;
+        Ok((Self { commands, events, abandoned, loader, micro_batch, thread }, setup))
+    }
+
+    /// Queues a command. The batches of a step begin to be prepared at once.
+    pub fn queue(&self, command: TrainerCommand) {
+        let batches = match &command {
+            TrainerCommand::Run(_, plan) => {
+                let first = |slot: u64| plan.first_sample + slot * self.micro_batch;
+                let range = |slot: u64| first(slot)..first(slot + 1);
+                plan.slots.iter().map(|(slot, _)| self.loader.request(range(u64::from(slot.0)))).collect()
+            }
+            _ => Vec::new(),
+        };
+        // A thread that is gone has said so: its events have ended.
+        drop(self.commands.send(Work { command, batches }));
+    }
+
+    /// Whatever the thread does for this generation is in vain.
+    pub fn abandon(&self, generation: Generation) {
+        self.abandoned.raise(generation);
+    }
+
+    /// What the thread says next; `None` when it is gone.
+    pub async fn next_event(&mut self) -> Option<TrainerEvent> {
+        self.events.recv().await
+    }
+
+    /// Ends the thread: nothing it does is wanted any more.
+    pub fn stop(self) {
+        self.abandoned.raise(Generation(u64::MAX - 1));
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("the trainer thread panicked");
+        }
+    }
+}

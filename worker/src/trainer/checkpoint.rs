@@ -1,0 +1,253 @@
+//! Checkpoints (HANDS): `checkpoint-<step>/`, complete or not there.
+//!
+//! A checkpoint is written under a temporary name and gets its own once the coordinator's record holds all its steps: a
+//! complete checkpoint never runs ahead of the record (DESIGN.md section 4).
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use esta_proto::{Digest, Step};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a checkpoint cannot be written or read.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// A file or folder.
+    #[error("{action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The state file is no JSON of this form.
+    #[error("{path} is no trainer state")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// Tensors.
+    #[error("the tensors of {path}")]
+    Tensors {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: esta_model::WeightsError,
+    },
+    /// Another job made it.
+    #[error("{path} belongs to another job: its layout is {found}, this job's is {expected}")]
+    Foreign {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Layout digest of the job.
+        expected: Digest,
+        /// Layout digest on record.
+        found: Digest,
+    },
+}
+
+/// `trainer_state.json` of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainerState {
+    /// Applied steps; Hugging Face's name.
+    pub global_step: Step,
+    /// Steps of the run; Hugging Face's name.
+    pub max_steps: u64,
+    /// Chained digest of the reduced buffers up to it.
+    pub digest: Digest,
+    /// Digest of the parameter layout.
+    pub layout: Digest,
+    /// By group id: how often it was updated.
+    pub touches: Vec<u64>,
+}
+
+/// The checkpoints of a run.
+#[derive(Debug, Clone)]
+pub struct CheckpointFolder {
+    run_dir: PathBuf,
+    limit: usize,
+}
+
+impl CheckpointFolder {
+    /// The checkpoints under a run's folder; at most `limit` are kept.
+    #[must_use]
+    pub fn new(run_dir: PathBuf, limit: u32) -> Self {
+        Self { run_dir, limit: limit as usize }
+    }
+
+    /// The folder of the run.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// The folder of a complete checkpoint.
+    #[must_use]
+    pub fn path(&self, step: Step) -> PathBuf {
+        self.run_dir.join(format!("checkpoint-{step}"))
+    }
+
+    fn staging(&self, step: Step) -> PathBuf {
+        self.run_dir.join(format!(".checkpoint-{step}.{}", std::process::id()))
+    }
+
+    /// Complete checkpoints, ascending.
+    #[must_use]
+    pub fn complete(&self) -> Vec<Step> {
+        let Ok(entries) = fs::read_dir(&self.run_dir) else { return Vec::new() };
+        let step = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let step = Step(name.strip_prefix("checkpoint-")?.parse().ok()?);
+            entry.path().join(STATE_FILE).is_file().then_some(step)
+        };
+        let mut steps: Vec<Step> = entries.flatten().filter_map(step).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// Writes a checkpoint under its temporary name; `tensors` writes its own files into the folder.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] naming file and cause; nothing complete is harmed.
+    pub fn stage(
+        &self,
+        state: &TrainerState,
+        tensors: impl FnOnce(&Path) -> Result<(), esta_model::WeightsError>,
+    ) -> Result<(), CheckpointError> {
+        let folder = self.staging(state.global_step);
+        remove(&folder)?;
+        fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
+        let written = self.fill(&folder, state, tensors);
+        if written.is_err() {
+            // Half a checkpoint is of no use, least of all on a full disk.
+            drop(fs::remove_dir_all(&folder));
+        }
+        written
+    }
+
+    fn fill(
+        &self,
+        folder: &Path,
+        state: &TrainerState,
+        tensors: impl FnOnce(&Path) -> Result<(), esta_model::WeightsError>,
+    ) -> Result<(), CheckpointError> {
+        tensors(folder).map_err(|source| CheckpointError::Tensors { path: folder.to_owned(), source })?;
+        let path = folder.join(STATE_FILE);
+        let text = serde_json::to_vec_pretty(state)
+            .map_err(|source| CheckpointError::State { path: path.clone(), source })?;
+        fs::write(&path, text).map_err(io_error("write", &path))?;
+        for entry in fs::read_dir(folder).map_err(io_error("list", folder))?.flatten() {
+            let file = fs::File::open(entry.path()).map_err(io_error("open", &entry.path()))?;
+            file.sync_all().map_err(io_error("make durable", &entry.path()))?;
+        }
+        Ok(())
+    }
+
+    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`].
+    pub fn publish(&self, step: Step) -> Result<(), CheckpointError> {
+        let (from, to) = (self.staging(step), self.path(step));
+        remove(&to)?;
+        fs::rename(&from, &to).map_err(io_error("rename", &from))?;
+        let folder = fs::File::open(&self.run_dir).map_err(io_error("open", &self.run_dir))?;
+        folder.sync_all().map_err(io_error("make durable", &self.run_dir))?;
+        let complete = self.complete();
+        for old in &complete[..complete.len().saturating_sub(self.limit)] {
+            remove(&self.path(*old))?;
+        }
+        Ok(())
+    }
+
+    /// The state of a complete checkpoint, checked against the job's layout.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] naming what is absent, damaged or of another job.
+    pub fn read_state(&self, step: Step, layout: Digest) -> Result<TrainerState, CheckpointError> {
+        let path = self.path(step).join(STATE_FILE);
+        let text = fs::read(&path).map_err(io_error("read", &path))?;
+        let state: TrainerState =
+            serde_json::from_slice(&text).map_err(|source| CheckpointError::State { path, source })?;
+        if state.layout != layout {
+            let path = self.path(step);
+            return Err(CheckpointError::Foreign { path, expected: layout, found: state.layout });
+        }
+        Ok(state)
+    }
+}
+
+const STATE_FILE: &str = "trainer_state.json";
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
+    let path = path.to_owned();
+    move |source| CheckpointError::Io { action, path, source }
+}
+
+fn remove(folder: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(step: u64) -> TrainerState {
+        let digest = Digest([step as u8; 32]);
+        TrainerState { global_step: Step(step), max_steps: 9, digest, layout: Digest([1; 32]), touches: vec![1, 2] }
+    }
+
+    #[test]
+    fn a_staged_checkpoint_is_not_complete_until_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        folder.stage(&state(5), |_| Ok(())).unwrap();
+        assert_eq!(folder.complete(), []);
+        folder.publish(Step(5)).unwrap();
+        assert_eq!(folder.complete(), [Step(5)]);
+        assert_eq!(folder.read_state(Step(5), Digest([1; 32])).unwrap(), state(5));
+    }
+
+    #[test]
+    fn the_oldest_go_beyond_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        for step in [5, 10, 100] {
+            folder.stage(&state(step), |_| Ok(())).unwrap();
+            folder.publish(Step(step)).unwrap();
+        }
+        assert_eq!(folder.complete(), [Step(10), Step(100)]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_complete_ones_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        folder.stage(&state(5), |_| Ok(())).unwrap();
+        folder.publish(Step(5)).unwrap();
+        let missing = |_: &Path| esta_model::Weights::read(Path::new("/nowhere/at/all")).map(drop);
+        folder.stage(&state(10), missing).unwrap_err();
+        assert_eq!(folder.complete(), [Step(5)]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "half a checkpoint stayed behind");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_job_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        folder.stage(&state(5), |_| Ok(())).unwrap();
+        folder.publish(Step(5)).unwrap();
+        let error = folder.read_state(Step(5), Digest([2; 32])).unwrap_err();
+        assert!(error.to_string().contains("belongs to another job"), "{error}");
+    }
+}

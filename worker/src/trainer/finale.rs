@@ -1,0 +1,41 @@
+//! The end of a run on the rank that writes (HANDS): last checkpoint, evaluation, deployable files.
+
+use std::error::Error;
+
+use esta_engine::{
+    run::Finish,
+    spec::EvalStitches,
+};
+
+use super::{Job, State};
+use crate::eval::{Evaluation, chosen, evaluate};
+
+/// Writes what the run leaves behind.
+///
+/// # Errors
+/// What could not be evaluated or written; everything written before stays.
+pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Error>> {
+    let run_dir = job.checkpoints.run_dir();
+    if !job.checkpoints.complete().contains(&state.applied) {
+        job.checkpoints.stage(&state.summary(job), |folder| state.write(folder))?;
+        job.checkpoints.publish(state.applied)?;
+    }
+    // Every other rank is idle: use the machine.
+    tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+    let evaluation = evaluation(job, state, finish)?;
+    evaluation.save(run_dir)?;
+    Ok(())
+}
+
+fn evaluation(job: &Job, state: &State, finish: &Finish) -> Result<Evaluation, Box<dyn Error>> {
+    let wanted = job.law.spec.eval.stitches != EvalStitches::None && job.law.spec.data.eval.is_some();
+    if !wanted {
+        return Ok(Evaluation::default());
+    }
+    let stitches = chosen(job, &finish.palettes);
+    let total = stitches.len();
+    let report = |number: usize, result: &crate::eval::StitchResult| {
+        tracing::info!(stitch = result.stitch.0, accuracy = result.accuracy, done = number + 1, total, "evaluated");
+    };
+    Ok(evaluate(job, &state.net, &stitches, report)?)
+}

@@ -1,0 +1,183 @@
+//! A generation's process group, and bringing its ranks to one state (HANDS): DESIGN.md section 4, reconfiguration.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use esta_c10d::{Backend, C10dError, GroupConfig, Host, Outcome, ProcessGroup, Work};
+use esta_engine::run::{Form, Origin};
+use esta_proto::{Digest, Generation, Step};
+use tch::{Device, Kind, Tensor};
+use thiserror::Error;
+
+use super::{Abandoned, DeviceKind, Job, State, state::StateError, thread::Context};
+use crate::session::SessionStore;
+
+/// Why a generation does not go on.
+#[derive(Debug, Error)]
+pub enum Broken {
+    /// It is over; whoever asked for this knows.
+    #[error("the generation is over")]
+    Abandoned,
+    /// The group could not be formed, or a collective failed.
+    #[error(transparent)]
+    Group(#[from] C10dError),
+    /// A collective did not finish in time.
+    #[error("a collective took longer than {0:?}")]
+    TimedOut(Duration),
+    /// The state cannot be made or taken over: no other generation would help.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// One rank's place in a generation.
+pub struct Standing {
+    /// The generation.
+    pub generation: Generation,
+    group: ProcessGroup,
+    abandoned: Abandoned,
+    timeout: Duration,
+}
+
+impl Standing {
+    /// Forms the process group of a generation.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    pub fn form(generation: Generation, form: &Form, context: &Context) -> Result<Self, Broken> {
+        let options = &context.options;
+        let config = GroupConfig {
+            backend: match options.device {
+                DeviceKind::Cpu => Backend::Gloo,
+                DeviceKind::Cuda => Backend::Nccl,
+            },
+            rank: form.rank.0,
+            world: form.world,
+            timeout: options.collective_timeout,
+            host: options.host.clone().map(Host::Hostname),
+        };
+        let store = SessionStore::new(generation, context.calls.clone(), options.collective_timeout);
+        let group = ProcessGroup::new(&config, Arc::new(store))?;
+        Ok(Self { generation, group, abandoned: context.abandoned.clone(), timeout: options.collective_timeout })
+    }
+
+    /// Leaves the group without waiting for anybody.
+    pub fn abandon(self) {
+        self.group.abandon();
+    }
+
+    /// Sums a tensor over all ranks, in place.
+    ///
+    /// # Errors
+    /// [`Broken`]; the tensor's content is lost then.
+    pub fn sum(&self, tensor: &Tensor) -> Result<(), Broken> {
+        self.finish(self.group.all_reduce_sum(tensor)?)
+    }
+
+    fn broadcast(&self, tensor: &Tensor, root: u32) -> Result<(), Broken> {
+        self.finish(self.group.broadcast(tensor, root)?)
+    }
+
+    fn finish(&self, mut work: Work) -> Result<(), Broken> {
+        let cancelled = || self.abandoned.covers(self.generation);
+        match work.wait_until(Instant::now() + self.timeout, &cancelled)? {
+            Outcome::Done => Ok(()),
+            Outcome::DeadlinePassed => Err(Broken::TimedOut(self.timeout)),
+            Outcome::Cancelled => Err(Broken::Abandoned),
+        }
+    }
+
+    /// Brings all ranks to the state of the one with the highest applied step; where nobody holds a state, the form's
+    /// source makes one.
+    ///
+    /// # Errors
+    /// [`Broken`]; `state` is unharmed then unless it was behind.
+    pub fn align(&self, form: &Form, job: &Job, state: &mut Option<State>) -> Result<Step, Broken> {
+        let mut holders = self.holders(state.as_ref(), job.device)?;
+        if holders.iter().all(Option::is_none) {
+            if form.rank == form.source {
+                *state = Some(originate(form.origin, job)?);
+            }
+            holders = self.holders(state.as_ref(), job.device)?;
+        }
+        let newest = holders.iter().copied().max().flatten();
+        let source = holders.iter().position(|applied| *applied == newest && applied.is_some());
+        let (Some(newest), Some(source)) = (newest, source) else { return Err(StateError::Nobody.into()) };
+        if holders.iter().any(|applied| *applied != Some(newest)) {
+            self.spread(source as u32, job, state)?;
+        }
+        Ok(newest)
+    }
+
+    /// By rank: the applied step of what it holds.
+    fn holders(&self, state: Option<&State>, device: Device) -> Result<Vec<Option<Step>>, Broken> {
+        let mut words = vec![0_i64; self.group.world() as usize];
+        // One more than the step, so that 0 says "nothing".
+        words[self.group.rank() as usize] = state.map_or(0, |state| state.applied.0.cast_signed() + 1);
+        let tensor = Tensor::from_slice(&words).to_device(device);
+        self.sum(&tensor)?;
+        let words = Vec::<i64>::try_from(tensor.to_device(Device::Cpu)).expect("integers become integers");
+        Ok(words.into_iter().map(|word| (word > 0).then(|| Step((word - 1).cast_unsigned()))).collect())
+    }
+
+    /// Copies the source's state to all ranks.
+    fn spread(&self, source: u32, job: &Job, state: &mut Option<State>) -> Result<(), Broken> {
+        let mine = self.group.rank() == source;
+        let taken = match state.take_if(|_| mine) {
+            Some(state) => state,
+            None => State::hollow(job)?,
+        };
+        // The source keeps its state whatever becomes of the broadcast; the others keep theirs until it is whole.
+        let words = header(&taken).to_device(job.device);
+        let tensors = taken.tensors();
+        let sent = std::iter::once(&words).chain(&tensors).try_for_each(|tensor| self.broadcast(tensor, source));
+        match sent {
+            Ok(()) => *state = Some(taken.arrived(&words, &tensors, job)?),
+            Err(error) if mine => {
+                *state = Some(taken);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn originate(origin: Origin, job: &Job) -> Result<State, StateError> {
+    match origin {
+        Origin::Checkpoint(step) => State::from_checkpoint(job, step),
+        Origin::Fresh => State::fresh(job),
+        Origin::Memory(step) => Err(StateError::Forgotten(step)),
+    }
+}
+
+/// Applied steps, the chain's four words, then the touches by group.
+fn header(state: &State) -> Tensor {
+    let mut words = vec![state.applied.0.cast_signed()];
+    words.extend(state.chain.0.chunks_exact(8).map(|word| i64::from_le_bytes(word.try_into().expect("eight bytes"))));
+    words.extend(state.store.touches().iter().map(|touches| touches.cast_signed()));
+    Tensor::from_slice(&words)
+}
+
+/// What a header says.
+pub struct Header {
+    /// Applied steps.
+    pub applied: Step,
+    /// Chained digest of the reduced buffers.
+    pub chain: Digest,
+    /// By group id: how often it was updated.
+    pub touches: Vec<u64>,
+}
+
+/// Reads a header.
+#[must_use]
+pub fn read_header(words: &Tensor) -> Header {
+    let words = Vec::<i64>::try_from(words.to_device(Device::Cpu).to_kind(Kind::Int64)).expect("integers become integers");
+    let mut chain = Digest::default();
+    for (bytes, word) in chain.0.chunks_exact_mut(8).zip(&words[1..5]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let touches = words[5..].iter().map(|word| word.cast_unsigned()).collect();
+    Header { applied: Step(words[0].cast_unsigned()), chain, touches }
+}

@@ -1,0 +1,197 @@
+//! What a worker has learned so far (HANDS): parameters, optimizer, fitted stitching layers, and how far they are.
+
+use std::path::Path;
+
+use esta_data::DataError;
+use esta_engine::{
+    spec::HeadInit,
+    streams::{self, Stream},
+};
+use esta_model::{FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers};
+use esta_proto::{Digest, Step};
+use rand::seq::index::sample;
+use tch::{Kind, Tensor};
+use thiserror::Error;
+
+use super::{
+    CheckpointError, Job,
+    checkpoint::TrainerState,
+    group::{Header, read_header},
+    step::tensors,
+};
+
+/// Why a state cannot be made.
+#[derive(Debug, Error)]
+pub enum StateError {
+    /// The parameters do not fit the job.
+    #[error("the parameters do not fit the job")]
+    Params(#[from] ParamError),
+    /// A weight is missing or misshapen.
+    #[error("the weights do not fit the job")]
+    Weights(#[from] WeightsError),
+    /// The stitching layers cannot be fitted.
+    #[error("the stitching layers cannot be fitted")]
+    Fit(#[from] FitError),
+    /// The images for the fit.
+    #[error("the images for the fit do not load")]
+    Data(#[from] DataError),
+    /// A checkpoint.
+    #[error("the run cannot go on from its checkpoint")]
+    Checkpoint(#[from] CheckpointError),
+    /// The coordinator counts on a state that no rank holds.
+    #[error("the coordinator counts on a state of {0} applied steps, which no rank holds")]
+    Forgotten(Step),
+    /// Nobody made a state.
+    #[error("no rank holds a state after the source was to make one")]
+    Nobody,
+}
+
+/// What a worker has learned so far.
+pub struct State {
+    /// All stitches over the parameters.
+    pub net: StitchedNet,
+    /// What trains.
+    pub store: ParamStore,
+    /// Fitted stitching layers where they are frozen; empty where they train.
+    pub layers: Weights,
+    /// Applied steps.
+    pub applied: Step,
+    /// Chained digest of the reduced buffers (RD-3).
+    pub chain: Digest,
+}
+
+impl State {
+    /// The state before the first step: anchors, fitted stitching layers, seeded adapters.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn fresh(job: &Job) -> Result<Self, StateError> {
+        let init = &job.law.spec.family.stitch_init;
+        let (images, _) = plain_images(job, u64::from(init.samples))?;
+        let fitted = fit_layers(&job.law.catalog, &job.anchors, &images, init)?;
+        let heads = match job.law.spec.train.head_init {
+            HeadInit::Zero => Weights::new("zero"),
+            HeadInit::Ridge => {
+                let (images, labels) = plain_images(job, RIDGE_IMAGES)?;
+                fit_heads(&job.law.catalog, &job.anchors, &images, &labels)?
+            }
+        };
+        Self::assemble(job, fitted, heads)
+    }
+
+    /// A state of the right shapes and no content, to receive another's.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn hollow(job: &Job) -> Result<Self, StateError> {
+        let mut layers = Weights::new("to be received");
+        for layer in &job.law.catalog.layers {
+            let width = |anchor: esta_proto::AnchorId| i64::from(job.law.catalog.anchors[anchor.index()].embed_dim);
+            let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, job.device));
+            layers.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[width(layer.to), width(layer.from)]));
+            layers.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[width(layer.to)]));
+        }
+        Self::assemble(job, layers, Weights::new("none"))
+    }
+
+    fn assemble(job: &Job, layers: Weights, heads: Weights) -> Result<Self, StateError> {
+        let spec = &job.law.spec;
+        let mut weights = Weights::new("start");
+        weights.absorb("", heads);
+        let mut frozen_layers = Weights::new("stitching layers");
+        if spec.trains_everything() {
+            weights.absorb("", job.anchors.to_device(job.device));
+            weights.absorb("", layers);
+        } else {
+            frozen_layers = layers;
+        }
+        let start = Start { seed: spec.seed, weights: &weights, device: job.device };
+        let store = ParamStore::new(&job.law.layout, start)?;
+        Self::over(job, store, frozen_layers)
+    }
+
+    fn over(job: &Job, store: ParamStore, layers: Weights) -> Result<Self, StateError> {
+        let spec = &job.law.spec;
+        let mut frozen = job.anchors.to_device(job.device);
+        frozen.absorb("", layers.to_device(job.device));
+        let net = StitchedNet::new(&job.law.catalog, &store, &frozen, &spec.pst, spec.train.precision)?;
+        Ok(Self { net, store, layers, applied: Step(0), chain: Digest::default() })
+    }
+
+    /// The state of a complete checkpoint.
+    ///
+    /// # Errors
+    /// [`StateError::Checkpoint`] naming what is absent or damaged.
+    pub fn from_checkpoint(job: &Job, step: Step) -> Result<Self, StateError> {
+        let saved = job.checkpoints.read_state(step, job.law.layout_digest)?;
+        let folder = job.checkpoints.path(step);
+        let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(job.device);
+        let mut store = Self::hollow(job)?.store;
+        store.load_params(&folder.join(PARAMS_FILE))?;
+        store.load_optimizer(&folder.join(OPTIMIZER_FILE))?;
+        let state = Self::over(job, store, layers)?;
+        Ok(Self { applied: saved.global_step, chain: saved.digest, ..state })
+    }
+
+    /// What `trainer_state.json` says of this state.
+    #[must_use]
+    pub fn summary(&self, job: &Job) -> TrainerState {
+        TrainerState {
+            global_step: self.applied,
+            max_steps: job.total_steps,
+            digest: self.chain,
+            layout: job.law.layout_digest,
+            touches: self.store.touches().to_vec(),
+        }
+    }
+
+    /// Writes the tensors of a checkpoint into its folder.
+    ///
+    /// # Errors
+    /// [`WeightsError`] naming the file.
+    pub fn write(&self, folder: &Path) -> Result<(), WeightsError> {
+        self.store.save_params(&folder.join(PARAMS_FILE))?;
+        self.store.save_optimizer(&folder.join(OPTIMIZER_FILE))?;
+        self.layers.save(&folder.join(LAYERS_FILE))
+    }
+
+    /// The tensors that travel to a rank that is behind, in a fixed order.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<Tensor> {
+        let mut tensors = vec![self.store.snapshot()];
+        tensors.extend(self.layers.iter().map(|(_, tensor)| tensor.contiguous()));
+        tensors
+    }
+
+    /// This state with what has arrived: a header and the tensors of [`Self::tensors`].
+    ///
+    /// # Errors
+    /// [`StateError`] when they do not fit the job.
+    pub fn arrived(self, words: &Tensor, tensors: &[Tensor], job: &Job) -> Result<Self, StateError> {
+        let Header { applied, chain, touches } = read_header(words);
+        let mut store = self.store;
+        store.restore(&tensors[0], &touches)?;
+        let mut layers = Weights::new("stitching layers");
+        for ((name, _), tensor) in self.layers.iter().zip(&tensors[1..]) {
+            layers.insert(name, tensor.shallow_clone());
+        }
+        let state = Self::over(job, store, layers)?;
+        Ok(Self { applied, chain, ..state })
+    }
+}
+
+const PARAMS_FILE: &str = "adapters.safetensors";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const LAYERS_FILE: &str = "stitch_layers.safetensors";
+
+/// Images at most that a head's ridge regression sees.
+const RIDGE_IMAGES: u64 = 4096;
+
+/// Seeded training images [n, C, H, W] as they are, never augmented, and their labels [n].
+fn plain_images(job: &Job, most: u64) -> Result<(Tensor, Tensor), StateError> {
+    let all = usize::try_from(job.train.dataset().len()).unwrap_or(usize::MAX);
+    let count = all.min(usize::try_from(most).unwrap_or(usize::MAX));
+    let mut rng = streams::rng(job.law.spec.seed, Stream::Fit, 0);
+    let picks = sample(&mut rng, all, count).into_iter().map(|index| index as u64);
+    Ok(tensors(&job.train.plain(picks)?, job.device))
+}

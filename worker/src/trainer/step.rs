@@ -1,0 +1,198 @@
+//! One step on one rank (HANDS): DESIGN.md section 3, rows 5 to 8.
+
+use std::time::{Duration, Instant};
+
+use esta_data::{Batch, BatchTicket, DataError};
+use esta_engine::{plan::RankPlan, run::Report, streams::Stream, table::Outcome};
+use esta_model::{AdamW, Schedule, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
+use esta_proto::{Digest, SlotId, StitchId};
+use rand::RngExt;
+use tch::{Device, Tensor};
+use thiserror::Error;
+
+use super::{
+    Job, State,
+    group::{Broken, Standing},
+};
+
+/// Why a step was not applied.
+#[derive(Debug, Error)]
+pub enum StepError {
+    /// The generation does not go on; the state is that of the last whole step.
+    #[error(transparent)]
+    Broken(#[from] Broken),
+    /// A batch.
+    #[error("the batch of step {step} slot {slot} cannot be prepared")]
+    Data {
+        /// The step.
+        step: u64,
+        /// The slot.
+        slot: SlotId,
+        /// What is wrong.
+        source: DataError,
+    },
+    /// The plan names what the catalog does not have.
+    #[error("step {step} slot {slot} cannot be computed")]
+    Slot {
+        /// The step.
+        step: u64,
+        /// The slot.
+        slot: SlotId,
+        /// What is wrong.
+        source: SlotError,
+    },
+}
+
+/// Where a step's time went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Waiting for batches.
+    pub batch: Duration,
+    /// Forward and backward of this rank's slots.
+    pub compute: Duration,
+    /// All-reduce, waiting for slower ranks included.
+    pub reduce: Duration,
+    /// Digest and optimizer.
+    pub apply: Duration,
+}
+
+/// What turns plans into updates; fixed for a run.
+pub struct Stepper {
+    options: SlotOptions,
+    optimizer: AdamW,
+    schedule: Schedule,
+    dropout: bool,
+}
+
+impl Stepper {
+    /// The stepper of a job.
+    #[must_use]
+    pub fn new(job: &Job) -> Self {
+        let (train, pst) = (&job.law.spec.train, &job.law.spec.pst);
+        Self {
+            options: SlotOptions {
+                micro_batches: train.gradient_accumulation_steps,
+                loss_scale: 1.0,
+                label_smoothing: train.label_smoothing_factor,
+                saliency: job.law.spec.score.q,
+            },
+            optimizer: AdamW {
+                beta1: train.adam_beta1,
+                beta2: train.adam_beta2,
+                epsilon: train.adam_epsilon,
+                weight_decay: train.weight_decay,
+                max_grad_norm: train.max_grad_norm,
+            },
+            schedule: Schedule {
+                shape: train.lr_scheduler_type,
+                peak: train.learning_rate,
+                steps: job.total_steps,
+                warmup_ratio: train.warmup_ratio,
+            },
+            dropout: pst.lora_dropout > 0.0,
+        }
+    }
+
+    /// Runs this rank's slots, reduces, applies, and reports.
+    ///
+    /// # Errors
+    /// [`StepError`]; `state` is that of the step before then.
+    pub fn run(
+        &self,
+        job: &Job,
+        standing: &Standing,
+        state: &mut State,
+        plan: &RankPlan,
+        batches: Vec<BatchTicket>,
+    ) -> Result<(Report, Timings), StepError> {
+        let mut timings = Timings::default();
+        let buffer = self.accumulate(job, state, plan, batches, &mut timings)?;
+        let started = Instant::now();
+        standing.sum(&buffer.tensor())?;
+        timings.reduce = started.elapsed();
+        let started = Instant::now();
+        let report = self.apply(state, plan, buffer);
+        timings.apply = started.elapsed();
+        Ok((report, timings))
+    }
+
+    /// Sums this rank's slots: forward, backward, score, quantisation.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub fn accumulate(
+        &self,
+        job: &Job,
+        state: &State,
+        plan: &RankPlan,
+        batches: Vec<BatchTicket>,
+        timings: &mut Timings,
+    ) -> Result<StepBuffer, StepError> {
+        let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.law.spec.reduce);
+        for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
+            let started = Instant::now();
+            let data = |source| StepError::Data { step: plan.step.0, slot, source };
+            let batch = ticket.wait().map_err(data)?;
+            timings.batch += started.elapsed();
+            let started = Instant::now();
+            self.run_slot(job, state, plan, (slot, stitch), &batch, &mut buffer)?;
+            timings.compute += started.elapsed();
+        }
+        Ok(buffer)
+    }
+
+    fn run_slot(
+        &self,
+        job: &Job,
+        state: &State,
+        plan: &RankPlan,
+        (slot, stitch): (SlotId, StitchId),
+        batch: &Batch,
+        buffer: &mut StepBuffer,
+    ) -> Result<(), StepError> {
+        let (images, labels) = tensors(batch, job.device);
+        let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
+        let dropout_seed = match self.dropout {
+            true => esta_engine::streams::rng(job.law.spec.seed, Stream::Dropout, index).random(),
+            false => 0,
+        };
+        let work = Slot { stitch, images: &images, labels: &labels, dropout_seed };
+        let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
+        let result = run_slot(&state.net, &state.store, &work, &self.options).map_err(failed)?;
+        buffer.add_slot(&state.store, slot, &result);
+        Ok(())
+    }
+
+    /// Applies what was reduced. A step with a bad slot is skipped: samples consumed, nothing moves.
+    pub fn apply(&self, state: &mut State, plan: &RankPlan, buffer: StepBuffer) -> Report {
+        let reduced = buffer.into_reduced(&state.store);
+        state.chain = chain(state.chain, &reduced.to_bytes());
+        if reduced.is_valid() {
+            let lr = self.schedule.lr(plan.step.0);
+            let applied = self.optimizer.step(&mut state.store, &reduced, lr);
+            applied.expect("a step whose slots are valid can be applied");
+        }
+        state.applied = plan.step.next();
+        let outcomes = reduced.outcomes().iter().map(outcome).collect();
+        Report { step: plan.step, plan: plan.digest, reduced: state.chain, outcomes }
+    }
+}
+
+/// The images [B, C, H, W] and labels [B] of a batch on the device.
+#[must_use]
+pub fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
+    let shape: Vec<i64> = batch.shape.iter().map(|side| *side as i64).collect();
+    let images = Tensor::from_slice(&batch.images).view(&shape[..]).to_device(device);
+    (images, Tensor::from_slice(&batch.labels).to_device(device))
+}
+
+fn outcome(slot: &SlotOutcome) -> Outcome {
+    Outcome { score: slot.score, loss: slot.loss, grad_norm: slot.grad_norm, valid: slot.valid }
+}
+
+/// RD-3: the digest of a step covers all steps before it.
+fn chain(before: Digest, reduced: &[u8]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&before.0).update(reduced);
+    Digest(*hasher.finalize().as_bytes())
+}

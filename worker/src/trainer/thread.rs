@@ -1,0 +1,169 @@
+//! The trainer thread's loop (HANDS): takes commands in order, owns every tensor, says what became of them.
+
+use std::sync::{Arc, mpsc};
+
+use esta_data::{BatchTicket, Prefetcher};
+use esta_engine::{
+    plan::RankPlan,
+    run::{Finish, Form, exit},
+    spec::JobSpec,
+};
+use esta_proto::{Generation, Step};
+use esta_worker_engine::{TrainerCommand, TrainerEvent};
+use tokio::sync::{mpsc::UnboundedSender, oneshot};
+
+use super::{
+    Abandoned, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
+    group::{Broken, Standing},
+    step::{StepError, Stepper},
+};
+use crate::session::StoreCall;
+
+/// What the thread has from the session.
+pub struct Context {
+    /// Where and how it trains.
+    pub options: TrainerOptions,
+    /// Which generations are over.
+    pub(super) abandoned: Abandoned,
+    /// The way to the rendezvous store.
+    pub calls: UnboundedSender<StoreCall>,
+    /// The way to the worker's law.
+    pub events: UnboundedSender<TrainerEvent>,
+}
+
+type Loaded = oneshot::Sender<Result<(Setup, Arc<Prefetcher>), SetupError>>;
+
+/// Loads the job, says what it found, then does what it is told until nobody tells it anything.
+pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receiver<Work>) {
+    let job = match Job::load(spec, context.options.device) {
+        Ok(job) => job,
+        Err(error) => return drop(loaded.send(Err(error))),
+    };
+    // Sums inside kernels depend on the number of threads, so it belongs to the job.
+    tch::set_num_threads(job.law.spec.train.intra_op_threads.cast_signed());
+    let setup = Setup {
+        layout_digest: job.law.layout_digest,
+        samples: job.train.dataset().len(),
+        save_steps: job.law.spec.train.save_steps,
+        checkpoints: job.checkpoints.complete(),
+    };
+    if loaded.send(Ok((setup, job.prefetcher.clone()))).is_err() {
+        return;
+    }
+    let stepper = Stepper::new(&job);
+    let mut thread = Thread { job, stepper, context, standing: None, state: None };
+    while let Ok(work) = work.recv() {
+        thread.carry_out(work);
+    }
+}
+
+struct Thread {
+    job: Job,
+    stepper: Stepper,
+    context: Context,
+    standing: Option<Standing>,
+    state: Option<State>,
+}
+
+impl Thread {
+    fn carry_out(&mut self, work: Work) {
+        match work.command {
+            TrainerCommand::Form(generation, form) => self.form(generation, &form),
+            TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches),
+            TrainerCommand::Stage(step) => self.stage(step),
+            TrainerCommand::Publish(step) => self.publish(step),
+            TrainerCommand::Finale(finish) => self.finale(&finish),
+        }
+    }
+
+    fn say(&self, event: TrainerEvent) {
+        // A session that is gone ends the thread at its next command.
+        drop(self.context.events.send(event));
+    }
+
+    fn fail(&self, error: &dyn std::error::Error, exit_code: u8) {
+        self.say(TrainerEvent::Failed(in_one_line(error), i32::from(exit_code)));
+    }
+
+    fn form(&mut self, generation: Generation, form: &Form) {
+        self.leave();
+        if self.context.abandoned.covers(generation) {
+            return;
+        }
+        let formed = Standing::form(generation, form, &self.context).and_then(|standing| {
+            let applied = standing.align(form, &self.job, &mut self.state);
+            self.standing = Some(standing);
+            applied
+        });
+        match formed {
+            Ok(applied) => self.say(TrainerEvent::Ready(generation, applied)),
+            Err(error) => self.broke(generation, &error),
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(standing) = self.standing.take() {
+            standing.abandon();
+        }
+    }
+
+    fn broke(&mut self, generation: Generation, error: &Broken) {
+        self.leave();
+        match error {
+            Broken::State(error) => self.fail(error, crate::exit::FAILED),
+            Broken::Abandoned | Broken::Group(_) | Broken::TimedOut(_) => {
+                self.say(TrainerEvent::Broke(generation, in_one_line(error)));
+            }
+        }
+    }
+
+    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>) {
+        let over = self.context.abandoned.covers(generation);
+        let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return };
+        if over || standing.generation != generation || state.applied != plan.step {
+            return;
+        }
+        match self.stepper.run(&self.job, standing, state, plan, batches) {
+            Ok((report, timings)) => {
+                tracing::debug!(step = plan.step.0, ?timings, "step applied");
+                self.say(TrainerEvent::Stepped(report));
+            }
+            Err(StepError::Broken(error)) => self.broke(generation, &error),
+            Err(error @ StepError::Data { .. }) => self.fail(&error, crate::exit::DATA),
+            Err(error @ StepError::Slot { .. }) => self.fail(&error, exit::MISFIT as u8),
+        }
+    }
+
+    fn stage(&mut self, step: Step) {
+        let Some(state) = self.state.as_ref().filter(|state| state.applied == step) else { return };
+        let written = self.job.checkpoints.stage(&state.summary(&self.job), |folder| state.write(folder));
+        match written {
+            Ok(()) => self.say(TrainerEvent::Staged(step)),
+            // A full disk costs a checkpoint, not the run: the next one is tried.
+            Err(error) => tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint"),
+        }
+    }
+
+    fn publish(&mut self, step: Step) {
+        match self.job.checkpoints.publish(step) {
+            Ok(()) => self.say(TrainerEvent::Published(step)),
+            Err(error) => tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint"),
+        }
+    }
+
+    fn finale(&mut self, finish: &Finish) {
+        let Some(state) = self.state.as_ref().filter(|_| finish.writer) else {
+            return self.say(TrainerEvent::FinaleDone);
+        };
+        match finale::write(&self.job, state, finish) {
+            Ok(()) => self.say(TrainerEvent::FinaleDone),
+            Err(error) => self.fail(&*error, crate::exit::OUTPUT),
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
