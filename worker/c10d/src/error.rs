@@ -41,13 +41,13 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Phrases seen in gloo's and NCCL's errors.
+    /// Phrases seen in gloo's and NCCL's errors. Gloo words a refused connection as a time-out, so a lost peer comes first.
     fn read(reason: &str) -> Self {
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| reason.contains(phrase));
-        if says(&["imed out", "timeout", "Timeout"]) {
-            Self::TimedOut
-        } else if says(&["by peer", "Broken pipe", "Connection refused", "remote process", "ncclRemoteError"]) {
+        if says(&["by peer", "Broken pipe", "Connection refused", "remote process", "ncclRemoteError"]) {
             Self::PeerLost
+        } else if says(&["imed out", "imeout"]) {
+            Self::TimedOut
         } else {
             Self::Other
         }
@@ -125,17 +125,25 @@ pub enum C10dError {
 
 /// libtorch's text, read and cut.
 pub(crate) fn read_libtorch(text: &str) -> (Cause, String) {
-    let reason = first_line(text).to_owned();
+    let reason = without_places(text.lines().next().unwrap_or("").trim());
     (Cause::read(&reason), reason)
 }
 
-/// The first line, without the `[file.cc:line] ` that gloo puts before it.
-fn first_line(text: &str) -> &str {
-    let line = text.lines().next().unwrap_or("").trim();
-    match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-        Some((place, message)) if place.contains(".cc:") || place.contains(".h:") => message,
-        _ => line,
+/// `line` without the `[file.cc:123] ` that gloo puts before its messages, also where one message quotes another.
+fn without_places(line: &str) -> String {
+    let mut message = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, bracket)) = rest.split_once('[') {
+        message.push_str(before);
+        rest = match bracket.split_once("] ") {
+            Some((place, after)) if place.contains(".cc:") || place.contains(".h:") => after,
+            _ => {
+                message.push('[');
+                bracket
+            }
+        };
     }
+    message + rest
 }
 
 #[cfg(test)]
@@ -152,6 +160,10 @@ mod tests {
             (cause, reason.as_str()),
             (Cause::TimedOut, "Timed out waiting 1000ms for recv operation to complete")
         );
+        let (cause, reason) =
+            read_libtorch("Mesh failed with [/a/pair.cc:152] timed out connecting: Connection refused, [::1]:80$0");
+        assert_eq!(reason, "Mesh failed with timed out connecting: Connection refused, [::1]:80$0");
+        assert_eq!(cause, Cause::PeerLost);
         assert_eq!(read_libtorch("[Rank 3] gave up"), (Cause::Other, "[Rank 3] gave up".to_owned()));
         assert_eq!(read_libtorch(""), (Cause::Other, String::new()));
     }

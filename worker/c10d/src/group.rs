@@ -10,17 +10,21 @@ use cxx::{SharedPtr, UniquePtr};
 use tch::{Device, Kind, Tensor};
 
 use crate::bridge::{FirstFailure, StoreBridge, ffi};
-use crate::error::{C10dError, Operation, read_libtorch};
+use crate::error::{C10dError, Cause, Operation, read_libtorch};
 use crate::reaper::{self, Abandoned};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::work::{Ticket, Work};
+
+/// How much longer than its time-out forming a group may take, so that a store that times out says so itself.
+const STORE_FIRST: Duration = Duration::from_millis(100);
 
 /// The engine that moves the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// TCP between CPU tensors.
     Gloo,
-    /// NVIDIA's collectives between CUDA tensors, one device per rank; needs the feature `cuda`.
+    /// NVIDIA's collectives between CUDA tensors, one device per rank; needs the feature `cuda`. An error of the CUDA device
+    /// itself (not of a peer) still ends the process, from libtorch's watchdog, unless `TORCH_NCCL_RETHROW_CUDA_ERRORS=0`.
     Nccl,
 }
 
@@ -69,7 +73,13 @@ impl GroupConfig {
         Ok(())
     }
 
-    fn seat(&self, device: i32) -> Result<ffi::Seat, C10dError> {
+    fn seat(&self) -> Result<ffi::Seat, C10dError> {
+        let device = match self.backend {
+            Backend::Gloo => 0,
+            Backend::Nccl => {
+                ffi::current_cuda_device().map_err(|exception| self.refused(read_libtorch(exception.what())))?
+            }
+        };
         let small =
             |number: u32| i32::try_from(number).map_err(|_| C10dError::Config(format!("{number} is too large")));
         Ok(ffi::Seat {
@@ -80,12 +90,23 @@ impl GroupConfig {
         })
     }
 
-    fn not_formed(&self, text: &str, store: Option<&FirstFailure>) -> C10dError {
+    /// The store's own error if it had one, else libtorch's text.
+    fn not_formed(&self, text: &str, store: &FirstFailure) -> C10dError {
+        store.take().map_or_else(|| self.refused(read_libtorch(text)), |error| self.not_served(error))
+    }
+
+    fn not_connected(&self, store: &FirstFailure) -> C10dError {
+        let reason = format!("not connected to every peer within {:?}", self.timeout);
+        store.take().map_or_else(|| self.refused((Cause::TimedOut, reason)), |error| self.not_served(error))
+    }
+
+    fn not_served(&self, error: StoreError) -> C10dError {
         let Self { backend, rank, world, .. } = *self;
-        if let Some(error) = store.and_then(FirstFailure::take) {
-            return C10dError::Store { backend, rank, world, error };
-        }
-        let (cause, reason) = read_libtorch(text);
+        C10dError::Store { backend, rank, world, error }
+    }
+
+    fn refused(&self, (cause, reason): (Cause, String)) -> C10dError {
+        let Self { backend, rank, world, .. } = *self;
         C10dError::Form { backend, rank, world, cause, reason }
     }
 }
@@ -108,13 +129,13 @@ enum Members {
 }
 
 impl ProcessGroup {
-    /// Forms the group, or fails within about `config.timeout` if a peer does not come. Blocks meanwhile.
+    /// Forms the group, or fails about `config.timeout` later if a peer does not come or cannot be reached. Blocks
+    /// meanwhile. After a failure libtorch may go on asking the store for a while, on a thread of its own.
     pub fn new(config: &GroupConfig, store: Arc<dyn Store>) -> Result<Self, C10dError> {
         config.check()?;
-        let members = match (config.world, config.backend) {
-            (1, _) => Members::Alone,
-            (_, Backend::Gloo) => Members::Several(form_gloo(config, store)?),
-            (_, Backend::Nccl) => Members::Several(form_nccl(config, store)?),
+        let members = match config.world {
+            1 => Members::Alone,
+            _ => Members::Several(form(config, store)?),
         };
         let GroupConfig { backend, rank, world, .. } = *config;
         Ok(Self { backend, rank, world, members, issued: AtomicU64::new(0) })
@@ -207,11 +228,37 @@ fn raw(tensor: &Tensor) -> &ffi::Tensor {
     unsafe { &*tensor.as_ptr().cast::<ffi::Tensor>() }
 }
 
-fn form_gloo(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Group>, C10dError> {
-    let (interfaces, hostname) = addresses(config.host.as_ref());
+/// Forms the group on a thread of its own, which is left behind if a peer does not come: gloo waits five time-outs for one
+/// that dies while it connects, NCCL for ever.
+fn form(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Group>, C10dError> {
+    let (seat, backend, host) = (config.seat()?, config.backend, config.host.clone());
     let (store, first_failure) = StoreBridge::new(store);
-    ffi::form_gloo(&config.seat(0)?, &interfaces, &hostname, store)
-        .map_err(|exception| config.not_formed(exception.what(), Some(&first_failure)))
+    let (sender, formed) = mpsc::channel();
+    let connect = move || {
+        let group = match backend {
+            Backend::Gloo => form_gloo(&seat, host.as_ref(), store),
+            Backend::Nccl => ffi::form_nccl(&seat, store),
+        };
+        // Nobody receives once the time-out has passed; a group that still came about is then dropped here.
+        drop(sender.send(group));
+    };
+    let thread = thread::Builder::new().name("c10d-connect".to_owned());
+    thread
+        .spawn(connect)
+        .map_err(|error| config.refused((Cause::Other, format!("no thread to connect on: {error}"))))?;
+    match formed.recv_timeout(config.timeout + STORE_FIRST) {
+        Ok(group) => group.map_err(|exception| config.not_formed(exception.what(), &first_failure)),
+        Err(_) => Err(config.not_connected(&first_failure)),
+    }
+}
+
+fn form_gloo(
+    seat: &ffi::Seat,
+    host: Option<&Host>,
+    store: Box<StoreBridge>,
+) -> Result<SharedPtr<ffi::Group>, cxx::Exception> {
+    let (interfaces, hostname) = addresses(host);
+    ffi::form_gloo(seat, &interfaces, &hostname, store)
 }
 
 /// Interfaces, or else a hostname; neither means libtorch's default.
@@ -223,25 +270,5 @@ fn addresses(host: Option<&Host>) -> (Vec<String>, String) {
             let names = std::env::var("GLOO_SOCKET_IFNAME").unwrap_or_default();
             (names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(), String::new())
         }
-    }
-}
-
-/// NCCL's own connecting knows no time-out: it runs on a thread that is left behind if a peer does not come.
-fn form_nccl(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Group>, C10dError> {
-    let device = ffi::current_cuda_device().map_err(|exception| config.not_formed(exception.what(), None))?;
-    let seat = config.seat(device)?;
-    let (store, first_failure) = StoreBridge::new(store);
-    let (sender, receiver) = mpsc::channel();
-    let connect = move || {
-        // Nobody receives once the time-out has passed; a group that still came about is then dropped here.
-        drop(sender.send(ffi::form_nccl(&seat, store)));
-    };
-    thread::Builder::new()
-        .name("c10d-nccl-connect".to_owned())
-        .spawn(connect)
-        .map_err(|error| config.not_formed(&format!("no thread to connect on: {error}"), None))?;
-    match receiver.recv_timeout(config.timeout) {
-        Ok(formed) => formed.map_err(|exception| config.not_formed(exception.what(), Some(&first_failure))),
-        Err(_) => Err(config.not_formed("timed out connecting to its peers", Some(&first_failure))),
     }
 }

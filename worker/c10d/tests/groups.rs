@@ -207,3 +207,31 @@ fn generations_share_a_store_through_prefixes() {
         assert_eq!([first.join().unwrap(), second.join().unwrap()], [2 * generation; 2]);
     }
 }
+
+#[test]
+fn a_collective_that_a_peer_never_joins_times_out() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let timeout = Duration::from_millis(400);
+    let join = |rank| {
+        let store = store.clone();
+        move || ProcessGroup::new(&GroupConfig { timeout, ..config(rank, 2) }, store).unwrap()
+    };
+    let silent = thread::spawn(join(1));
+    let group = join(0)();
+    let silent = silent.join().unwrap();
+    finish_both(&group, &silent);
+    let error = finish(group.barrier().unwrap()).unwrap_err();
+    match &error {
+        C10dError::Collective { operation: Operation::Barrier, sequence: 1, rank: 0, world: 2, cause, reason } => {
+            assert_eq!(*cause, Cause::TimedOut);
+            assert!(reason.contains("400ms") && !reason.contains('\n'), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(error.to_string().starts_with("barrier (number 1 of its group) timed out on rank 0 of 2: "), "{error}");
+}
+
+fn finish_both(one: &ProcessGroup, other: &ProcessGroup) {
+    let works = [one, other].map(|group| group.barrier().unwrap());
+    works.into_iter().for_each(|work| finish(work).unwrap());
+}

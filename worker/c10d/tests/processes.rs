@@ -3,9 +3,11 @@
 mod support;
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esta_c10d::{C10dError, Cause, Operation, Outcome, ProcessGroup, Progress, Work};
+use support::failing_store::DiesOnceSet;
 use support::peer::{PATIENCE, Peer, Role};
 use support::tcp_store;
 use tch::{Device, Kind, Tensor};
@@ -19,6 +21,8 @@ fn peer() {
         "collectives of 3" => collectives(&role, 3),
         "reduce until a peer dies" => reduce_until_a_peer_dies(&role),
         "reduce past a stopped peer" => reduce_past_a_stopped_peer(&role),
+        "exit past a stopped peer" => exit_past_a_stopped_peer(&role),
+        "die in the rendezvous" => die_in_the_rendezvous(&role),
         "wait in vain" => wait_in_vain(&role),
         other => panic!("no role {other}"),
     }
@@ -187,4 +191,55 @@ fn a_group_without_its_last_peer_is_given_up() {
     let error = peers[0].hear();
     assert!(error.starts_with("Gloo group not formed on rank 0 of 2: "), "{error}");
     assert!(peers.into_iter().all(|peer| peer.join().success()));
+}
+
+/// The process ends while libtorch's threads still hang in the abandoned group.
+fn exit_past_a_stopped_peer(role: &Role) {
+    let group = role.join(0, 3, PATIENCE).unwrap();
+    finish(group.barrier().unwrap());
+    role.say("together");
+    assert_eq!(role.listen(), "one has stopped");
+    let mut hung = group.all_reduce_sum(&ramp(Kind::Float, 1)).unwrap();
+    assert_eq!(hung.poll(), Ok(Progress::Pending));
+    group.abandon();
+}
+
+#[test]
+fn a_process_can_end_with_a_group_that_hangs() {
+    let mut peers = start("exit past a stopped peer", 3);
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "together"));
+    peers[2].stop();
+    peers[..2].iter_mut().for_each(|peer| peer.tell("one has stopped"));
+    let stopped = peers.pop();
+    peers.into_iter().for_each(|peer| assert!(peer.join().success()));
+    drop(stopped);
+}
+
+/// Rank 1 publishes its address and ends; rank 0 then finds the address and nobody there. Gloo's addresses decide who calls
+/// whom, so rank 0 is either refused or waits in vain.
+fn die_in_the_rendezvous(role: &Role) {
+    if role.rank == 1 {
+        let error = role.with_store(|store| Arc::new(DiesOnceSet(store))).join(0, 2, PATIENCE).err();
+        unreachable!("{error:?}");
+    }
+    assert_eq!(role.listen(), "it is gone");
+    let begun = Instant::now();
+    let error = role.join(0, 2, Duration::from_secs(2)).err().unwrap();
+    role.say(&format!("after {:?}: {error}", begun.elapsed()));
+    assert!(
+        matches!(error, C10dError::Form { rank: 0, world: 2, cause: Cause::PeerLost | Cause::TimedOut, .. }),
+        "{error:?}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[test]
+fn a_peer_that_dies_in_the_rendezvous_is_an_error() {
+    let mut peers = start("die in the rendezvous", 2);
+    let (dead, mut survivor) = (peers.pop().unwrap(), peers.pop().unwrap());
+    assert!(!dead.join().success());
+    survivor.tell("it is gone");
+    let error = survivor.hear();
+    eprintln!("{error}");
+    assert!(survivor.join().success());
 }

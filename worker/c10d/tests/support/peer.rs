@@ -119,6 +119,11 @@ impl Role {
         Some(Self { name, rank, store })
     }
 
+    /// The same role with its store wrapped.
+    pub fn with_store(&self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        Self { name: self.name.clone(), rank: self.rank, store: wrap(self.store.clone()) }
+    }
+
     /// Forms the group of a generation, with this rank.
     pub fn join(&self, generation: u32, world: u32, timeout: Duration) -> Result<ProcessGroup, C10dError> {
         let host = Some(Host::Hostname("127.0.0.1".to_owned()));
