@@ -1,2 +1,14 @@
-//! Placeholder.
+//! HANDS: the coordinator's config files, record, sockets and output. What a run does next is decided in
+//! `esta-engine`; nothing here judges about training.
+
 pub mod artifacts;
+pub mod config;
+pub mod coordinator;
+pub mod leader;
+pub mod observer;
+pub mod palette;
+pub mod progress;
+pub mod report;
+pub mod rpc;
+pub mod store;
+pub mod telemetry;

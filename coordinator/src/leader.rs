@@ -1,0 +1,280 @@
+//! The one task that owns a run (HANDS): inputs in, the law decides, its commands are carried out in order.
+//!
+//! Nothing here waits but for the next input: sends are queued, records go to the writer's thread, observers have
+//! unbounded queues of their own.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run, StepRecord};
+use esta_engine::wire;
+use esta_proto::{
+    Fence, SessionId,
+    v1::{CoordinatorMessage, Leaving, StoreRequest, coordinator_message::Body},
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    observer::{Observation, Observers},
+    rpc::{
+        outbox::{Outbox, Undelivered},
+        rendezvous::{Rendezvous, Reply},
+    },
+    store::{StoreError, Writer, Written},
+    telemetry,
+};
+
+/// A question put to the run between two events.
+pub type Inspection = Box<dyn FnOnce(&Run) + Send>;
+
+/// What reaches the leader.
+pub enum Input {
+    /// A session began.
+    Opened(SessionId, Hello, Outbox),
+    /// A worker said something.
+    Happened(SessionId, Event),
+    /// A session's stream ended or was reset.
+    Left(SessionId),
+    /// A session sent what nobody can read; it is ended with this status.
+    Broken(SessionId, Status),
+    /// A worker says why it is about to leave.
+    Leaving(SessionId, Leaving),
+    /// A rank asks the rendezvous store of its generation.
+    Rendezvous(SessionId, Fence, StoreRequest),
+    /// Steps became durable, or the record failed.
+    Written(Written),
+    /// Somebody asks how things stand.
+    Inspect(Inspection),
+}
+
+/// How a run under this leader ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// Every step is durable and the results are written.
+    Complete,
+    /// The law ended it.
+    Failed(String),
+    /// The record cannot be kept.
+    Store(StoreError),
+    /// Somebody asked the coordinator to stop; the run can be resumed.
+    Stopped,
+}
+
+/// The leader's state: the run and the ends of everything it commands.
+pub struct Leader {
+    run: Run,
+    run_id: String,
+    /// Of the messages sent: the generation of the last membership recorded, so that `Lost` names the one that is over.
+    fence: Fence,
+    sessions: BTreeMap<SessionId, Outbox>,
+    /// What the law has yet to hear.
+    events: VecDeque<Event>,
+    rendezvous: Rendezvous,
+    writer: Writer,
+    observers: Observers,
+    started: Instant,
+    /// The deadline that was ticked last: it is not ticked twice.
+    ticked: Option<Duration>,
+    failed: Option<String>,
+    ending: Option<Ending>,
+}
+
+impl Leader {
+    /// A leader over a run whose records go to `writer`.
+    #[must_use]
+    pub fn new(run: Run, run_id: String, writer: Writer, observers: Observers) -> Self {
+        Self {
+            fence: run.fence(),
+            run,
+            run_id,
+            sessions: BTreeMap::new(),
+            events: VecDeque::new(),
+            rendezvous: Rendezvous::default(),
+            writer,
+            observers,
+            started: Instant::now(),
+            ticked: None,
+            failed: None,
+            ending: None,
+        }
+    }
+
+    /// Leads until the run ends or `stop` is cancelled.
+    pub async fn lead(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) -> Ending {
+        let ending = loop {
+            let due = self.run.poll_timeout().filter(|due| self.ticked != Some(*due));
+            let tick = tokio::time::sleep_until(self.started + due.unwrap_or_default());
+            tokio::select! {
+                () = stop.cancelled() => break Ending::Stopped,
+                Some(input) = inputs.recv() => self.take(input),
+                () = tick, if due.is_some() => {
+                    self.ticked = due;
+                    self.events.push_back(Event::Tick);
+                }
+            }
+            self.settle();
+            if let Some(ending) = self.ending.take() {
+                break ending;
+            }
+        };
+        // The writer's thread may wait for room in a queue that nobody reads any more.
+        drop(inputs);
+        self.dismiss(&ending);
+        ending
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Opened(session, hello, outbox) => {
+                self.sessions.insert(session, outbox);
+                self.events.push_back(Event::Joined(session, hello));
+            }
+            // A session that was closed or cut off has nothing more to say.
+            Input::Happened(session, event) if self.sessions.contains_key(&session) => self.events.push_back(event),
+            Input::Happened(..) => {}
+            Input::Left(session) => {
+                if self.close(session) {
+                    self.events.push_back(Event::Left(session));
+                }
+            }
+            Input::Broken(session, status) => {
+                tracing::warn!(session = session.0, reason = status.message(), "a worker's message is malformed");
+                self.cut(session, status);
+            }
+            Input::Leaving(session, why) => {
+                tracing::info!(session = session.0, exit_code = why.exit_code, reason = why.reason, "a worker leaves");
+            }
+            Input::Rendezvous(session, fence, request) => {
+                let replies = self.rendezvous.request(session, fence, request);
+                self.reply(replies);
+            }
+            Input::Written(Ok(steps)) => self.written(steps),
+            Input::Written(Err(error)) => self.ending = Some(Ending::Store(error)),
+            Input::Inspect(question) => question(&self.run),
+        }
+    }
+
+    /// Lets the law decide about everything that happened, and about what follows from carrying its commands out.
+    fn settle(&mut self) {
+        while let Some(event) = self.events.pop_front() {
+            for command in self.run.handle(event, self.started.elapsed()) {
+                self.carry_out(command);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Send(session, message) => self.send(session, &message),
+            Command::Close(session) => {
+                self.close(session);
+            }
+            Command::Persist(record) => self.persist(record),
+            Command::Notice(notice) => self.notice(notice),
+            Command::Complete => {
+                self.ending = Some(self.failed.take().map_or(Ending::Complete, Ending::Failed));
+            }
+        }
+    }
+
+    fn send(&mut self, session: SessionId, message: &Message) {
+        if let Message::Finish(finish) = message {
+            self.tell_of_finish(finish);
+        }
+        let traceparent = match message {
+            Message::Plan(plan) => telemetry::traceparent(&self.run_id, plan.step),
+            _ => None,
+        };
+        self.post(session, wire::to_worker(message), traceparent);
+    }
+
+    /// The first of the ranks' messages says what was chosen; the others repeat it.
+    fn tell_of_finish(&mut self, finish: &Finish) {
+        if let Some(ledger) = self.run.ledger().filter(|_| finish.writer) {
+            let (palettes, table) = (finish.palettes.clone(), Arc::new(ledger.table().clone()));
+            self.observers.tell(&Observation::Finished { palettes, table });
+        }
+    }
+
+    /// Queues a message; a worker that does not read is dropped, and the law hears of it next.
+    fn post(&mut self, session: SessionId, body: Body, traceparent: Option<String>) {
+        let Some(outbox) = self.sessions.get(&session) else { return };
+        let (fence, traceparent) = (Some(self.fence.into()), traceparent.unwrap_or_default());
+        let sent = outbox.send(CoordinatorMessage { fence, traceparent, body: Some(body) });
+        if let Err(undelivered) = sent {
+            if undelivered == Undelivered::Full {
+                tracing::warn!(session = session.0, "a worker does not read its messages and is dropped");
+            }
+            self.cut(session, Status::resource_exhausted("the worker does not read its messages"));
+        }
+    }
+
+    /// Ends a session at once, with a reason.
+    fn cut(&mut self, session: SessionId, reason: Status) {
+        self.rendezvous.left(session);
+        if let Some(outbox) = self.sessions.remove(&session) {
+            outbox.cut(reason);
+            self.events.push_back(Event::Left(session));
+        }
+    }
+
+    /// Ends a session after what was sent; whether it was open.
+    fn close(&mut self, session: SessionId) -> bool {
+        self.rendezvous.left(session);
+        self.sessions.remove(&session).is_some()
+    }
+
+    fn persist(&mut self, record: Record) {
+        if let Record::Generation(generation, _) = &record {
+            self.fence.generation = *generation;
+            let replies = self.rendezvous.open(self.fence);
+            self.reply(replies);
+        }
+        self.writer.persist(record);
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match &notice {
+            Notice::Ended(..) => {
+                let replies = self.rendezvous.close();
+                self.reply(replies);
+            }
+            Notice::Failed(reason) => self.failed = Some(reason.clone()),
+            _ => {}
+        }
+        self.observers.tell(&Observation::Notice(notice));
+    }
+
+    fn reply(&mut self, replies: Vec<Reply>) {
+        for (session, reply) in replies {
+            self.post(session, Body::Store(reply), None);
+        }
+    }
+
+    fn written(&mut self, steps: Vec<StepRecord>) {
+        let Some(last) = steps.last().map(|record| record.step) else { return };
+        if let Some(ledger) = self.run.ledger() {
+            let table = Arc::new(ledger.table().clone());
+            let (total, elapsed) = (ledger.total(), self.started.elapsed());
+            self.observers.tell(&Observation::Committed { steps: steps.into(), table, total, elapsed });
+        }
+        self.events.push_back(Event::Persisted(last));
+    }
+
+    /// Ends every session: after what was sent when the run is over, at once when it is only interrupted.
+    fn dismiss(&mut self, ending: &Ending) {
+        let reason = match ending {
+            Ending::Complete | Ending::Failed(_) => return,
+            Ending::Store(error) => Status::unavailable(format!("the coordinator cannot keep its record: {error}")),
+            Ending::Stopped => Status::unavailable("the coordinator was stopped"),
+        };
+        for (_, outbox) in std::mem::take(&mut self.sessions) {
+            outbox.cut(reason.clone());
+        }
+    }
+}

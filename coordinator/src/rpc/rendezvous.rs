@@ -1,0 +1,251 @@
+//! The rendezvous store of one generation (HANDS): keys by which the ranks of a process group find each other. Pure: a
+//! request in, replies out.
+//!
+//! The semantics are c10d's: a counter is kept as decimal text, `get` and `wait` are answered when the keys appear. The
+//! store lives as long as its generation (MB-1); whoever still waits when it ends hears so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_proto::{
+    Fence, SessionId,
+    v1::{StoreReply, StoreRequest, store_reply::Result as Answer, store_request::Op},
+};
+
+/// A reply and whom it is for.
+pub type Reply = (SessionId, StoreReply);
+
+/// Keys of the current generation and those who wait for some.
+#[derive(Debug, Default)]
+pub struct Rendezvous {
+    fence: Fence,
+    keys: BTreeMap<String, Vec<u8>>,
+    waiters: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    session: SessionId,
+    id: u64,
+    missing: BTreeSet<String>,
+    wish: Wish,
+}
+
+/// What a waiter is told when its keys are there.
+#[derive(Debug, Clone)]
+enum Wish {
+    Value(String),
+    Presence,
+}
+
+impl Rendezvous {
+    /// Begins the store of a generation with no keys; whoever waits in an earlier one is told.
+    pub fn open(&mut self, fence: Fence) -> Vec<Reply> {
+        let replies = self.close();
+        self.fence = fence;
+        replies
+    }
+
+    /// Ends the current generation's store: drops its keys and answers whoever waits with an error.
+    pub fn close(&mut self) -> Vec<Reply> {
+        self.keys.clear();
+        let over = format!("generation {} is over", self.fence.generation);
+        let tell = |waiter: Waiter| (waiter.session, failure(waiter.id, over.clone()));
+        self.waiters.drain(..).map(tell).collect()
+    }
+
+    /// Forgets what a session waits for.
+    pub fn left(&mut self, session: SessionId) {
+        self.waiters.retain(|waiter| waiter.session != session);
+    }
+
+    /// Carries out a request that a session made under a fence; answers it and every waiter it satisfies.
+    pub fn request(&mut self, session: SessionId, fence: Fence, request: StoreRequest) -> Vec<Reply> {
+        let id = request.id;
+        if fence != self.fence {
+            let why = format!("asked under the fence {fence}, but the current one is {}", self.fence);
+            return vec![(session, failure(id, why))];
+        }
+        let done = |answer| vec![(session, StoreReply { id, result: Some(answer) })];
+        match request.op {
+            Some(Op::Set(set)) => self.put(set.key, set.value, done(Answer::Flag(true))),
+            Some(Op::Add(add)) => match self.sum(&add.key, add.amount) {
+                Ok(sum) => self.put(add.key, sum.to_string().into_bytes(), done(Answer::Number(sum))),
+                Err(why) => done(Answer::Error(why)),
+            },
+            Some(Op::CompareSet(swap)) => match self.keys.get(&swap.key) {
+                Some(current) if *current != swap.expected => done(Answer::Value(current.clone())),
+                None if !swap.expected.is_empty() => done(Answer::Value(swap.expected)),
+                _ => self.put(swap.key, swap.desired.clone(), done(Answer::Value(swap.desired))),
+            },
+            Some(Op::Delete(key)) => done(Answer::Flag(self.keys.remove(&key).is_some())),
+            Some(Op::Check(check)) => done(Answer::Flag(check.keys.iter().all(|key| self.keys.contains_key(key)))),
+            Some(Op::Get(key)) => self.wait(session, id, vec![key.clone()], Wish::Value(key)),
+            Some(Op::Wait(wait)) => self.wait(session, id, wait.keys, Wish::Presence),
+            None => done(Answer::Error("the request names no operation".into())),
+        }
+    }
+
+    fn wait(&mut self, session: SessionId, id: u64, keys: Vec<String>, wish: Wish) -> Vec<Reply> {
+        let missing: BTreeSet<String> = keys.into_iter().filter(|key| !self.keys.contains_key(key)).collect();
+        let waiter = Waiter { session, id, missing, wish };
+        if waiter.missing.is_empty() {
+            return vec![self.satisfied(&waiter)];
+        }
+        self.waiters.push(waiter);
+        Vec::new()
+    }
+
+    fn put(&mut self, key: String, value: Vec<u8>, mut replies: Vec<Reply>) -> Vec<Reply> {
+        for waiter in &mut self.waiters {
+            waiter.missing.remove(&key);
+        }
+        self.keys.insert(key, value);
+        let (waiting, ready) = std::mem::take(&mut self.waiters).into_iter().partition(|w| !w.missing.is_empty());
+        self.waiters = waiting;
+        let ready: Vec<Waiter> = ready;
+        replies.extend(ready.iter().map(|waiter| self.satisfied(waiter)));
+        replies
+    }
+
+    fn satisfied(&self, waiter: &Waiter) -> Reply {
+        let answer = match &waiter.wish {
+            Wish::Value(key) => Answer::Value(self.keys.get(key).cloned().unwrap_or_default()),
+            Wish::Presence => Answer::Flag(true),
+        };
+        (waiter.session, StoreReply { id: waiter.id, result: Some(answer) })
+    }
+
+    fn sum(&self, key: &str, amount: i64) -> Result<i64, String> {
+        let Some(value) = self.keys.get(key) else { return Ok(amount) };
+        let current = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+        let sum = current.and_then(|current| current.checked_add(amount));
+        sum.ok_or_else(|| format!("{key:?} is not a counter that {amount} can be added to"))
+    }
+}
+
+fn failure(id: u64, why: String) -> StoreReply {
+    StoreReply { id, result: Some(Answer::Error(why)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_proto::{
+        Generation, LeaderEpoch,
+        v1::{StoreAdd, StoreCompareSet, StoreSet, StoreWait},
+    };
+
+    use super::*;
+
+    const A: SessionId = SessionId(1);
+    const B: SessionId = SessionId(2);
+    const G: Fence = Fence { epoch: LeaderEpoch(1), generation: Generation(5) };
+    const NEXT: Fence = Fence { epoch: LeaderEpoch(1), generation: Generation(6) };
+
+    fn open() -> Rendezvous {
+        let mut store = Rendezvous::default();
+        assert_eq!(store.open(G), []);
+        store
+    }
+
+    fn request(id: u64, op: Op) -> StoreRequest {
+        StoreRequest { id, op: Some(op) }
+    }
+
+    fn set(key: &str, value: &[u8]) -> Op {
+        Op::Set(StoreSet { key: key.into(), value: value.into() })
+    }
+
+    fn add(key: &str, amount: i64) -> Op {
+        Op::Add(StoreAdd { key: key.into(), amount })
+    }
+
+    fn wait(keys: &[&str]) -> StoreWait {
+        StoreWait { keys: keys.iter().map(|key| (*key).to_owned()).collect() }
+    }
+
+    fn answer(id: u64, answer: Answer) -> StoreReply {
+        StoreReply { id, result: Some(answer) }
+    }
+
+    #[test]
+    fn a_get_is_answered_when_the_key_appears() {
+        let mut store = open();
+        assert_eq!(store.request(B, G, request(1, Op::Get("k".into()))), []);
+        let replies = store.request(A, G, request(7, set("k", b"v")));
+        assert_eq!(replies, [(A, answer(7, Answer::Flag(true))), (B, answer(1, Answer::Value(b"v".to_vec())))]);
+        let replies = store.request(B, G, request(2, Op::Get("k".into())));
+        assert_eq!(replies, [(B, answer(2, Answer::Value(b"v".to_vec())))]);
+    }
+
+    #[test]
+    fn a_wait_needs_all_its_keys() {
+        let mut store = open();
+        assert_eq!(store.request(B, G, request(1, Op::Wait(wait(&["x", "y"])))), []);
+        assert_eq!(store.request(A, G, request(2, set("x", b""))).len(), 1);
+        let replies = store.request(A, G, request(3, set("y", b"")));
+        assert_eq!(replies[1], (B, answer(1, Answer::Flag(true))));
+        assert_eq!(
+            store.request(B, G, request(4, Op::Check(wait(&["x", "z"])))),
+            [(B, answer(4, Answer::Flag(false)))]
+        );
+    }
+
+    #[test]
+    fn counters_are_decimal_text() {
+        let mut store = open();
+        assert_eq!(store.request(A, G, request(1, add("n", 3))), [(A, answer(1, Answer::Number(3)))]);
+        assert_eq!(store.request(B, G, request(2, add("n", -1))), [(B, answer(2, Answer::Number(2)))]);
+        let replies = store.request(B, G, request(3, Op::Get("n".into())));
+        assert_eq!(replies, [(B, answer(3, Answer::Value(b"2".to_vec())))]);
+        store.request(A, G, request(4, set("word", b"many")));
+        let replies = store.request(A, G, request(5, add("word", 1)));
+        assert!(matches!(&replies[0].1.result, Some(Answer::Error(why)) if why.contains("not a counter")));
+    }
+
+    #[test]
+    fn compare_set_answers_the_value_afterwards_as_c10d_does() {
+        let mut store = open();
+        let mut swap = |expected: &[u8], desired: &[u8]| {
+            let op = StoreCompareSet { key: "k".into(), expected: expected.into(), desired: desired.into() };
+            store.request(A, G, request(0, Op::CompareSet(op)))[0].1.result.clone()
+        };
+        assert_eq!(swap(b"old", b"new"), Some(Answer::Value(b"old".to_vec())), "unset stays unset");
+        assert_eq!(swap(b"", b"first"), Some(Answer::Value(b"first".to_vec())));
+        assert_eq!(swap(b"other", b"second"), Some(Answer::Value(b"first".to_vec())));
+        assert_eq!(swap(b"first", b"second"), Some(Answer::Value(b"second".to_vec())));
+    }
+
+    #[test]
+    fn delete_says_whether_there_was_a_key() {
+        let mut store = open();
+        store.request(A, G, request(1, set("k", b"v")));
+        let mut delete = || store.request(A, G, request(2, Op::Delete("k".into())))[0].1.result.clone();
+        assert_eq!((delete(), delete()), (Some(Answer::Flag(true)), Some(Answer::Flag(false))));
+    }
+
+    #[test]
+    fn mb_1_a_newer_generation_starts_empty_and_frees_those_who_wait_in_the_old_one() {
+        let mut store = open();
+        store.request(A, G, request(1, set("k", b"v")));
+        store.request(B, G, request(2, Op::Get("never".into())));
+        assert_eq!(store.open(NEXT), [(B, failure(2, "generation 5 is over".into()))]);
+        assert_eq!(store.request(A, NEXT, request(3, Op::Get("k".into()))), []);
+        let why = "asked under the fence (epoch 1, generation 5), but the current one is (epoch 1, generation 6)";
+        let late = store.request(A, G, request(4, set("k", b"v")));
+        assert_eq!(late, [(A, failure(4, why.into()))]);
+    }
+
+    #[test]
+    fn a_session_that_left_waits_for_nothing() {
+        let mut store = open();
+        store.request(B, G, request(1, Op::Get("k".into())));
+        store.left(B);
+        assert_eq!(store.request(A, G, request(2, set("k", b"v"))).len(), 1);
+    }
+
+    #[test]
+    fn a_request_without_an_operation_is_an_error() {
+        let replies = open().request(A, G, StoreRequest { id: 3, op: None });
+        assert_eq!(replies, [(A, failure(3, "the request names no operation".into()))]);
+    }
+}

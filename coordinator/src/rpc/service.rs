@@ -1,0 +1,217 @@
+//! The `Coordinator` service (HANDS): sessions become inputs of the leader, questions are put to it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use esta_engine::{
+    run::{Hello, Run},
+    spec::PaletteRule,
+};
+use esta_proto::{
+    Digest, LeaderEpoch, PROTOCOL, SessionId,
+    v1::{
+        self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, StatusRequest, StatusResponse, WorkerMessage,
+        coordinator_server::Coordinator, worker_message::Body,
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    message,
+    outbox::{self, Outbox, Outgoing},
+    status,
+};
+use crate::{leader::Input, palette};
+
+/// How long a new session may stay silent.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// Sessions that joined and have not said hello; the oldest is forgotten beyond this.
+const EXPECTED: usize = 4096;
+
+/// What a worker learns when it joins.
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// Name of the run.
+    pub run_id: String,
+    /// The leader's term.
+    pub epoch: LeaderEpoch,
+    /// The resolved specification.
+    pub spec_json: String,
+    /// Blake3 of `spec_json`.
+    pub spec_digest: Digest,
+    /// Slots of a step: ranks beyond are spares.
+    pub slots: u32,
+}
+
+/// The service; clones share one leader.
+#[derive(Debug, Clone)]
+pub struct Service {
+    welcome: Arc<Welcome>,
+    leader: mpsc::Sender<Input>,
+    expected: Arc<Mutex<Expected>>,
+}
+
+/// Session numbers given out by Join and not yet used.
+#[derive(Debug, Default)]
+struct Expected {
+    last: u64,
+    waiting: BTreeSet<SessionId>,
+}
+
+impl Service {
+    /// A service in front of a leader's inbox.
+    #[must_use]
+    pub fn new(welcome: Welcome, leader: mpsc::Sender<Input>) -> Self {
+        Self { welcome: Arc::new(welcome), leader, expected: Arc::default() }
+    }
+
+    /// Puts a question to the leader.
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Run) -> T + Send + 'static) -> Result<T, Status> {
+        let (answer, answered) = oneshot::channel();
+        let inspection = Input::Inspect(Box::new(move |run| {
+            answer.send(question(run)).ok();
+        }));
+        self.tell(inspection).await?;
+        answered.await.map_err(|_| stopping())
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), Status> {
+        self.leader.send(input).await.map_err(|_| stopping())
+    }
+
+    fn expected(&self) -> std::sync::MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_session(&self) -> SessionId {
+        let mut expected = self.expected();
+        expected.last += 1;
+        let session = SessionId(expected.last);
+        expected.waiting.insert(session);
+        if expected.waiting.len() > EXPECTED {
+            expected.waiting.pop_first();
+        }
+        session
+    }
+
+    /// Runs one session from its Hello to its end.
+    async fn converse(self, mut inbound: Streaming<WorkerMessage>, outbox: Outbox, ended: CancellationToken) {
+        let hello = tokio::select! {
+            () = ended.cancelled() => return,
+            hello = self.hello(&mut inbound) => hello,
+        };
+        let session = match hello {
+            Ok((session, hello)) => {
+                if self.tell(Input::Opened(session, hello, outbox)).await.is_err() {
+                    return;
+                }
+                session
+            }
+            Err(status) => return outbox.cut(status),
+        };
+        let last = tokio::select! {
+            () = ended.cancelled() => Input::Left(session),
+            flaw = self.listen(session, &mut inbound) => flaw.map_or(Input::Left(session), |f| Input::Broken(session, f)),
+        };
+        // A leader that is gone needs no word of it.
+        self.tell(last).await.ok();
+    }
+
+    async fn hello(&self, inbound: &mut Streaming<WorkerMessage>) -> Result<(SessionId, Hello), Status> {
+        let first = timeout(HELLO_WITHIN, inbound.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("the session did not begin with a Hello in time"))?;
+        let Some(WorkerMessage { body: Some(Body::Hello(hello)), .. }) = first? else {
+            return Err(Status::invalid_argument("a session begins with a Hello"));
+        };
+        let session = SessionId(hello.session_id);
+        if !self.expected().waiting.remove(&session) {
+            let why = format!("session {session} was not given out by this coordinator, or is in use; join again");
+            return Err(Status::failed_precondition(why));
+        }
+        let hello = Hello::try_from(&hello).map_err(|flaw| Status::invalid_argument(flaw.to_string()))?;
+        Ok((session, hello))
+    }
+
+    /// Passes messages on until the stream ends; a malformed one ends it with a reason.
+    async fn listen(&self, session: SessionId, inbound: &mut Streaming<WorkerMessage>) -> Option<Status> {
+        while let Ok(Some(message)) = inbound.message().await {
+            match message::input(session, message) {
+                Ok(None) => {}
+                Ok(Some(input)) => self.tell(input).await.ok()?,
+                Err(flaw) => return Some(Status::invalid_argument(flaw.to_string())),
+            }
+        }
+        None
+    }
+}
+
+#[tonic::async_trait]
+impl Coordinator for Service {
+    type SessionStream = Outgoing;
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let worker = request.into_inner();
+        if worker.protocol != PROTOCOL {
+            let (theirs, version) = (worker.protocol, worker.version);
+            let why = format!(
+                "this coordinator {} speaks protocol {PROTOCOL}, the worker {version} speaks {theirs}: use one release",
+                env!("CARGO_PKG_VERSION")
+            );
+            return Err(Status::failed_precondition(why));
+        }
+        if worker.name.is_empty() {
+            return Err(Status::invalid_argument("JoinRequest lacks its field name"));
+        }
+        let live = self.ask(|run| run.members().live().len()).await?;
+        let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*self.welcome).clone();
+        Ok(Response::new(JoinResponse {
+            run_id,
+            session_id: self.next_session().0,
+            epoch: epoch.0,
+            spec_json,
+            spec_digest: spec_digest.0.to_vec(),
+            spare: live as u64 >= u64::from(slots),
+        }))
+    }
+
+    async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Outgoing>, Status> {
+        let (outbox, outgoing, ended) = outbox::channel();
+        tokio::spawn(self.clone().converse(request.into_inner(), outbox, ended));
+        Ok(Response::new(outgoing))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let run_id = self.welcome.run_id.clone();
+        let json = self.ask(move |run| status::describe(&run_id, run).to_string()).await?;
+        Ok(Response::new(StatusResponse { json }))
+    }
+
+    async fn palette(&self, request: Request<PaletteRequest>) -> Result<Response<PaletteResponse>, Status> {
+        let v1::PaletteRequest { at_most, rule } = request.into_inner();
+        let rule = match rule.as_str() {
+            "" => None,
+            text => Some(palette::parse_rule(text).map_err(Status::invalid_argument)?),
+        };
+        let view = move |run: &Run| {
+            let law = run.law();
+            let rule: PaletteRule = rule.unwrap_or(law.spec.palette.rule);
+            run.ledger().map(|ledger| palette::entries(law, ledger.table(), rule, at_most))
+        };
+        let entries = self.ask(view).await?.unwrap_or_default();
+        let json = serde_json::to_string(&entries).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(PaletteResponse { json }))
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the coordinator is stopping")
+}

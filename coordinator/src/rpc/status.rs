@@ -1,0 +1,30 @@
+//! What `status` tells an operator (HANDS).
+
+use esta_engine::run::{Ledger, Run};
+use serde_json::{Value, json};
+
+/// Progress, members and versions of a run.
+pub(super) fn describe(run_id: &str, run: &Run) -> Value {
+    let fence = run.fence();
+    let members = run.members().live().iter().map(|(session, member)| {
+        json!({
+            "name": member.name,
+            "session": session,
+            "rank": member.rank,
+            "applied": member.applied,
+            "ready": member.ready,
+        })
+    });
+    json!({
+        "run": run_id,
+        "job": run.law().spec.name,
+        "phase": run.phase_name(),
+        "epoch": fence.epoch,
+        "generation": fence.generation,
+        "durable_steps": run.durable(),
+        "total_steps": run.ledger().map(Ledger::total),
+        "stitches": run.law().catalog.stitches().count(),
+        "workers": members.collect::<Vec<_>>(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}

@@ -1,0 +1,306 @@
+//! The record in one redb file (HANDS): `<run dir>/record.redb`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use esta_engine::{
+    run::{Record, Recovered},
+    spec::JobSpec,
+};
+use esta_proto::{Generation, LeaderEpoch, Step};
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, WriteTransaction,
+};
+
+use super::{Meta, RECORD_FILE, RecordStore, StoreError, codec, sameness};
+
+/// The format this program writes. Readers refuse a later one.
+const FORMAT: u32 = 1;
+
+/// Single values: numbers as little-endian u64, texts as UTF-8.
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+/// Committed steps.
+const STEPS: TableDefinition<u64, &[u8]> = TableDefinition::new("steps");
+/// Names of a generation's workers by rank, as JSON.
+const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generations");
+/// Complete checkpoints.
+const CHECKPOINTS: TableDefinition<u64, ()> = TableDefinition::new("checkpoints");
+
+/// A run's record in a file that this process alone has open.
+#[derive(Debug)]
+pub struct RedbStore {
+    database: Database,
+    path: PathBuf,
+    meta: Meta,
+}
+
+impl RedbStore {
+    /// Opens the record in a run's folder, or makes it, and begins a new term of office.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file is in use, of a later format, of another job, or cannot be written.
+    pub fn open(run_dir: &Path, name: &str, spec_json: &str) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(run_dir).map_err(|source| StoreError::Folder { path: run_dir.to_owned(), source })?;
+        let path = run_dir.join(RECORD_FILE);
+        let database = Database::create(&path).map_err(|error| opening(&path, error))?;
+        let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
+        Ok(Self { database, path, meta })
+    }
+}
+
+impl RecordStore for RedbStore {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let write = || -> Result<(), Flaw> {
+            let transaction = self.database.begin_write()?;
+            records.iter().try_for_each(|record| put(&transaction, record))?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(|flaw| flaw.at(&self.path, "write"))
+    }
+
+    fn load(&self) -> Result<Recovered, StoreError> {
+        let read = || recovered(&self.database.begin_read()?);
+        read().map_err(|flaw| flaw.at(&self.path, "read"))
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+/// Reads the record in a run's folder that no coordinator has open; nothing is written.
+///
+/// # Errors
+/// [`StoreError`] when there is none, it is in use, or it cannot be read.
+pub fn read_only(run_dir: &Path) -> Result<(Meta, Recovered), StoreError> {
+    let path = run_dir.join(RECORD_FILE);
+    let database = ReadOnlyDatabase::open(&path).map_err(|error| opening(&path, error))?;
+    let read = || -> Result<_, Flaw> {
+        let transaction = database.begin_read()?;
+        let table = transaction.open_table(META)?;
+        check_format(&table)?;
+        let epoch = LeaderEpoch(number(&table, "epoch")?.unwrap_or(0));
+        let text = |key| Ok::<_, Flaw>(text(&table, key)?.unwrap_or_default());
+        let meta = Meta { run_id: text("run_id")?, spec_json: text("spec")?, epoch };
+        Ok((meta, recovered(&transaction)?))
+    };
+    read().map_err(|flaw| flaw.at(&path, "read"))
+}
+
+/// Checks whose record this is, and makes the next leader's epoch durable before anybody acts under it (MB-1).
+fn begin_term(database: &Database, name: &str, spec_json: &str) -> Result<Meta, Flaw> {
+    let transaction = database.begin_write()?;
+    let meta = {
+        let mut table = transaction.open_table(META)?;
+        check_format(&table)?;
+        let stored = text(&table, "spec")?;
+        check_job(stored.as_deref(), spec_json)?;
+        let run_id = text(&table, "run_id")?.unwrap_or_else(|| new_run_id(name));
+        let epoch = LeaderEpoch(number(&table, "epoch")?.unwrap_or(0) + 1);
+        table.insert("format", u64::from(FORMAT).to_le_bytes().as_slice())?;
+        table.insert("run_id", run_id.as_bytes())?;
+        table.insert("spec", spec_json.as_bytes())?;
+        table.insert("epoch", epoch.0.to_le_bytes().as_slice())?;
+        Meta { run_id, spec_json: spec_json.to_owned(), epoch }
+    };
+    transaction.open_table(STEPS)?;
+    transaction.open_table(GENERATIONS)?;
+    transaction.open_table(CHECKPOINTS)?;
+    transaction.commit()?;
+    Ok(meta)
+}
+
+fn check_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<(), Flaw> {
+    match number(meta, "format")? {
+        Some(found) if found > u64::from(FORMAT) => Err(Flaw::Newer(u32::try_from(found).unwrap_or(u32::MAX))),
+        _ => Ok(()),
+    }
+}
+
+fn check_job(stored: Option<&str>, given: &str) -> Result<(), Flaw> {
+    let Some(stored) = stored else { return Ok(()) };
+    match sameness::differences(&resolved(stored)?, &resolved(given)?) {
+        Some(differences) => Err(Flaw::OtherJob(differences)),
+        None => Ok(()),
+    }
+}
+
+/// A specification with the defaults of this program in place of keys that an earlier one did not know.
+fn resolved(spec_json: &str) -> Result<serde_json::Value, Flaw> {
+    let spec = serde_json::from_str::<JobSpec>(spec_json).and_then(serde_json::to_value);
+    spec.or_else(|_| serde_json::from_str(spec_json)).map_err(|error| Flaw::Damaged(format!("its spec: {error}")))
+}
+
+/// A name no other run of this job has: the moment and the process that made it.
+fn new_run_id(name: &str) -> String {
+    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let origin = format!("{name} {} {}", moment.as_nanos(), std::process::id());
+    format!("{name}-{}", &blake3::hash(origin.as_bytes()).to_hex()[..8])
+}
+
+fn put(transaction: &WriteTransaction, record: &Record) -> Result<(), Flaw> {
+    match record {
+        Record::Step(step) => {
+            transaction.open_table(STEPS)?.insert(step.step.0, codec::encode(step).as_slice())?;
+        }
+        Record::Generation(generation, names) => {
+            let names = serde_json::to_vec(names).map_err(|error| Flaw::Damaged(error.to_string()))?;
+            transaction.open_table(GENERATIONS)?.insert(generation.0, names.as_slice())?;
+        }
+        Record::Checkpoint(step) => {
+            transaction.open_table(CHECKPOINTS)?.insert(step.0, ())?;
+        }
+        Record::Samples(samples) => {
+            transaction.open_table(META)?.insert("samples", samples.to_le_bytes().as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+fn recovered(transaction: &ReadTransaction) -> Result<Recovered, Flaw> {
+    let step = |entry: Result<(redb::AccessGuard<u64>, redb::AccessGuard<&[u8]>), StorageError>| {
+        let (key, value) = entry?;
+        codec::decode(Step(key.value()), value.value()).map_err(Flaw::Damaged)
+    };
+    let checkpoints = transaction.open_table(CHECKPOINTS)?;
+    let checkpoints = checkpoints.iter()?.map(|entry| Ok::<_, Flaw>(Step(entry?.0.value())));
+    let last = transaction.open_table(GENERATIONS)?.last()?.map(|(key, _)| key.value());
+    Ok(Recovered {
+        steps: transaction.open_table(STEPS)?.iter()?.map(step).collect::<Result<_, _>>()?,
+        generation: Generation(last.unwrap_or(0)),
+        samples: number(&transaction.open_table(META)?, "samples")?,
+        checkpoints: checkpoints.collect::<Result<_, _>>()?,
+    })
+}
+
+fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &'static str) -> Result<Option<u64>, Flaw> {
+    let Some(value) = meta.get(key)? else { return Ok(None) };
+    let bytes = value.value().try_into().map_err(|_| Flaw::Damaged(format!("{key} is no number")))?;
+    Ok(Some(u64::from_le_bytes(bytes)))
+}
+
+fn text(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &'static str) -> Result<Option<String>, Flaw> {
+    let Some(value) = meta.get(key)? else { return Ok(None) };
+    let text = String::from_utf8(value.value().to_vec());
+    text.map(Some).map_err(|_| Flaw::Damaged(format!("{key} is no text")))
+}
+
+/// A [`StoreError`] that does not know its file yet.
+enum Flaw {
+    Newer(u32),
+    OtherJob(String),
+    Damaged(String),
+    Database(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for Flaw {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Flaw {
+    fn at(self, path: &Path, action: &'static str) -> StoreError {
+        let path = path.to_owned();
+        match self {
+            Self::Newer(found) => StoreError::Newer { path, found, known: FORMAT },
+            Self::OtherJob(differences) => StoreError::OtherJob { path, differences },
+            Self::Damaged(what) => StoreError::Damaged { path, what },
+            Self::Database(redb::Error::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                StoreError::Full { path }
+            }
+            Self::Database(redb::Error::Corrupted(what)) => StoreError::Damaged { path, what },
+            Self::Database(source) => StoreError::Failed { path, action, source: Box::new(source) },
+        }
+    }
+}
+
+fn opening(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
+        other => Flaw::from(other).at(path, "open"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_engine::run::StepRecord;
+    use esta_proto::Digest;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn folder() -> TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    fn step(step: u64) -> Record {
+        let (draws, outcomes) = (Vec::new(), Vec::new());
+        Record::Step(StepRecord { step: Step(step), table_version: Step(0), draws, outcomes, reduced: Digest([1; 32]) })
+    }
+
+    #[test]
+    fn mb_1_every_opening_begins_a_later_epoch_of_the_same_run() {
+        let folder = folder();
+        let first = RedbStore::open(folder.path(), "job", "{}").expect("opens").meta().clone();
+        let second = RedbStore::open(folder.path(), "job", "{}").expect("opens").meta().clone();
+        assert_eq!((first.epoch, second.epoch), (LeaderEpoch(1), LeaderEpoch(2)));
+        assert_eq!(first.run_id, second.run_id);
+    }
+
+    #[test]
+    fn what_was_appended_is_loaded_after_a_restart() {
+        let folder = folder();
+        let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        let names = vec!["a".to_owned()];
+        let records = [Record::Samples(7), Record::Generation(Generation(3), names), step(0), step(1)];
+        store.append(&records).expect("there is room");
+        store.append(&[Record::Checkpoint(Step(2))]).expect("there is room");
+        drop(store);
+        let recovered = RedbStore::open(folder.path(), "job", "{}").expect("opens").load().expect("reads");
+        assert_eq!(recovered.steps.iter().map(|step| step.step.0).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((recovered.generation, recovered.samples), (Generation(3), Some(7)));
+        assert_eq!(recovered.checkpoints, [Step(2)]);
+        assert_eq!(read_only(folder.path()).expect("reads").1, recovered);
+    }
+
+    #[test]
+    fn a_record_in_use_is_refused() {
+        let folder = folder();
+        let held = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        let error = RedbStore::open(folder.path(), "job", "{}").expect_err("it is held");
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+        drop(held);
+    }
+
+    #[test]
+    fn a_record_of_another_job_is_refused_by_what_differs() {
+        let folder = folder();
+        drop(RedbStore::open(folder.path(), "job", r#"{"seed":1}"#).expect("opens"));
+        let error = RedbStore::open(folder.path(), "job", r#"{"seed":2}"#).expect_err("another seed");
+        assert!(error.to_string().contains("seed is 1 there and 2 here"), "{error}");
+    }
+
+    #[test]
+    fn a_later_format_is_refused() {
+        let folder = folder();
+        let store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        let transaction = store.database.begin_write().expect("begins");
+        transaction.open_table(META).expect("opens").insert("format", 9u64.to_le_bytes().as_slice()).expect("writes");
+        transaction.commit().expect("commits");
+        drop(store);
+        let error = RedbStore::open(folder.path(), "job", "{}").expect_err("from the future");
+        assert!(matches!(error, StoreError::Newer { found: 9, known: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_record_is_refused_in_one_line() {
+        let folder = folder();
+        std::fs::write(folder.path().join(RECORD_FILE), b"not a database at all").expect("writes");
+        let error = RedbStore::open(folder.path(), "job", "{}").expect_err("it is no record");
+        assert!(error.to_string().contains(RECORD_FILE), "{error}");
+    }
+}

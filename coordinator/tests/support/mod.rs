@@ -1,0 +1,271 @@
+//! A small job, and workers that train nothing: their scores are a function of (step, slot), their reduced
+//! gradients of the plan, so every run of the job must make the same table.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+use esta_coordinator::{
+    coordinator::{Coordinator, Opened, StartError},
+    leader::Ending,
+    observer::{Observation, Observers},
+    store,
+};
+use esta_engine::{
+    law::Law,
+    plan::{RankPlan, Reporter},
+    run::{Form, Ledger, Origin, Patience, Report, StepRecord},
+    spec::JobSpec,
+    table::{Outcome, Table},
+};
+use esta_proto::{
+    Digest, Fence, PROTOCOL, Step,
+    v1::{
+        self, CoordinatorMessage, JoinRequest, WorkerMessage, coordinator_client::CoordinatorClient,
+        coordinator_message::Body, worker_message,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+/// Nothing here takes longer than this unless it is broken.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const SAMPLES: u64 = 100;
+pub const STEPS: u64 = 40;
+
+/// Two anchors of three blocks, 40 steps of four slots.
+pub fn law() -> Arc<Law> {
+    law_with(|_| {})
+}
+
+pub fn law_with(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
+    let arch = |width: u32| serde_json::json!({"image_size": 8, "patch_size": 4, "embed_dim": width, "depth": 3, "num_heads": 2});
+    let spec = serde_json::json!({
+        "name": "tiny",
+        "family": {"anchors": [
+            {"name": "a", "arch": arch(8), "weights": "a"},
+            {"name": "b", "arch": arch(16), "weights": "b"},
+        ]},
+        "budgets": {"gap": 1e4},
+        "train": {"max_steps": STEPS, "batch_size": 8},
+        "data": {"num_classes": 2, "train": {"layout": "idx", "path": "x"}},
+    });
+    let mut spec: JobSpec = serde_json::from_value(spec).expect("the job is whole");
+    change(&mut spec);
+    Arc::new(Law::new(spec).expect("the job is valid"))
+}
+
+/// A coordinator under test with what it lets observers see.
+pub struct Served {
+    pub coordinator: Coordinator,
+    pub address: SocketAddr,
+    pub seen: Receiver<Observation>,
+}
+
+pub async fn serve(law: &Arc<Law>, run_dir: &Path, workers: u32) -> Served {
+    try_serve(law, run_dir, workers, local()).await.expect("the coordinator starts")
+}
+
+pub async fn try_serve(law: &Arc<Law>, run_dir: &Path, workers: u32, on: SocketAddr) -> Result<Served, StartError> {
+    let (observer, seen) = channel();
+    let patience = Patience { workers, grace: DEADLINE };
+    let opened = Opened::open(law.clone(), run_dir)?;
+    let coordinator = Coordinator::start(opened, on, patience, Observers::new(vec![observer])).await?;
+    Ok(Served { address: coordinator.address(), coordinator, seen })
+}
+
+pub fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+impl Served {
+    pub async fn ended(&mut self) -> Ending {
+        tokio::time::timeout(DEADLINE, self.coordinator.ended()).await.expect("the run ends")
+    }
+
+    /// Stops the coordinator and waits until it has let go of everything.
+    pub async fn ended_by_stop(mut self) -> Ending {
+        self.coordinator.stop();
+        self.ended().await
+    }
+
+    /// Waits until this many steps are durable.
+    pub async fn until_durable(&mut self, steps: u64) {
+        let seen = std::mem::replace(&mut self.seen, channel().1);
+        let wait = move || {
+            loop {
+                match seen.recv_timeout(DEADLINE).expect("steps go on") {
+                    Observation::Committed { steps: group, .. }
+                        if group.last().is_some_and(|s| s.step.0 + 1 >= steps) =>
+                    {
+                        return seen;
+                    }
+                    _ => {}
+                }
+            }
+        };
+        self.seen = tokio::task::spawn_blocking(wait).await.expect("the observer lives");
+    }
+}
+
+/// The steps on record in a run's folder and the table they make.
+pub fn recorded(law: &Arc<Law>, run_dir: &Path) -> (Vec<StepRecord>, Table) {
+    let (_, recovered) = store::read_only(run_dir).expect("the record is readable");
+    let ledger = Ledger::replay(law.clone(), law.total_steps(SAMPLES), recovered.steps.clone()).expect("it replays");
+    (recovered.steps, ledger.table().clone())
+}
+
+/// Everything the table says, to the bit.
+pub fn bits(table: &Table) -> Vec<(u64, u64, [Option<u64>; 3])> {
+    let row = |row: &esta_engine::table::Row| {
+        let numbers = [row.importance, row.loss, row.grad_norm].map(|number| number.map(f64::to_bits));
+        (row.visits, row.real_visits, numbers)
+    };
+    table.rows().iter().map(row).collect()
+}
+
+/// What a slot's training would have reported.
+fn outcome(step: Step, slot: u32) -> Outcome {
+    let hash = blake3::hash(format!("{step} {slot}").as_bytes());
+    let number = |at: usize| {
+        let bytes: [u8; 4] = hash.as_bytes()[at..at + 4].try_into().expect("a hash has 32 bytes");
+        f64::from(u32::from_le_bytes(bytes)) / 1e9
+    };
+    Outcome { score: number(0), loss: number(4), grad_norm: number(8), valid: true }
+}
+
+/// What the last word of a session was.
+#[derive(Debug)]
+pub enum Last {
+    Stopped(v1::Stop),
+    Broken(Status),
+    Ended,
+}
+
+/// A worker process's memory: it outlives its sessions.
+pub struct FakeWorker {
+    pub name: String,
+    pub incarnation: u64,
+    pub layout: Digest,
+    pub applied: Option<Step>,
+    retained: Vec<Report>,
+}
+
+/// An open session of any worker.
+pub struct Session {
+    pub outbound: mpsc::UnboundedSender<WorkerMessage>,
+    pub inbound: Streaming<CoordinatorMessage>,
+}
+
+impl Session {
+    pub fn send(&self, fence: Fence, body: worker_message::Body) {
+        let message = WorkerMessage { fence: Some(fence.into()), traceparent: String::new(), body: Some(body) };
+        // A session that the coordinator has ended takes nothing more.
+        self.outbound.send(message).ok();
+    }
+
+    pub async fn next(&mut self) -> Result<Option<CoordinatorMessage>, Status> {
+        tokio::time::timeout(DEADLINE, self.inbound.message()).await.expect("the coordinator says something")
+    }
+}
+
+pub async fn connect(address: SocketAddr) -> CoordinatorClient<Channel> {
+    CoordinatorClient::connect(format!("http://{address}")).await.expect("the coordinator listens")
+}
+
+pub fn join_request(name: &str) -> JoinRequest {
+    JoinRequest { protocol: PROTOCOL, name: name.into(), incarnation: 1, version: "test".into() }
+}
+
+/// Opens a session whose first message is `first`.
+pub async fn open(client: &mut CoordinatorClient<Channel>, first: WorkerMessage) -> Session {
+    let (outbound, messages) = mpsc::unbounded_channel();
+    outbound.send(first).expect("the other end is held here");
+    let stream = client.session(UnboundedReceiverStream::new(messages)).await.expect("a session opens");
+    Session { outbound, inbound: stream.into_inner() }
+}
+
+impl FakeWorker {
+    pub fn new(name: &str, law: &Law) -> Self {
+        Self { name: name.into(), incarnation: 1, layout: law.layout_digest, applied: None, retained: Vec::new() }
+    }
+
+    /// Joins and says hello.
+    pub async fn enter(&self, address: SocketAddr) -> Session {
+        let mut client = connect(address).await;
+        let request = JoinRequest { incarnation: self.incarnation, ..join_request(&self.name) };
+        let welcome = client.join(request).await.expect("everybody may join").into_inner();
+        let hello = v1::Hello {
+            session_id: welcome.session_id,
+            name: self.name.clone(),
+            incarnation: self.incarnation,
+            applied: self.applied.map(|step| step.0),
+            retained: self.retained.iter().map(Into::into).collect(),
+            layout_digest: self.layout.0.to_vec(),
+            checkpoints: Vec::new(),
+            samples: SAMPLES,
+        };
+        let body = Some(worker_message::Body::Hello(hello));
+        open(&mut client, WorkerMessage { fence: None, traceparent: String::new(), body }).await
+    }
+
+    /// Works on one session until it ends.
+    pub async fn work(&mut self, address: SocketAddr) -> Last {
+        let mut session = self.enter(address).await;
+        loop {
+            match session.next().await {
+                Ok(Some(message)) => {
+                    if let Some(stop) = self.obey(&session, message) {
+                        return Last::Stopped(stop);
+                    }
+                }
+                Ok(None) => return Last::Ended,
+                Err(status) => return Last::Broken(status),
+            }
+        }
+    }
+
+    fn obey(&mut self, session: &Session, message: CoordinatorMessage) -> Option<v1::Stop> {
+        let fence: Fence = message.fence.expect("every message has a fence").into();
+        match message.body.expect("every message has a body") {
+            Body::Form(form) => {
+                let form = Form::try_from(&form).expect("a whole form");
+                let applied = match form.origin {
+                    Origin::Memory(step) | Origin::Checkpoint(step) => step,
+                    Origin::Fresh => Step(0),
+                };
+                self.applied = Some(applied);
+                session.send(fence, worker_message::Body::GroupReady(v1::GroupReady { applied: applied.0 }));
+            }
+            Body::Plan(plan) => self.carry_out(session, fence, &RankPlan::try_from(&plan).expect("a whole plan")),
+            Body::Durable(durable) => self.retained.retain(|report| report.step.0 >= durable.next_step),
+            Body::Finish(_) => session.send(fence, worker_message::Body::FinaleDone(v1::FinaleDone {})),
+            Body::Stop(stop) => return Some(stop),
+            Body::Lost(_) | Body::Refused(_) | Body::Store(_) => {}
+        }
+        None
+    }
+
+    /// Slots of other ranks are learnt in the all-reduce, which is left out: every fake knows every slot's outcome.
+    fn carry_out(&mut self, session: &Session, fence: Fence, plan: &RankPlan) {
+        let reduced = Digest(*blake3::hash(&plan.digest.0).as_bytes());
+        let outcomes = (0..plan.slots_in_step).map(|slot| outcome(plan.step, slot)).collect();
+        self.applied = Some(plan.step.next());
+        let report = Report { step: plan.step, plan: plan.digest, reduced, outcomes };
+        let sent = match plan.reporter {
+            Reporter::Yes => report.clone(),
+            Reporter::No => Report { outcomes: Vec::new(), ..report.clone() },
+        };
+        self.retained.push(report);
+        session.send(fence, worker_message::Body::StepReport((&sent).into()));
+    }
+}
