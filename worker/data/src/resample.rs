@@ -1,6 +1,8 @@
 //! PIL's antialiased bicubic resize (HANDS), to the bit: timm and torchvision resize through it.
 //!
-//! Two passes, horizontal then vertical, each with weights in fixed point and its result rounded to 8 bits.
+//! Two passes, horizontal then vertical, each with weights in fixed point and its result rounded to 8 bits. Pillow 13
+//! takes some images vertically first (its pull request 9549), which differs by a few levels where overshoot is clipped;
+//! the published anchors were trained with the order kept here.
 
 use crate::pixels::Pixels;
 
