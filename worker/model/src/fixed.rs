@@ -111,7 +111,8 @@ impl StepBuffer {
 
 impl Reduced {
     /// f32 gradients of the touched groups in layout order, divided.
-    pub(crate) fn grads(&self) -> &Tensor {
+    #[must_use]
+    pub fn gradient(&self) -> &Tensor {
         &self.grads
     }
 

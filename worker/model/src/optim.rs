@@ -60,13 +60,13 @@ impl AdamW {
         if !reduced.is_valid() {
             return Err(InvalidStep);
         }
-        let grad_norm = reduced.grads().norm_scalaropt_dtype(2, Kind::Double).double_value(&[]);
+        let grad_norm = reduced.gradient().norm_scalaropt_dtype(2, Kind::Double).double_value(&[]);
         let clip = self.clip(grad_norm);
         for id in reduced.groups() {
             store.touches[id.index()] += 1;
         }
         for stretch in stretches(store, reduced.groups()) {
-            let grads = reduced.grads().narrow(0, stretch.run.flat, stretch.run.len);
+            let grads = reduced.gradient().narrow(0, stretch.run.flat, stretch.run.len);
             tch::no_grad(|| self.update(store, stretch, &scaled(&grads, clip), lr));
         }
         Ok(Update { grad_norm, clip })
@@ -113,7 +113,7 @@ fn stretches(store: &ParamStore, groups: impl Iterator<Item = GroupId>) -> Vec<S
     for id in groups {
         let touches = store.touches[id.index()];
         for param in &store.group(id).params {
-            let run = Run { store: param.range.start, flat, len: param.range.end - param.range.start };
+            let run = Run { store: param.range.start, flat, len: param.numel() };
             let decays = param.decays();
             flat += run.len;
             let last = stretches.last_mut().filter(|last| (last.touches, last.decays) == (touches, decays));

@@ -1,7 +1,9 @@
 //! What trains (TENSOR): one flat buffer for all groups of the layout, and Adam's moments beside it.
 //!
-//! Parameters of a group are adjacent, groups follow each other in layout order (RD-1). A parameter is a leaf tensor that
-//! shares storage with its place in the buffer, so the optimizer works on whole groups and the network sees it at once.
+//! Parameters follow each other in layout order (RD-1), each from a cache line of its own: some of MKL's matrix products
+//! round differently by the alignment of their operands, so no parameter's place may depend on what lies before it. A
+//! parameter is a leaf tensor that shares storage with its place, so the optimizer works on long stretches and the
+//! network sees its work at once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,6 +15,9 @@ use thiserror::Error;
 
 use crate::init::kaiming_uniform;
 use crate::weights::{Weights, WeightsError};
+
+/// Elements of a cache line: where parameters start.
+const ALIGNMENT: i64 = 16;
 
 /// Where the parameters of a run begin.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +43,9 @@ pub enum ParamError {
         /// What was counted.
         what: &'static str,
         /// How many this run has.
-        expected: i64,
+        expected: usize,
         /// How many were found.
-        found: i64,
+        found: usize,
     },
 }
 
@@ -62,8 +67,8 @@ pub struct ParamStore {
 pub struct GroupParams {
     /// What they belong to.
     pub kind: GroupKind,
-    /// Their place in the flat buffer, in elements.
-    pub range: Range<i64>,
+    /// Elements of all of them.
+    numel: i64,
     /// In the order of the layout.
     pub params: Vec<ParamTensor>,
 }
@@ -86,7 +91,8 @@ impl ParamStore {
     /// # Errors
     /// [`ParamError::Start`] for a parameter that only `start.weights` could have started.
     pub fn new(layout: &GroupLayout, start: Start<'_>) -> Result<Self, ParamError> {
-        let total = layout.groups.iter().map(|group| signed(group.numel())).sum();
+        let params = layout.groups.iter().flat_map(|group| &group.params);
+        let total = params.map(|param| aligned(signed(param.numel()))).sum();
         let zeros = || Tensor::zeros([total], (Kind::Float, start.device));
         let values = zeros();
         let (groups, index) = slice_groups(layout, &values);
@@ -145,7 +151,7 @@ impl ParamStore {
     /// Number of trainable parameters.
     #[must_use]
     pub fn numel(&self) -> i64 {
-        signed(self.values.numel() as u64)
+        self.groups.iter().map(GroupParams::numel).sum()
     }
 
     /// How often each group has been updated.
@@ -154,40 +160,39 @@ impl ParamStore {
         &self.touches
     }
 
-    /// Parameters and moments in order of use: [values, first moment, second moment], each of `numel` elements. Shared
-    /// storage: a broadcast into them is a broadcast into the store.
+    /// Parameters and Adam's moments as flat f32 tensors of one length: values, first, second moment. They share storage
+    /// with the store: a broadcast into them is a broadcast into the store. Gaps between parameters stay zero.
     #[must_use]
     pub fn state(&self) -> [Tensor; 3] {
         [&self.values, &self.first_moment, &self.second_moment].map(Tensor::shallow_clone)
     }
 
-    /// Takes over a state gathered elsewhere: `flat` is [3 numel] (values, first moment, second moment).
+    /// Takes over a snapshot of a store of the same layout.
     ///
     /// # Errors
     /// [`ParamError::Size`] when it belongs to another layout.
     pub fn restore(&mut self, flat: &Tensor, touches: &[u64]) -> Result<(), ParamError> {
-        self.check_sizes(signed(flat.numel() as u64), touches.len())?;
-        let numel = self.numel();
-        for (place, mut part) in (0..).zip(self.state()) {
-            part.copy_(&flat.narrow(0, place * numel, numel));
+        self.check_sizes(flat.numel(), touches.len())?;
+        for (mut part, source) in self.state().into_iter().zip(flat.chunk(3, 0)) {
+            part.copy_(&source);
         }
         self.touches.copy_from_slice(touches);
         Ok(())
     }
 
-    /// The whole state as one tensor [3 numel]: a copy.
+    /// A copy of the whole state as one flat tensor: values, first moment, second moment.
     #[must_use]
     pub fn snapshot(&self) -> Tensor {
         Tensor::cat(&self.state(), 0)
     }
 
-    fn check_sizes(&self, flat: i64, touches: usize) -> Result<(), ParamError> {
+    fn check_sizes(&self, flat: usize, touches: usize) -> Result<(), ParamError> {
         let size = |what, expected, found| match expected == found {
             true => Ok(()),
             false => Err(ParamError::Size { what, expected, found }),
         };
-        size("numbers", 3 * self.numel(), flat)?;
-        size("groups", signed(self.groups.len() as u64), signed(touches as u64))
+        size("numbers", 3 * self.values.numel(), flat)?;
+        size("groups", self.groups.len(), touches)
     }
 }
 
@@ -195,11 +200,15 @@ impl GroupParams {
     /// Number of elements.
     #[must_use]
     pub fn numel(&self) -> i64 {
-        self.range.end - self.range.start
+        self.numel
     }
 }
 
 impl ParamTensor {
+    pub(crate) fn numel(&self) -> i64 {
+        self.range.end - self.range.start
+    }
+
     /// Whether decoupled weight decay applies: to matrices, not to biases, norms and tokens.
     #[must_use]
     pub fn decays(&self) -> bool {
@@ -221,17 +230,16 @@ fn slice_groups(layout: &GroupLayout, values: &Tensor) -> (Vec<GroupParams>, BTr
     let mut index = BTreeMap::new();
     let mut offset = 0;
     for (number, group) in layout.groups.iter().enumerate() {
-        let start = offset;
         let mut params = Vec::with_capacity(group.params.len());
         for (place, param) in group.params.iter().enumerate() {
             let range = offset..offset + signed(param.numel());
             let shape: Vec<i64> = param.shape.iter().map(|&side| signed(side)).collect();
             let tensor = leaf(values, &range, &shape);
             index.insert(param.name.clone(), (number, place));
-            offset = range.end;
+            offset = aligned(range.end);
             params.push(ParamTensor { name: param.name.clone(), range, tensor });
         }
-        groups.push(GroupParams { kind: group.kind, range: start..offset, params });
+        groups.push(GroupParams { kind: group.kind, numel: signed(group.numel()), params });
     }
     (groups, index)
 }
@@ -280,14 +288,19 @@ impl Run {
 pub(crate) fn runs<'a>(groups: impl Iterator<Item = &'a GroupParams>, keep: impl Fn(&GroupParams) -> bool) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut flat = 0;
-    for group in groups {
-        let run = Run { store: group.range.start, flat, len: group.numel() };
+    for (group, param) in groups.flat_map(|group| group.params.iter().map(move |param| (group, param))) {
+        let run = Run { store: param.range.start, flat, len: param.numel() };
         flat += run.len;
         if keep(group) && !runs.last_mut().is_some_and(|last| last.extend(run)) {
             runs.push(run);
         }
     }
     runs
+}
+
+/// The next start of a cache line.
+fn aligned(offset: i64) -> i64 {
+    (offset + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
 /// Sizes as libtorch counts them.

@@ -12,7 +12,7 @@ use crate::linear::{Linear, Phase};
 use crate::network::{Block, Network, Segment};
 use crate::params::ParamStore;
 use crate::source::{LinearShape, Source};
-use crate::vit::{Attention, Embed, Head, Mlp, VitBlock};
+use crate::vit::{Attention, Embed, Head, LayerNorm, Mlp, VitBlock};
 use crate::weights::{Weights, WeightsError};
 
 /// Why a stitch cannot be run.
@@ -22,7 +22,7 @@ pub enum StitchError {
     #[error("stitch {0} is not in the catalog")]
     Unknown(StitchId),
     /// Merged weights of a network that rounds its frozen weights would be rounded too.
-    #[error("merging needs a network built in single precision")]
+    #[error("a stitch is merged from a network built in single precision")]
     Precision,
 }
 
@@ -72,15 +72,8 @@ impl StitchedNet {
         Ok(self.network(stitch)?.forward(images, phase))
     }
 
-    /// The stitch with its adaptation folded in.
-    ///
-    /// # Errors
-    /// [`StitchError::Unknown`], or [`StitchError::Precision`] for a network of rounded weights.
-    pub fn merged(&self, stitch: StitchId) -> Result<Network, StitchError> {
-        match self.precision {
-            Precision::F32 => self.network(stitch).map(Network::merged),
-            Precision::Bf16 => Err(StitchError::Precision),
-        }
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
     }
 }
 
@@ -176,12 +169,16 @@ impl Builder<'_> {
         let width = self.width(anchor);
         let shape = [i64::from(self.catalog.num_classes), width];
         Ok(Head {
-            norm: self.source.norm(&format!("anchors.{anchor}.norm"), width)?,
+            norm: self.norm(anchor)?,
             head: self.source.linear(&LinearShape::plain(&format!("anchors.{anchor}.head"), &shape))?,
         })
     }
 
-    fn arch(&self, anchor: AnchorId) -> &VitArch {
+    pub fn norm(&self, anchor: AnchorId) -> Result<LayerNorm, WeightsError> {
+        self.source.norm(&format!("anchors.{anchor}.norm"), self.width(anchor))
+    }
+
+    pub fn arch(&self, anchor: AnchorId) -> &VitArch {
         &self.catalog.anchors[anchor.index()]
     }
 

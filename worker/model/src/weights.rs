@@ -37,8 +37,8 @@ pub enum WeightsError {
         /// Why.
         source: SafeTensorError,
     },
-    /// A tensor of a type that holds no weights.
-    #[error("{origin}: tensor {name} has the type {dtype:?}; weights are F16, BF16, F32 or F64")]
+    /// A tensor of a type that no state of ours or timm's has.
+    #[error("{origin}: tensor {name} has the type {dtype:?}; weights are F16, BF16, F32, F64 or I64")]
     Dtype {
         /// Where it was found.
         origin: String,
@@ -93,8 +93,8 @@ impl Weights {
         Self { origin: origin.into(), tensors: BTreeMap::new() }
     }
 
-    /// Reads every floating-point tensor of a safetensors file, or of `model.safetensors` in a folder, as f32 on the
-    /// CPU.
+    /// Reads every tensor of a safetensors file, or of `model.safetensors` in a folder, onto the CPU: floating-point
+    /// tensors as f32, i64 as it is.
     ///
     /// # Errors
     /// [`WeightsError::Read`], [`WeightsError::Format`] or [`WeightsError::Dtype`].
@@ -224,6 +224,7 @@ fn map_file(path: &Path) -> io::Result<Mmap> {
 fn tensor_of(name: &str, view: &TensorView<'_>, origin: &str) -> Result<Tensor, WeightsError> {
     let unsupported = || WeightsError::Dtype { origin: origin.to_owned(), name: name.to_owned(), dtype: view.dtype() };
     let kind = match view.dtype() {
+        Dtype::I64 => Kind::Int64,
         Dtype::F16 => Kind::Half,
         Dtype::BF16 => Kind::BFloat16,
         Dtype::F32 => Kind::Float,
@@ -231,7 +232,8 @@ fn tensor_of(name: &str, view: &TensorView<'_>, origin: &str) -> Result<Tensor, 
         _ => return Err(unsupported()),
     };
     let shape: Vec<i64> = view.shape().iter().map(|&side| i64::try_from(side).expect("sides fit i64")).collect();
-    Ok(Tensor::from_data_size(view.data(), &shape, kind).to_kind(Kind::Float))
+    let tensor = Tensor::from_data_size(view.data(), &shape, kind);
+    Ok(if kind == Kind::Int64 { tensor } else { tensor.to_kind(Kind::Float) })
 }
 
 /// A contiguous tensor on the CPU as safetensors wants to see it.

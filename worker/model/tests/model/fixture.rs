@@ -50,6 +50,8 @@ fn merge(base: &mut Value, changes: Value) {
 impl Family {
     /// At the start of training: B, biases and heads zero.
     pub fn fresh(changes: Value) -> Self {
+        // The tests already fill the cores.
+        tch::set_num_threads(1);
         let spec = spec(changes);
         let catalog = Catalog::build(&spec).expect("the family can be stitched");
         let layout = GroupLayout::new(&catalog, &spec);

@@ -1,4 +1,11 @@
 //! The model's tests by theme. They run on tiny families and need neither network nor GPU.
 
+mod determinism;
 mod fixture;
+mod merge;
+mod optimizer;
 mod parity;
+mod reduction;
+mod reference;
+mod score;
+mod starts;

@@ -1,0 +1,141 @@
+//! How stitching layers start (TENSOR): the least-squares map [X, 1] -> Y between the anchors' activations, X after the
+//! front block and Y before the end block (METHOD.md section 1), in double precision by normal equations.
+//!
+//! Shapes: R rows (images times tokens), F and E widths in front of and behind the layer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use esta_engine::catalog::{Catalog, Layer};
+use esta_engine::spec::{FitMethod, StitchInit};
+use esta_proto::{AnchorId, LayerId};
+use tch::{Kind, Tensor};
+use thiserror::Error;
+
+use crate::trunk::{Trunk, chunks};
+use crate::weights::{Weights, WeightsError};
+
+/// Why a stitching layer cannot be fitted.
+#[derive(Debug, Error)]
+pub enum FitError {
+    /// The anchors' weights are not all there.
+    #[error("an anchor cannot be built")]
+    Weights(#[from] WeightsError),
+    /// The normal equations have no unique solution.
+    #[error("stitching layer {0} has no unique least-squares solution: give more samples or a larger ridge")]
+    Singular(LayerId),
+    /// Nothing to fit on.
+    #[error("stitching layers cannot be fitted on no images")]
+    NoImages,
+}
+
+/// A place in an anchor: the activations before this block, or after the last.
+type Place = (AnchorId, u32);
+
+/// Sums over the rows of all images; memory does not grow with their number.
+#[derive(Debug, Default)]
+struct NormalEquations {
+    /// [X, 1]^T [X, 1] by front place: [F+1, F+1].
+    gram: BTreeMap<Place, Tensor>,
+    /// [X, 1]^T Y by front and end place: [F+1, E].
+    cross: BTreeMap<(Place, Place), Tensor>,
+}
+
+/// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` [E, F] and `.bias` [E]. Each anchor runs once over
+/// `images [n, C, H, W]`, in evaluation mode and without adaptation.
+///
+/// # Errors
+/// [`FitError`].
+pub fn fit_layers(
+    catalog: &Catalog,
+    frozen: &Weights,
+    images: &Tensor,
+    init: &StitchInit,
+) -> Result<Weights, FitError> {
+    if images.size()[0] == 0 {
+        return Err(FitError::NoImages);
+    }
+    let anchors = (0..).map(AnchorId).take(catalog.anchors.len());
+    let trunks: Vec<Trunk> = anchors.map(|anchor| Trunk::new(catalog, frozen, anchor)).collect::<Result<_, _>>()?;
+    let mut equations = NormalEquations::default();
+    for chunk in chunks(images) {
+        let states: Vec<Vec<Tensor>> = trunks.iter().map(|trunk| trunk.states(&chunk)).collect();
+        equations.accumulate(catalog, &states);
+    }
+    let mut weights = Weights::new("least-squares fit");
+    for layer in &catalog.layers {
+        let solution = equations.solve(layer, init)?;
+        let inputs = solution.size()[0] - 1;
+        let name = format!("stitch_layers.{}", layer.id);
+        weights.insert(format!("{name}.weight"), solution.narrow(0, 0, inputs).tr().contiguous().to_kind(Kind::Float));
+        weights.insert(format!("{name}.bias"), solution.select(0, inputs).to_kind(Kind::Float));
+    }
+    Ok(weights)
+}
+
+impl NormalEquations {
+    /// Adds the rows of one chunk: `states` by anchor and place.
+    fn accumulate(&mut self, catalog: &Catalog, states: &[Vec<Tensor>]) {
+        let rows = |(anchor, block): Place| {
+            let state = &states[anchor.index()][block as usize];
+            state.reshape([-1, state.size()[2]]).to_kind(Kind::Double)
+        };
+        // Layers may share places: each pair once, in order, and each front's rows once for all its ends.
+        let pairs: BTreeSet<(Place, Place)> = catalog.layers.iter().flat_map(places).collect();
+        let pairs: Vec<_> = pairs.into_iter().collect();
+        for of_front in pairs.chunk_by(|one, other| one.0 == other.0) {
+            let front = of_front[0].0;
+            let x = with_ones(&rows(front));
+            add(&mut self.gram, front, x.tr().matmul(&x));
+            for &(front, end) in of_front {
+                add(&mut self.cross, (front, end), x.tr().matmul(&rows(end)));
+            }
+        }
+    }
+
+    /// [F+1, E]
+    fn solve(&self, layer: &Layer, init: &StitchInit) -> Result<Tensor, FitError> {
+        let parts: Vec<(&Tensor, &Tensor)> =
+            places(layer).map(|(front, end)| (&self.gram[&front], &self.cross[&(front, end)])).collect();
+        let solve = |gram: &Tensor, cross: &Tensor| ridge(gram, cross, init.ridge).ok_or(FitError::Singular(layer.id));
+        match init.method {
+            FitMethod::Joint => solve(&total(parts.iter().map(|part| part.0)), &total(parts.iter().map(|part| part.1))),
+            FitMethod::Mean => {
+                let solutions: Vec<Tensor> =
+                    parts.iter().map(|part| solve(part.0, part.1)).collect::<Result<_, _>>()?;
+                Ok(total(solutions.iter()) / solutions.len() as f64)
+            }
+        }
+    }
+}
+
+/// Where a layer's rows are read.
+fn places(layer: &Layer) -> impl Iterator<Item = (Place, Place)> {
+    layer.positions.iter().map(|&(front, end)| ((layer.from, front + 1), (layer.to, end)))
+}
+
+fn with_ones(x: &Tensor) -> Tensor {
+    Tensor::cat(&[x, &x.new_ones([x.size()[0], 1], (x.kind(), x.device()))], 1)
+}
+
+fn add<K: Ord>(sums: &mut BTreeMap<K, Tensor>, key: K, term: Tensor) {
+    match sums.get_mut(&key) {
+        Some(sum) => *sum += term,
+        None => drop(sums.insert(key, term)),
+    }
+}
+
+fn total<'a>(mut terms: impl Iterator<Item = &'a Tensor>) -> Tensor {
+    let first = terms.next().expect("a stitching layer has positions").copy();
+    terms.fold(first, |sum, term| sum + term)
+}
+
+/// (G + ridge mean(diag G) I) W = C by Cholesky, the bias row unpenalised; `None` where G is not positive definite.
+fn ridge(gram: &Tensor, cross: &Tensor, ridge: f64) -> Option<Tensor> {
+    let inputs = gram.size()[0] - 1;
+    let diagonal = gram.diagonal(0, 0, 1).narrow(0, 0, inputs);
+    let penalised = gram.copy();
+    let mut target = penalised.diagonal(0, 0, 1).narrow(0, 0, inputs);
+    target += diagonal.mean(Kind::Double) * ridge;
+    let (factor, info) = penalised.linalg_cholesky_ex(false, false);
+    (info.int64_value(&[]) == 0).then(|| cross.cholesky_solve(&factor, false))
+}
