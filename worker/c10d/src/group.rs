@@ -85,7 +85,8 @@ impl GroupConfig {
         Ok(ffi::Seat {
             rank: small(self.rank)?,
             world: small(self.world)?,
-            timeout_ms: i64::try_from(self.timeout.as_millis()).unwrap_or(i64::MAX),
+            // Some weeks at most: libtorch adds it to the time of day without a check.
+            timeout_ms: i64::from(i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX)),
             device,
         })
     }
@@ -113,7 +114,8 @@ impl GroupConfig {
 
 /// One rank's end of a group. Collectives must be issued in the same order on all ranks.
 ///
-/// Dropping it leaves the group; collectives still pending end on their own in the background.
+/// Dropping it leaves the group in about 20 ms, while gloo's threads end; [`abandon`](Self::abandon) does not wait for them.
+/// Collectives still pending end on their own in the background.
 pub struct ProcessGroup {
     backend: Backend,
     rank: u32,
@@ -246,7 +248,7 @@ fn form(config: &GroupConfig, store: Arc<dyn Store>) -> Result<SharedPtr<ffi::Gr
     thread
         .spawn(connect)
         .map_err(|error| config.refused((Cause::Other, format!("no thread to connect on: {error}"))))?;
-    match formed.recv_timeout(config.timeout + STORE_FIRST) {
+    match formed.recv_timeout(config.timeout.saturating_add(STORE_FIRST)) {
         Ok(group) => group.map_err(|exception| config.not_formed(exception.what(), &first_failure)),
         Err(_) => Err(config.not_connected(&first_failure)),
     }

@@ -1,5 +1,7 @@
 //! Groups of threads inside one process: forming them, refusing what cannot work, failing stores.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};

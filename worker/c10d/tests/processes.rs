@@ -1,5 +1,7 @@
 //! Groups of real processes: collectives, a killed peer, a stopped peer and the group after it.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::cell::Cell;
