@@ -4,7 +4,7 @@
 //! The store is the truth and these files follow it. On resume whatever lies beyond the durable steps is trimmed, and
 //! what a crash took is filled in again from the store's records: nothing is doubled, nothing is missing.
 
-mod atomic;
+pub(crate) mod atomic;
 pub mod draws;
 pub mod events;
 #[cfg(test)]

@@ -1,0 +1,162 @@
+//! The headline: what was trained, how long it took, what came out (HANDS).
+
+use esta_engine::spec::{Mode, SamplingStrategy, SpaceKind};
+
+use super::{
+    evidence::{Evidence, rule_word},
+    markup::{count, date, duration, escape, or_dash, percent, si, significant},
+};
+
+pub fn section(evidence: &Evidence) -> String {
+    let name = escape(&evidence.spec.name);
+    format!(
+        "<header>\n<p class=\"kicker\">ESTA · {}</p>\n<h1>{name}</h1>\n<p class=\"lead\">{}</p>\n<div \
+         class=\"tiles\">\n{}</div>\n</header>\n",
+        mode_words(evidence.spec.mode),
+        escape(&summary(evidence)),
+        tiles(evidence)
+    )
+}
+
+fn mode_words(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Pst => "parameter-efficient stitch fine-tuning",
+        Mode::Snnet => "direct SN-Net adaptation",
+        Mode::Anchor => "anchors tuned alone",
+    }
+}
+
+/// One sentence on the family, the space and the task.
+fn summary(evidence: &Evidence) -> String {
+    let spec = &evidence.spec;
+    let names: Vec<&str> = spec.family.anchors.iter().map(|anchor| anchor.name.as_str()).collect();
+    let stitches = evidence.catalog.stitches().count();
+    let trained = match (spec.mode, spec.trains_everything()) {
+        (Mode::Anchor, true) => "every weight".to_owned(),
+        (_, true) => "every weight and every stitching layer".to_owned(),
+        _ => format!(
+            "shared LoRA (rank {}), stitching layers' LoRA (rank {}) and stitch biases",
+            spec.pst.lora_r, spec.pst.stitch_r
+        ),
+    };
+    format!(
+        "{} anchors ({}), {} space: {stitches} stitches in {} budgets, adapted to {} classes of {}. Trained: \
+         {trained} and heads; stitches drawn {}.",
+        names.len(),
+        names.join(", "),
+        space_word(spec.family.space.kind),
+        evidence.budgets(),
+        spec.data.num_classes,
+        spec.data.train.path,
+        strategy_words(spec.effective_sampling().strategy),
+    )
+}
+
+fn space_word(kind: SpaceKind) -> &'static str {
+    match kind {
+        SpaceKind::Snnet => "snnet",
+        SpaceKind::Esta => "esta",
+        SpaceKind::Twoway => "twoway",
+        SpaceKind::Proportional => "proportional",
+        SpaceKind::Unpaired => "unpaired",
+    }
+}
+
+fn strategy_words(strategy: SamplingStrategy) -> &'static str {
+    match strategy {
+        SamplingStrategy::Importance => "by importance",
+        SamplingStrategy::Bins => "uniformly inside each budget",
+        SamplingStrategy::Uniform => "uniformly",
+    }
+}
+
+fn tiles(evidence: &Evidence) -> String {
+    [
+        progress_tile(evidence),
+        time_tile(evidence),
+        loss_tile(evidence),
+        coverage_tile(evidence),
+        accuracy_tile(evidence),
+        span_tile(evidence),
+    ]
+    .concat()
+}
+
+fn tile(name: &str, value: &str, note: &str) -> String {
+    format!(
+        "<div class=\"tile\"><div class=\"name\">{}</div><div class=\"value\">{}</div><div \
+         class=\"note\">{}</div></div>\n",
+        escape(name),
+        escape(value),
+        escape(note)
+    )
+}
+
+fn progress_tile(evidence: &Evidence) -> String {
+    let (train, slots) = (&evidence.spec.train, u64::from(evidence.spec.sampling.slots));
+    let step = evidence.lines.last().map_or(0, |line| line.step);
+    let epoch = evidence.lines.last().and_then(|line| line.epoch);
+    let of_total = train
+        .max_steps
+        .filter(|total| *total != step)
+        .map_or_else(String::new, |total| format!(" of {}", count(total)));
+    let epochs = epoch.map_or_else(String::new, |epoch| format!(", {} epochs", significant(epoch)));
+    let note = format!(
+        "{slots} slots × {} images = {} images{epochs}",
+        u64::from(train.batch_size) / slots.max(1),
+        count(step * u64::from(train.batch_size))
+    );
+    tile("steps", &format!("{}{of_total}", count(step)), &note)
+}
+
+fn time_tile(evidence: &Evidence) -> String {
+    let Some(last) = evidence.lines.last() else { return tile("training", "–", "no step has been logged") };
+    let rate = if last.elapsed > 0.0 {
+        format!("{} steps/s, ", significant(last.step as f64 / last.elapsed))
+    } else {
+        String::new()
+    };
+    tile("training", &duration(last.elapsed), &format!("{rate}until {}", date(last.time)))
+}
+
+fn loss_tile(evidence: &Evidence) -> String {
+    let losses = || evidence.lines.iter().filter_map(|line| line.loss);
+    let skipped: u64 = evidence.lines.iter().map(|line| line.skipped).sum();
+    let note = format!("from {}; {} skipped", or_dash(losses().next(), significant), steps_words(skipped));
+    tile("training loss", &or_dash(losses().next_back(), significant), &note)
+}
+
+fn steps_words(steps: u64) -> String {
+    if steps == 1 { "1 step".to_owned() } else { format!("{} steps", count(steps)) }
+}
+
+fn coverage_tile(evidence: &Evidence) -> String {
+    let coverage = evidence.lines.iter().rev().find_map(|line| line.coverage);
+    let slots: u64 = evidence.lines.iter().flat_map(|line| &line.draws).sum();
+    tile("stitches visited", &or_dash(coverage, percent), &format!("{} slots drawn", count(slots)))
+}
+
+fn accuracy_tile(evidence: &Evidence) -> String {
+    let choices = || evidence.deployed().into_iter().flat_map(|palette| &palette.choices);
+    let best = choices().filter_map(|choice| choice.accuracy).max_by(f64::total_cmp);
+    let note = match &evidence.eval {
+        Some(eval) => format!("{} stitches on {} held-out images", eval.results.len(), count(eval.images)),
+        None => "not evaluated".to_owned(),
+    };
+    tile("best of the palette", &or_dash(best, percent), &note)
+}
+
+fn span_tile(evidence: &Evidence) -> String {
+    let macs = || evidence.deployed().into_iter().flat_map(|palette| &palette.choices).map(|choice| choice.macs as f64);
+    let span = macs().min_by(f64::total_cmp).zip(macs().max_by(f64::total_cmp));
+    let note = format!("MACs, {} models by {}", macs().count(), rule_word(evidence.rule));
+    tile("palette", &or_dash(span, |(low, high)| span_words(&si(low), &si(high))), &note)
+}
+
+/// `7.00 – 33.8 M`: a unit both ends share is said once.
+fn span_words(low: &str, high: &str) -> String {
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} – {high}"),
+        _ => format!("{low} – {high}"),
+    }
+}

@@ -1,0 +1,86 @@
+//! The palette as a table: what is deployed for each budget (HANDS).
+
+use esta_engine::spec::PaletteRule;
+use esta_proto::BudgetId;
+
+use super::{
+    evidence::{Evidence, rule_word},
+    markup::{count, escape, missing, or_dash, percent, section as markup_section, si, significant, table},
+};
+use crate::artifacts::summary::PaletteEntry;
+
+const TITLE: &str = "The palette";
+
+const RULES: [PaletteRule; 2] = [PaletteRule::Snip, PaletteRule::Loss];
+
+pub fn section(evidence: &Evidence) -> String {
+    if evidence.palettes.is_none() {
+        return markup_section(
+            TITLE,
+            "",
+            &missing("The run has not ended: <code>palette.json</code> is written after its last step."),
+        );
+    }
+    let lead = format!(
+        "One model per budget; a constraint means <em>at most</em>. This job deploys by <code>{}</code>; what the \
+         other rule \
+         would choose stands beside it. ● marks the Pareto front of a rule's choices{}.",
+        rule_word(evidence.rule),
+        if evidence.eval.is_some() { " by accuracy" } else { " by the rule's own value" }
+    );
+    let rows: Vec<_> = (0..evidence.budgets() as u32).flat_map(|budget| rows(evidence, BudgetId(budget))).collect();
+    let heads =
+        ["budget", "rule", "stitch", "exported", "MACs", "parameters", "importance", "train loss", "accuracy", "front"];
+    markup_section(TITLE, &lead, &(table(&heads, 4, &rows) + &means(evidence)))
+}
+
+/// A budget's rows: one where both rules agree, else one each.
+fn rows(evidence: &Evidence, budget: BudgetId) -> Vec<Vec<String>> {
+    let choices: Vec<(PaletteRule, &PaletteEntry)> =
+        RULES.into_iter().filter_map(|rule| Some((rule, evidence.choice(rule, budget)?))).collect();
+    match choices.as_slice() {
+        [(_, one), (_, other)] if one.stitch == other.stitch => vec![row(evidence, &choices, one)],
+        _ => choices.iter().map(|choice| row(evidence, &[*choice], choice.1)).collect(),
+    }
+}
+
+fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &PaletteEntry) -> Vec<String> {
+    let stats = evidence.row(entry.stitch);
+    let badges: String =
+        rules.iter().map(|(rule, _)| format!("<span class=\"badge {0}\">{0}</span>", rule_word(*rule))).collect();
+    let most = evidence.catalog.bin_range(entry.budget).map(|(_, most)| most as f64);
+    let on_front = rules
+        .iter()
+        .filter(|(_, entry)| entry.pareto)
+        .map(|(rule, _)| format!("<span class=\"on {}\">●</span>", rule_word(*rule)))
+        .collect::<Vec<_>>()
+        .join(" ");
+    vec![
+        format!("{} <small>≤ {}</small>", entry.budget, or_dash(most, si)),
+        badges,
+        format!("<b>{}</b> {}", entry.stitch, escape(&entry.path)),
+        or_dash(evidence.export(entry.stitch), |path| format!("<code>{}</code>", escape(path))),
+        si(entry.macs as f64),
+        count(entry.params),
+        or_dash(stats.importance, significant),
+        or_dash(stats.loss, significant),
+        or_dash(entry.accuracy, percent),
+        on_front,
+    ]
+}
+
+/// Mean accuracy of each rule over the budgets.
+fn means(evidence: &Evidence) -> String {
+    let mean = |rule: PaletteRule| {
+        let palette = evidence.palettes.as_ref()?.iter().find(|palette| palette.rule == rule)?;
+        let known: Option<Vec<f64>> = palette.choices.iter().map(|choice| choice.accuracy).collect();
+        let known = known.filter(|known| !known.is_empty())?;
+        Some(format!("{} by <code>{}</code>", percent(known.iter().sum::<f64>() / known.len() as f64), rule_word(rule)))
+    };
+    let means: Vec<String> = RULES.into_iter().filter_map(mean).collect();
+    if means.is_empty() {
+        String::new()
+    } else {
+        format!("<p>Mean accuracy over the budgets: {}.</p>\n", means.join(", "))
+    }
+}
