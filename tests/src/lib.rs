@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The harness of the whole-system tests: real coordinator and worker processes over loopback, on data it makes itself.
+//!
+//! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
+
+mod lab;
+mod process;
+mod run;
+
+pub use lab::Lab;
+pub use process::{Process, binary, deadline};
+pub use run::{Outcome, Run};

@@ -1,5 +1,7 @@
 //! The commands of `esta-worker` (HANDS), one module each.
 
+pub mod eval;
+pub mod export;
 pub mod pretrain;
 pub mod train;
 
@@ -23,8 +25,12 @@ pub struct Cli {
 pub enum Command {
     /// Take part in a run.
     Train(train::Args),
+    /// Measure stitches on held-out images.
+    Eval(eval::Args),
     /// Make small anchors from scratch.
     Pretrain(pretrain::Args),
+    /// Turn a run into models that need PyTorch alone.
+    Export(export::Args),
 }
 
 impl Command {
@@ -35,7 +41,9 @@ impl Command {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Train(args) => train::run(args),
+            Self::Eval(args) => eval::run(args),
             Self::Pretrain(args) => pretrain::run(args),
+            Self::Export(args) => export::run(args),
         }
     }
 }

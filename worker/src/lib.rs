@@ -3,6 +3,8 @@
 pub mod commands;
 pub mod eval;
 pub mod exit;
+pub mod export;
 pub mod pretrain;
+pub mod run_dir;
 pub mod session;
 pub mod trainer;

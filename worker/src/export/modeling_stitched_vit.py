@@ -29,13 +29,13 @@ NORM_EPS = 1e-6
 def load(folder):
     """The stitch of a folder written by `esta-worker export --stitch` or `--palette`, in evaluation mode."""
     config = read_config(folder, "stitch")
-    return filled(lambda: StitchedViT(config), folder)
+    return filled(lambda tensors: StitchedViT(config), folder)
 
 
 def load_bundle(folder):
     """The run of a folder written by `esta-worker export --bundle`, in evaluation mode; the largest stitch is set."""
     config = read_config(folder, "bundle")
-    return filled(lambda: StitchedFamily(config), folder)
+    return filled(lambda tensors: StitchedFamily(config, tensors), folder)
 
 
 class AdaptedLinear(nn.Linear):
@@ -219,18 +219,20 @@ class Tree(nn.Module):
 class StitchedFamily(Preprocessing, nn.Module):
     """All stitches of a run: anchors, shared low-rank updates and stitching layers once, every stitch's own biases."""
 
-    def __init__(self, config):
+    def __init__(self, config, tensors):
+        """`tensors` by name say which stitches have biases of their own, and where."""
         super().__init__()
         self.config, pst = config, config["pst"]
         archs = [anchor["arch"] for anchor in config["anchors"]]
         self.anchors = nn.ModuleList(Anchor(arch, config["num_classes"], pst) for arch in archs)
-        self.stitch_layers = nn.ModuleList(
-            AdaptedLinear(archs[layer["from"]]["embed_dim"], archs[layer["to"]]["embed_dim"], rank=pst["stitch_r"])
-            for layer in config["layers"]
-        )
+        self.stitch_layers = nn.ModuleDict()
+        for layer in config["layers"]:
+            front, end = (archs[layer[side]]["embed_dim"] for side in ("from", "to"))
+            self.stitch_layers[str(layer["id"])] = AdaptedLinear(front, end, rank=layer["rank"])
         self.stitches = Tree()
-        for name, shape in config["biases"].items():
-            self.stitches.put(name, nn.Parameter(torch.empty(shape)))
+        for name, tensor in tensors.items():
+            if name.startswith("stitches."):
+                self.stitches.put(name.removeprefix("stitches."), nn.Parameter(torch.empty(tensor.shape)))
         self.catalog = {stitch["id"]: stitch for stitch in config["stitches"]}
         self.set_stitch(max(config["stitches"], key=lambda stitch: stitch["macs"])["id"])
 
@@ -263,7 +265,7 @@ class StitchedFamily(Preprocessing, nn.Module):
         x = self.anchors[segments[0]["anchor"]].embed(images)
         for place, segment in enumerate(segments):
             if place > 0:
-                layer = self.stitch_layers[self.stitch["layers"][place - 1]]
+                layer = self.stitch_layers[str(self.stitch["layers"][place - 1])]
                 x = layer(x, own.get(f"layers.{place - 1}.bias"))
             for number in range(segment["first"], segment["last"] + 1):
                 prefix = f"{place}.blocks.{number}."
@@ -291,11 +293,10 @@ def with_channels(images, channels):
 
 
 def resized(images, size):
-    """Antialiased bicubic, rounded to 8 bits."""
+    """Antialiased bicubic in 8 bits, as PIL: only the CPU has it."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    images = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True, align_corners=False)
-    return images.round().clamp(0, 255)
+    return F.interpolate(images.cpu(), size=size, mode="bicubic", antialias=True).to(images.device)
 
 
 def read_config(folder, kind):
@@ -312,9 +313,10 @@ def read_config(folder, kind):
 
 def filled(build, folder):
     """A module built without memory of its own, then given the tensors of `model.safetensors`, each exactly once."""
+    tensors = read_safetensors(Path(folder, "model.safetensors"))
     with torch.device("meta"):
-        module = build()
-    module.load_state_dict(read_safetensors(Path(folder, "model.safetensors")), strict=True, assign=True)
+        module = build(tensors)
+    module.load_state_dict(tensors, strict=True, assign=True)
     return module.eval()
 
 

@@ -1,0 +1,46 @@
+# One command each: `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+DEVICE ?= cpu
+WORKERS ?= 2
+PROFILE ?= release
+export DEVICE
+# The library path serves target folders outside the checkout; inside it the rpath does.
+export LD_LIBRARY_PATH := $(CURDIR)/.libtorch/lib:$(LD_LIBRARY_PATH)
+CARGO_FEATURES := $(if $(filter cuda,$(DEVICE)),--features esta-worker/cuda,)
+
+.PHONY: help
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
+
+.PHONY: setup
+setup: ## Install what building needs: compiler parts, libtorch
+	@./scripts/provision-libtorch.sh
+
+.PHONY: data
+data: ## Bring the small real data sets
+	@./scripts/fetch-data.sh
+
+.PHONY: build
+build: setup ## Build coordinator and worker
+	cargo build --profile $(PROFILE) -p esta-coordinator -p esta-worker $(CARGO_FEATURES)
+
+.PHONY: quickstart
+quickstart: build data ## From images to a palette of adapted models, on this machine
+	@./scripts/quickstart.sh
+
+.PHONY: test
+test: setup data ## Everything that has to pass
+	@./scripts/test.sh
+
+.PHONY: lint
+lint: setup ## Format, lints, documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+.PHONY: clean
+clean: ## Remove what was built; caches outside the checkout stay
+	rm -rf target runs .cache .libtorch

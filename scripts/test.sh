@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Builds and runs the tests of the whole workspace: with nextest where it is installed, else with cargo's own runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The tests that start real processes look for the binaries of this very build.
+cargo build --workspace --all-targets
+if cargo nextest --version >/dev/null 2>&1; then
+  exec cargo nextest run --workspace
+fi
+exec cargo test --workspace

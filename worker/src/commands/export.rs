@@ -1,0 +1,93 @@
+//! `esta-worker export` (HANDS): turns a finished run's checkpoint into models that need PyTorch alone.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args as ClapArgs;
+use esta_proto::{Step, StitchId};
+
+use crate::{
+    export::{Models, stitch_folder},
+    run_dir::RunDir,
+    trainer::DeviceKind,
+};
+
+/// Arguments of `export`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// Folder of the run.
+    #[arg(long)]
+    run_dir: PathBuf,
+    #[command(flatten)]
+    what: What,
+    /// Applied steps of the checkpoint to take; the newest when absent.
+    #[arg(long)]
+    checkpoint: Option<u64>,
+    /// Folder that receives `stitch-<id>/` or `bundle/`; `export/` in the run's when absent.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// What becomes a folder.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// One stitch of the catalog, merged.
+    #[arg(long, value_name = "N")]
+    stitch: Option<u32>,
+    /// Every stitch that a rule chose, each merged.
+    #[arg(long)]
+    palette: bool,
+    /// The whole run: anchors once, switching between stitches at run time.
+    #[arg(long)]
+    bundle: bool,
+}
+
+/// Exports and prints the folders that were written.
+///
+/// # Errors
+/// When the run cannot be read or a model cannot be written.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let run = RunDir::open(&args.run_dir, args.checkpoint.map(Step), DeviceKind::Cpu)?;
+    let out = args.out.unwrap_or_else(|| run.path.join("export"));
+    for folder in write(&args.what, &run, &out)? {
+        println!("{}", folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(what: &What, run: &RunDir, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let models = Models::of(&run.job, &run.state)?;
+    if what.palette {
+        let written = models.write_palette(&run.palettes()?, out, "")?;
+        return Ok(written.into_iter().map(|model| out.join(model.path)).collect());
+    }
+    let folder = match what.stitch.map(StitchId) {
+        Some(stitch) => {
+            let folder = out.join(stitch_folder(stitch));
+            models.write_stitch(stitch, &if_written(run, "palette.json", RunDir::palettes)?, &folder)?;
+            folder
+        }
+        None => {
+            let folder = out.join("bundle");
+            models.write_bundle(&if_written(run, "table.json", RunDir::table)?, &folder)?;
+            folder
+        }
+    };
+    Ok(vec![folder])
+}
+
+/// What a file of the run says; nothing where the run has not got so far as to write it.
+fn if_written<T>(
+    run: &RunDir,
+    file: &str,
+    read: impl FnOnce(&RunDir) -> anyhow::Result<Vec<T>>,
+) -> anyhow::Result<Vec<T>> {
+    if run.path.join(file).exists() {
+        return read(run);
+    }
+    tracing::warn!(file, "the run has not ended: exporting without what this file says");
+    Ok(Vec::new())
+}

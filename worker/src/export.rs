@@ -1,0 +1,161 @@
+//! Deployable files of a run (HANDS): a stitch as a model of its own, or the whole run as one bundle.
+//!
+//! ```text
+//! export/stitch-<id>/  model.safetensors  config.json  modeling_stitched_vit.py  README.md   one merged stitch
+//! export/bundle/       the same four files                                                  every stitch, unmerged
+//! ```
+//! The modelling file needs PyTorch alone and loads either. A lone anchor's folder is an ordinary timm checkpoint too.
+
+mod bundle;
+mod config;
+mod folder;
+mod timm;
+
+use std::{collections::BTreeMap, io, path::Path, path::PathBuf};
+
+use esta_engine::{
+    law::Law,
+    palette::Choice,
+    run::Finish,
+    spec::{PaletteRule, Precision},
+    table::Row,
+};
+use esta_model::{ParamStore, StitchError, StitchedNet, Weights, WeightsError};
+use esta_proto::StitchId;
+use thiserror::Error;
+
+use crate::{
+    eval::Exported,
+    trainer::{Job, State},
+};
+
+/// What each rule chose, as `Finish` carries it.
+pub type Palettes = [(PaletteRule, Vec<Choice>)];
+
+/// Why a model cannot be exported.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// Tensors.
+    #[error("the tensors of the model")]
+    Weights(#[from] WeightsError),
+    /// The stitch.
+    #[error("the stitch cannot be merged")]
+    Stitch(#[from] StitchError),
+    /// A file or folder.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The folder holds something else, which must not be lost.
+    #[error("{} exists and is no exported model: it is not replaced", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// The models of a run, ready to be written.
+pub struct Models<'a> {
+    law: &'a Law,
+    store: &'a ParamStore,
+    /// Anchors and fitted stitching layers.
+    frozen: Weights,
+    /// In single precision, whatever the run trained in: merged weights must not be rounded.
+    net: StitchedNet,
+}
+
+/// Exports every stitch that any rule chose, each once, as `export/stitch-<id>/` under the run's folder.
+///
+/// # Errors
+/// [`ExportError`]; the models written before stay.
+pub fn palette(job: &Job, state: &State, finish: &Finish, run_dir: &Path) -> Result<Vec<Exported>, ExportError> {
+    Models::of(job, state)?.write_palette(&finish.palettes, run_dir, "export")
+}
+
+impl<'a> Models<'a> {
+    /// The models of a job's state.
+    ///
+    /// # Errors
+    /// [`ExportError::Weights`] when the state does not fit the job.
+    pub fn of(job: &'a Job, state: &'a State) -> Result<Self, ExportError> {
+        let mut frozen = job.anchors.to_device(job.device);
+        frozen.absorb("", state.layers.to_device(job.device));
+        Self::new(&job.law, &state.store, frozen)
+    }
+
+    /// The models of trained parameters over `frozen`: anchors under `anchors.{a}.`, stitching layers under
+    /// `stitch_layers.{l}.` where they do not train, all on one device.
+    ///
+    /// # Errors
+    /// [`ExportError::Weights`] for a tensor that neither has.
+    pub fn new(law: &'a Law, store: &'a ParamStore, frozen: Weights) -> Result<Self, ExportError> {
+        let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, Precision::F32)?;
+        Ok(Self { law, store, frozen, net })
+    }
+
+    /// Writes every stitch that any rule chose, each once, as `stitch-<id>/` in `base/inside`. Paths in the result are
+    /// relative to `base`.
+    ///
+    /// # Errors
+    /// [`ExportError`]; the models written before stay.
+    pub fn write_palette(
+        &self,
+        palettes: &Palettes,
+        base: &Path,
+        inside: &str,
+    ) -> Result<Vec<Exported>, ExportError> {
+        let mut stitches: Vec<StitchId> =
+            palettes.iter().flat_map(|(_, choices)| choices).map(|choice| choice.stitch).collect();
+        stitches.sort_unstable();
+        stitches.dedup();
+        let export = |stitch| {
+            let path = Path::new(inside).join(stitch_folder(stitch));
+            self.write_stitch(stitch, palettes, &base.join(&path))?;
+            Ok(Exported { stitch, path: path.display().to_string() })
+        };
+        stitches.into_iter().map(export).collect()
+    }
+
+    /// Writes one merged stitch as a standalone folder: all of it or nothing. An older export there is replaced.
+    ///
+    /// # Errors
+    /// [`ExportError`] naming the file and the cause.
+    pub fn write_stitch(&self, stitch: StitchId, palettes: &Palettes, target: &Path) -> Result<(), ExportError> {
+        let merged = self.net.merged_state(&self.law.catalog, stitch)?;
+        let entry = self.law.catalog.get(stitch).ok_or(StitchError::Unknown(stitch))?;
+        let config = config::StitchConfig::new(&self.law.spec, entry, &merged.segments, palettes);
+        let readme = config::stitch_readme(&config);
+        folder::replace(target, |files| {
+            files.tensors(&merged.weights)?;
+            files.json("config.json", &config)?;
+            files.text("README.md", &readme)
+        })
+    }
+
+    /// Writes the whole run as one folder: all of it or nothing. `table` holds the rows of the run's table, by
+    /// which the bundle answers budgets; without them it still switches stitches by number. An older export is replaced.
+    ///
+    /// # Errors
+    /// [`ExportError`] naming the file and the cause.
+    pub fn write_bundle(&self, table: &[(StitchId, Row)], target: &Path) -> Result<(), ExportError> {
+        let rows: BTreeMap<StitchId, Row> = table.iter().copied().collect();
+        let config = bundle::BundleConfig::new(self.law, &rows);
+        let tensors = bundle::tensors(self.law, self.store, &self.frozen);
+        folder::replace(target, |files| {
+            files.tensors(&tensors)?;
+            files.json("config.json", &config)?;
+            files.text("README.md", &bundle::readme(&config))
+        })
+    }
+}
+
+/// The folder of a standalone stitch.
+#[must_use]
+pub fn stitch_folder(stitch: StitchId) -> String {
+    format!("stitch-{stitch}")
+}
