@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use esta_engine::spec::{JobSpec, SpecError};
+use esta_engine::{
+    law::Law,
+    spec::{JobSpec, SpecError},
+};
 use thiserror::Error;
 
 /// Where a value was written.
@@ -92,18 +95,17 @@ fn prefix(key: &str) -> String {
     if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
-/// Reads a job from a YAML file and overrides of the form `train.learning_rate=3e-4`, and validates it.
+/// Reads a job from a YAML file and overrides of the form `train.learning_rate=3e-4`, and derives its law.
 ///
 /// # Errors
 /// [`ConfigError`] naming the first flaw by file, line and key.
-pub fn load(path: &Path, overrides: &[String]) -> Result<JobSpec, ConfigError> {
+pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
     let mut top = load::merged(path)?;
     for text in overrides {
         overrides::apply(&mut top, text)?;
     }
     let spec: JobSpec = typed::read(&top)?;
-    spec.validate().map_err(|source| ConfigError::Spec { place: top.nearest(&source.key).clone(), source })?;
-    Ok(spec)
+    Law::new(spec).map_err(|source| ConfigError::Spec { place: top.nearest(&source.key).clone(), source })
 }
 
 #[cfg(test)]
@@ -148,7 +150,7 @@ data:
     fn tiny(overrides: &[&str]) -> JobSpec {
         let folder = folder(&[("tiny.yaml", TINY)]);
         let overrides: Vec<String> = overrides.iter().map(|&text| text.to_owned()).collect();
-        load(&folder.path().join("tiny.yaml"), &overrides).expect("it is whole")
+        load(&folder.path().join("tiny.yaml"), &overrides).expect("it is whole").spec
     }
 
     #[test]
@@ -235,7 +237,7 @@ data:
             ("base.yaml", text.as_str()),
             ("job.yaml", "base: base.yaml\nbudgets: {gap: null, edges: [1e8, 1e9]}\n"),
         ]);
-        let spec = load(&folder.path().join("job.yaml"), &[]).expect("it is whole");
+        let spec = load(&folder.path().join("job.yaml"), &[]).expect("it is whole").spec;
         assert_eq!(spec.budgets, esta_engine::spec::BudgetSpec::Edges(vec![1e8, 1e9]));
     }
 

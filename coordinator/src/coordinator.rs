@@ -67,6 +67,12 @@ impl Opened {
         Step(self.recovered.steps.len() as u64)
     }
 
+    /// What the record holds.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
     /// Whose record it is.
     #[must_use]
     pub fn meta(&self) -> &Meta {

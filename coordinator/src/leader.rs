@@ -230,10 +230,14 @@ impl Leader {
     }
 
     fn persist(&mut self, record: Record) {
-        if let Record::Generation(generation, _) = &record {
-            self.fence.generation = *generation;
-            let replies = self.rendezvous.open(self.fence);
-            self.reply(replies);
+        match &record {
+            Record::Generation(generation, _) => {
+                self.fence.generation = *generation;
+                let replies = self.rendezvous.open(self.fence);
+                self.reply(replies);
+            }
+            Record::Samples(samples) => self.observers.tell(&Observation::Samples(*samples)),
+            Record::Step(_) | Record::Checkpoint(_) => {}
         }
         self.writer.persist(record);
     }

@@ -2,8 +2,10 @@
 //! `esta-engine`; nothing here judges about training.
 
 pub mod artifacts;
+pub mod commands;
 pub mod config;
 pub mod coordinator;
+pub mod failure;
 pub mod leader;
 pub mod observer;
 pub mod palette;

@@ -1,2 +1,21 @@
-//! Placeholder.
-fn main() {}
+//! The `esta-coordinator` program (HANDS): command line, logging, one clear line and an exit code when something fails.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use esta_coordinator::{commands::Cli, telemetry};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let telemetry = telemetry::init();
+    let done = cli.command.carry_out().await;
+    drop(telemetry);
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("esta-coordinator: {}", failure.line());
+            failure.exit_code()
+        }
+    }
+}

@@ -28,6 +28,8 @@ pub enum Observation {
         /// Since this coordinator began.
         elapsed: Duration,
     },
+    /// The training set has this many samples.
+    Samples(u64),
     /// Something worth a line.
     Notice(Notice),
     /// Every step is durable, and these stitches were chosen.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Shapes derived from it: tokens N = (image/patch)^2 + 1, width D = `embed_dim`, MLP width = `mlp_ratio` D.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VitArch {
     /// Side of the square input in pixels.

@@ -18,6 +18,7 @@ pub use validate::SpecError;
 
 /// One job: a family of anchors, a target task, and how to turn the one into a palette for the other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct JobSpec {
     /// Name of the run; also the default folder under `runs/`.
@@ -62,6 +63,7 @@ pub struct JobSpec {
 
 /// What a run trains. No model file knows the mode: it only decides which parameters are in which group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// ESTA: shared LoRA, per-stitch biases, one head per end anchor; everything else frozen.

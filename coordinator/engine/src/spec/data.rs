@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Training data, held-out data and the transforms between a file and a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
     /// Number of classes; labels are 0..classes.
@@ -29,6 +30,7 @@ pub struct DataSpec {
 
 /// One set of labelled images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
     /// File layout.
@@ -54,6 +56,7 @@ pub struct DatasetSpec {
 
 /// How files hold a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// Pairs of IDX files as MNIST and Fashion-MNIST use, gzip accepted.
@@ -70,6 +73,7 @@ pub enum Layout {
 
 /// A part of a set: `count` images after skipping `skip`, in a seeded class-balanced order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Split {
     /// Images left out at the front.
@@ -85,6 +89,7 @@ pub struct Split {
 
 /// How an image reaches the anchors' input size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
     /// Straight to the input size, antialiased bicubic (the recipe's choice).
@@ -96,6 +101,7 @@ pub enum Resize {
 
 /// Channel statistics applied as (v - mean) / std to intensities 0..1.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
     /// mean 0.5, std 0.5 on every channel (`augreg` checkpoints).

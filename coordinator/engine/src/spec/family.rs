@@ -6,6 +6,7 @@ use crate::arch::VitArch;
 
 /// The anchors, smallest cost first, and how they are stitched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FamilySpec {
     /// The anchors in order of cost.
@@ -20,6 +21,7 @@ pub struct FamilySpec {
 
 /// One pre-trained network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AnchorSpec {
     /// Short name for tables and plots.
@@ -36,6 +38,7 @@ pub struct AnchorSpec {
 
 /// A stitching space (METHOD.md section 1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpaceSpec {
     /// Which rule enumerates the stitches.
@@ -60,6 +63,7 @@ impl Default for SpaceSpec {
 
 /// The rules by which stitches are enumerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SpaceKind {
     /// SN-Net v1's sliding windows over equal depths.
@@ -77,6 +81,7 @@ pub enum SpaceKind {
 
 /// How stitching layers start: the least-squares map between the anchors' activations (METHOD.md section 1).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StitchInit {
     /// How a layer shared by several positions is solved.
@@ -98,6 +103,7 @@ impl Default for StitchInit {
 
 /// How one layer serves several positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FitMethod {
     /// One least-squares problem over the rows of all positions. Our choice.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Parameter-efficient stitch fine-tuning: h = W x + (alpha/r) B A x + b + `b_stitch` (METHOD.md section 2).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PstSpec {
     /// Rank of the LoRA pairs in attention.
@@ -45,6 +46,7 @@ impl PstSpec {
 
 /// An attention projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Queries.
@@ -59,6 +61,7 @@ pub enum Target {
 
 /// Where a stitch's own biases sit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PstBias {
     /// Nowhere.
@@ -72,6 +75,7 @@ pub enum PstBias {
 
 /// Bins of the catalog by cost: opened greedily by `gap`, or given by `edges`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum BudgetSpec {
     /// A new bin when the cost exceeds the bin's first by more than this many MACs.
@@ -88,6 +92,7 @@ impl Default for BudgetSpec {
 
 /// How the slots of a step get their stitches (METHOD.md section 3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingSpec {
     /// Slots of a step, whatever the number of workers.
@@ -122,6 +127,7 @@ impl Default for SamplingSpec {
 
 /// Distribution over the stitches of a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SamplingStrategy {
     /// Proportional to importance (the paper).
@@ -135,6 +141,7 @@ pub enum SamplingStrategy {
 
 /// SNIP saliency of a slot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ScoreSpec {
     /// How |w g| over the active parameters becomes one number.
@@ -143,6 +150,7 @@ pub struct ScoreSpec {
 
 /// How |w g| becomes one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SaliencyReduction {
     /// Mean over the active parameters. Our choice.
@@ -154,6 +162,7 @@ pub enum SaliencyReduction {
 
 /// How the gradients of a step's slots become one update (DESIGN.md section 3, rows 6 and 7).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ReduceSpec {
     /// Representation that is summed.
@@ -172,6 +181,7 @@ impl Default for ReduceSpec {
 
 /// Representation of gradients while they are summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
     /// Fixed point: the sum is the same for every number and grouping of ranks (RD-4).
@@ -183,6 +193,7 @@ pub enum Reduction {
 
 /// What a group's gradient sum is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Divisor {
     /// The slots of the step that touch the group. Our choice.
@@ -194,6 +205,7 @@ pub enum Divisor {
 
 /// Optimisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TrainSpec {
     /// Passes over the training set; or give `max_steps`.
@@ -260,6 +272,7 @@ pub struct TrainSpec {
 
 /// Shape of the learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LrSchedule {
     /// Half a cosine down to zero.
@@ -273,6 +286,7 @@ pub enum LrSchedule {
 
 /// How classification heads start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HeadInit {
     /// Zero weights and biases.
@@ -284,6 +298,7 @@ pub enum HeadInit {
 
 /// Arithmetic of the forward and backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// Single precision.
@@ -296,6 +311,7 @@ pub enum Precision {
 
 /// What is chosen at the end.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PaletteSpec {
     /// The rule that picks a stitch per budget.
@@ -304,6 +320,7 @@ pub struct PaletteSpec {
 
 /// A rule that picks one stitch of a budget from the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PaletteRule {
     /// Highest importance (the paper).
@@ -315,6 +332,7 @@ pub enum PaletteRule {
 
 /// What is measured at the end of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSpec {
     /// Which stitches are evaluated on the held-out images.
@@ -333,6 +351,7 @@ impl Default for EvalSpec {
 
 /// Which stitches are evaluated at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EvalStitches {
     /// None.

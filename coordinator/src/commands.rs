@@ -1,0 +1,101 @@
+//! The command line of `esta-coordinator` (HANDS), one module per command.
+
+mod catalog;
+mod children;
+mod config;
+mod outcome;
+mod palette;
+mod report;
+mod run;
+mod serve;
+mod sitting;
+mod status;
+mod watch;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use esta_engine::law::Law;
+
+use crate::failure::Failure;
+
+/// Leads ESTA runs: one fine-tuning run that turns a family of anchors into a palette of networks, one per budget.
+#[derive(Debug, Parser)]
+#[command(name = "esta-coordinator", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the coordinator can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lead a run; workers connect to it. The same command resumes the run.
+    Serve(serve::ServeArgs),
+    /// Lead a run on this machine, with its workers as child processes. The same command resumes the run.
+    Run(run::RunArgs),
+    /// List the stitches of a job with their MACs, parameters and bins.
+    Catalog(catalog::CatalogArgs),
+    /// Ask a coordinator how its run goes.
+    Status(Server),
+    /// Show the stitches chosen for deployment, of a live run or of a run's folder.
+    Palette(palette::PaletteArgs),
+    /// Check, resolve and describe configurations.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Write report.html into a run's folder.
+    Report(report::ReportArgs),
+}
+
+/// A job and what is changed about it.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// The job's YAML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set a value, such as train.learning_rate=3e-4 or family.anchors[0].weights=x.safetensors; null takes a key back.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl JobArgs {
+    fn law(&self) -> Result<Law, Failure> {
+        Ok(crate::config::load(&self.config, &self.set)?)
+    }
+}
+
+/// A live coordinator.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// Address of a coordinator.
+    #[arg(long = "coordinator", value_name = "URL", env = "ESTA_COORDINATOR", default_value = "http://127.0.0.1:7700")]
+    url: String,
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for reading.
+    Table,
+    /// JSON for programs.
+    Json,
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// [`Failure`], with the exit code it deserves.
+    pub async fn carry_out(self) -> Result<(), Failure> {
+        match self {
+            Self::Serve(args) => serve::serve(args).await,
+            Self::Run(args) => run::run(args).await,
+            Self::Catalog(args) => catalog::catalog(&args),
+            Self::Status(server) => status::status(&server).await,
+            Self::Palette(args) => palette::palette(args).await,
+            Self::Config(command) => config::config(&command),
+            Self::Report(args) => report::report(&args),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Worker processes of `run` (HANDS): started beside the coordinator, listened to, ended by their own handles.
+
+use std::{
+    collections::VecDeque,
+    env, fmt,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::run::Device;
+use crate::failure::Failure;
+
+/// How long children that were told to stop may take to leave by themselves.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Worker processes that are still alive, and a queue of those that left.
+pub(super) struct Crew {
+    alive: u32,
+    gone: mpsc::UnboundedReceiver<Gone>,
+    keepers: Vec<JoinHandle<()>>,
+    end: CancellationToken,
+}
+
+/// Whether the children know that the run is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// The coordinator told them.
+    Told,
+    /// They look for a coordinator that is gone.
+    Untold,
+}
+
+/// A child that left.
+#[derive(Debug)]
+pub(super) struct Gone {
+    name: String,
+    status: std::io::Result<ExitStatus>,
+    /// The last line on its standard error that says why.
+    last_word: Option<String>,
+}
+
+impl Crew {
+    /// Starts this many workers for the coordinator at `url`.
+    pub fn start(url: &str, count: u32, device: Device) -> Result<Self, Failure> {
+        let program = program();
+        let (leave, gone) = mpsc::unbounded_channel();
+        let end = CancellationToken::new();
+        let mut crew = Self { alive: 0, gone, keepers: Vec::new(), end };
+        for index in 0..count {
+            let name = format!("worker-{index}");
+            let spawned = command(&program, url, &name, device, index).spawn();
+            let child = spawned.map_err(|source| Failure::Worker { program: program.clone(), source })?;
+            crew.alive += 1;
+            crew.keepers.push(tokio::spawn(keep(name, child, leave.clone(), crew.end.clone())));
+        }
+        Ok(crew)
+    }
+
+    /// The next child that leaves; `None` when all have.
+    pub async fn next_gone(&mut self) -> Option<Gone> {
+        let gone = self.gone.recv().await?;
+        self.alive -= 1;
+        Some(gone)
+    }
+
+    /// Whether every child has left.
+    pub fn is_empty(&self) -> bool {
+        self.alive == 0
+    }
+
+    async fn all_gone(&mut self) {
+        while !self.is_empty() && self.next_gone().await.is_some() {}
+    }
+
+    /// Lets the children leave by themselves if the run's end told them to, and ends those that do not.
+    pub async fn dismiss(mut self, farewell: Farewell) {
+        if farewell == Farewell::Told && timeout(FAREWELL, self.all_gone()).await.is_err() {
+            tracing::warn!("workers that did not leave are ended");
+        }
+        self.end.cancel();
+        for keeper in self.keepers {
+            keeper.await.ok();
+        }
+    }
+}
+
+/// The worker's program: `ESTA_WORKER`, or the one beside this one.
+fn program() -> PathBuf {
+    if let Some(program) = env::var_os("ESTA_WORKER") {
+        return program.into();
+    }
+    let beside = env::current_exe().ok().and_then(|own| own.parent().map(|folder| folder.join("esta-worker")));
+    beside.unwrap_or_else(|| "esta-worker".into())
+}
+
+fn command(program: &Path, url: &str, name: &str, device: Device, index: u32) -> Command {
+    let mut command = Command::new(program);
+    command.args(["train", "--coordinator", url, "--name", name]);
+    if device == Device::Cuda {
+        command.args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", visible_device(index));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// The device of one worker: the index-th of those this process may see.
+fn visible_device(index: u32) -> String {
+    let visible = env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
+    let device = visible.split(',').filter(|device| !device.is_empty()).nth(index as usize);
+    device.map_or_else(|| index.to_string(), str::to_owned)
+}
+
+/// Watches over one child until it leaves or is ended.
+async fn keep(name: String, mut child: Child, leave: mpsc::UnboundedSender<Gone>, end: CancellationToken) {
+    let words = Arc::new(Mutex::new(VecDeque::new()));
+    let listener = child.stderr.take().map(|stderr| tokio::spawn(listen(name.clone(), stderr, words.clone())));
+    let status = tokio::select! {
+        status = child.wait() => status,
+        () = end.cancelled() => {
+            child.start_kill().ok();
+            child.wait().await
+        }
+    };
+    if let Some(listener) = listener {
+        listener.await.ok();
+    }
+    let last_word = words.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+    leave.send(Gone { name, status, last_word }).ok();
+}
+
+/// Passes on what matters of a child's standard error, and remembers the last of it.
+async fn listen(name: String, stderr: impl AsyncRead + Unpin, words: Arc<Mutex<VecDeque<String>>>) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Some(word) = what_matters(&line) else { continue };
+        tracing::warn!(worker = name, "{word}");
+        let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.clear();
+        words.push_back(word);
+    }
+}
+
+/// A log line matters from `WARN` on; anything that is no log line does.
+fn what_matters(line: &str) -> Option<String> {
+    let Ok(Value::Object(event)) = serde_json::from_str(line) else {
+        return (!line.trim().is_empty()).then(|| line.trim_end().to_owned());
+    };
+    let level = event.get("level").and_then(Value::as_str);
+    if !matches!(level, Some("WARN" | "ERROR")) {
+        return None;
+    }
+    let fields = event.get("fields").and_then(Value::as_object).unwrap_or(&event);
+    let shown = fields.iter().filter(|(key, _)| !["message", "level", "timestamp", "target"].contains(&key.as_str()));
+    let message = fields.get("message").and_then(Value::as_str).unwrap_or(line).to_owned();
+    Some(shown.fold(message, |text, (key, value)| format!("{text} {key}={value}")))
+}
+
+impl Gone {
+    /// A child that leaves in peace is not worth a warning.
+    pub fn log(&self) {
+        match &self.status {
+            Ok(status) if status.success() => tracing::debug!(worker = self.name, "a worker has left"),
+            _ => tracing::warn!("{self}"),
+        }
+    }
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, status, last_word } = self;
+        match status {
+            Ok(status) => match status.code() {
+                Some(code) => write!(f, "{name} exited with code {code}")?,
+                None => write!(f, "{name} ended by {status}")?,
+            },
+            Err(error) => write!(f, "{name} cannot be waited for: {error}")?,
+        }
+        last_word.as_ref().map_or(Ok(()), |word| write!(f, " ({word})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lines_that_matter_pass() {
+        assert_eq!(what_matters(r#"{"level":"INFO","fields":{"message":"step"}}"#), None);
+        let warning = r#"{"level":"WARN","fields":{"message":"slow","rank":2},"target":"x"}"#;
+        assert_eq!(what_matters(warning).as_deref(), Some("slow rank=2"));
+        assert_eq!(what_matters("esta-worker: no weights").as_deref(), Some("esta-worker: no weights"));
+        assert_eq!(what_matters("  "), None);
+    }
+}

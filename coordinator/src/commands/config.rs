@@ -1,0 +1,68 @@
+//! `config` (HANDS): checks, resolves and describes configurations.
+
+use clap::Subcommand;
+use esta_engine::spec::JobSpec;
+
+use super::JobArgs;
+use crate::failure::Failure;
+
+/// What can be done with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a job without running it.
+    Validate(JobArgs),
+    /// Print a job as it would run: bases merged, overrides applied, defaults filled in.
+    Print(JobArgs),
+    /// Print the JSON Schema of job files, for editors.
+    Schema,
+}
+
+pub(super) fn config(command: &ConfigCommand) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Validate(job) => {
+            let law = job.law()?;
+            let (stitches, budgets) = (law.catalog.stitches().count(), law.catalog.bins().len());
+            println!("{} is valid: {stitches} stitches in {budgets} budgets", job.config.display());
+            for warning in law.catalog.warnings() {
+                tracing::warn!("{warning}");
+            }
+        }
+        ConfigCommand::Print(job) => {
+            let yaml = serde_saphyr::to_string(&job.law()?.spec);
+            print!("{}", yaml.map_err(|error| Failure::Other(format!("cannot write YAML: {error}")))?);
+        }
+        ConfigCommand::Schema => println!("{:#}", schema()),
+    }
+    Ok(())
+}
+
+/// The schema of [`JobSpec`], and of `base:`, which is gone before a job is one.
+fn schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(JobSpec).to_value();
+    let base = serde_json::json!({
+        "description": "Another YAML file, beside this one, that this one extends: mappings merge, null takes a key back.",
+        "type": "string",
+    });
+    schema["properties"]["base"] = base;
+    // What a file leaves out its base may say.
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("required");
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_names_every_section_and_refuses_others() {
+        let schema = schema();
+        for section in ["base", "name", "family", "pst", "budgets", "sampling", "train", "data", "palette", "eval"] {
+            assert!(schema["properties"][section].is_object(), "{section}");
+        }
+        assert_eq!(schema["additionalProperties"], false);
+        let described = &schema["$defs"]["SamplingSpec"]["properties"]["anchor_floor"]["description"];
+        assert!(described.as_str().is_some_and(|text| text.contains("anchors")), "{described}");
+    }
+}

@@ -1,0 +1,79 @@
+//! `run` (HANDS): a coordinator and its workers on one machine.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    JobArgs,
+    children::{Crew, Farewell, Gone},
+    sitting::{Sitting, interrupted},
+};
+use crate::{failure::Failure, leader::Ending};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Worker processes to start.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    workers: u32,
+    /// Where the workers' tensors live; with cuda every worker gets a device of its own.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+}
+
+/// Where a worker's tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA device.
+    Cuda,
+}
+
+/// What happened next to a run with children.
+enum Next {
+    Ended(Ending),
+    Gone(Gone),
+    Interrupted,
+}
+
+pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut sitting = Sitting::begin(args.job.law()?, loopback, args.workers).await?;
+    let mut crew = Crew::start(&sitting.url(), args.workers, args.device)?;
+    let (ending, deserted) = loop {
+        let next = tokio::select! {
+            ending = sitting.ended() => Next::Ended(ending),
+            Some(gone) = crew.next_gone() => Next::Gone(gone),
+            () = interrupted() => Next::Interrupted,
+        };
+        match next {
+            Next::Ended(ending) => break (ending, None),
+            Next::Interrupted => {
+                sitting.stop();
+                break (sitting.ended().await, None);
+            }
+            Next::Gone(gone) => {
+                gone.log();
+                if crew.is_empty() {
+                    // A run that completed in this moment is complete all the same.
+                    sitting.stop();
+                    break (sitting.ended().await, Some(gone));
+                }
+            }
+        }
+    };
+    let farewell = match &ending {
+        Ending::Complete | Ending::Failed(_) => Farewell::Told,
+        Ending::Store(_) | Ending::Stopped => Farewell::Untold,
+    };
+    crew.dismiss(farewell).await;
+    let concluded = sitting.conclude(ending);
+    match (concluded, deserted) {
+        (Err(Failure::Interrupted), Some(gone)) => Err(Failure::Workers(gone.to_string())),
+        (concluded, _) => concluded,
+    }
+}

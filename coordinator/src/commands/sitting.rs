@@ -1,0 +1,113 @@
+//! One sitting of a run (HANDS), as `serve` and `run` share it: open the record, lead, watch, conclude.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use esta_engine::{law::Law, run::Patience};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{outcome::palette_table, watch::Watch};
+use crate::{
+    artifacts::Artifacts,
+    coordinator::{Coordinator, Opened},
+    failure::Failure,
+    leader::Ending,
+    observer::Observers,
+    report,
+};
+
+/// How long a run waits for company after its first worker came.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// A run that is being led by this process.
+pub(super) struct Sitting {
+    law: Arc<Law>,
+    run_dir: PathBuf,
+    coordinator: Coordinator,
+    watch: JoinHandle<Watch>,
+}
+
+impl Sitting {
+    /// Begins to lead a job; the first generation waits for this many workers.
+    pub async fn begin(law: Law, listen: SocketAddr, workers: u32) -> Result<Self, Failure> {
+        let law = Arc::new(law);
+        let run_dir = PathBuf::from(law.spec.run_dir());
+        for warning in law.catalog.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let opened = Opened::open(law.clone(), &run_dir)?;
+        let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
+        let artifacts = artifacts(&law, &run_dir, &opened)
+            .map_err(|source| Failure::Artifacts { run_dir: run_dir.clone(), source })?;
+        let (observer, watch) = Watch::start(run_id.clone(), artifacts)
+            .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
+        let patience = Patience { workers, grace: GRACE };
+        let coordinator = Coordinator::start(opened, listen, patience, Observers::new(vec![observer])).await?;
+        tracing::info!(
+            run = run_id,
+            address = coordinator.address().to_string(),
+            folder = run_dir.display().to_string(),
+            stitches = law.catalog.stitches().count(),
+            budgets = law.catalog.bins().len(),
+            epoch = epoch.0,
+            from_step = step.0,
+            "leading"
+        );
+        Ok(Self { law, run_dir, coordinator, watch })
+    }
+
+    /// Where workers connect.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.coordinator.address())
+    }
+
+    /// Interrupts the run.
+    pub fn stop(&self) {
+        self.coordinator.stop();
+    }
+
+    /// Waits until the run ends.
+    pub async fn ended(&mut self) -> Ending {
+        self.coordinator.ended().await
+    }
+
+    /// Writes what remains and prints the palette; an ending that is no completion is a failure.
+    pub fn conclude(self, ending: Ending) -> Result<(), Failure> {
+        let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+        let palettes = watch.conclude();
+        ending.into_result()?;
+        print!("{}", palette_table(&self.law, &palettes.unwrap_or_default(), &self.run_dir));
+        let page = report::write(&self.run_dir)?;
+        println!("report: {}", page.display());
+        Ok(())
+    }
+}
+
+fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> std::io::Result<Artifacts> {
+    let mut artifacts = Artifacts::open(run_dir, law, opened.resume_from())?;
+    let recovered = opened.recovered();
+    if let Some(samples) = recovered.samples {
+        artifacts.set_samples(samples);
+    }
+    artifacts.backfill(&recovered.steps)?;
+    Ok(artifacts)
+}
+
+/// Resolves when somebody asks the process to end.
+pub(super) async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

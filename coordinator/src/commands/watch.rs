@@ -1,0 +1,107 @@
+//! The thread that watches a run (HANDS): progress, log lines, traces and the run's files, off the leader's path.
+
+use std::{
+    io,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use esta_engine::{palette::Choice, run::Notice, spec::PaletteRule, table::Table};
+
+use crate::{artifacts::Artifacts, observer::Observation, progress::Progress, telemetry};
+
+/// What was chosen at the end of a run.
+pub(super) type Palettes = Vec<(PaletteRule, Vec<Choice>)>;
+
+/// Watches on a thread of its own until the leader is gone.
+pub(super) struct Watch {
+    run_id: String,
+    /// Gone after a failure: one clear line, and the run goes on without its files.
+    artifacts: Option<Artifacts>,
+    progress: Progress,
+    /// When the last group of steps was seen, on the leader's clock.
+    last: Duration,
+    finished: Option<(Palettes, std::sync::Arc<Table>)>,
+}
+
+impl Watch {
+    /// Starts the thread; it answers with itself when the other end of the queue is dropped.
+    pub fn start(run_id: String, artifacts: Artifacts) -> io::Result<(Sender<Observation>, JoinHandle<Self>)> {
+        let (sender, seen) = channel();
+        let (progress, last) = (Progress::new(), Duration::ZERO);
+        let watch = Self { run_id, artifacts: Some(artifacts), progress, last, finished: None };
+        let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.watch(&seen))?;
+        Ok((sender, thread))
+    }
+
+    fn watch(mut self, seen: &Receiver<Observation>) -> Self {
+        for observation in seen {
+            self.see(observation);
+        }
+        self
+    }
+
+    fn see(&mut self, observation: Observation) {
+        match observation {
+            Observation::Committed { steps, table, total, elapsed } => {
+                let each = elapsed.saturating_sub(self.last) / u32::try_from(steps.len()).unwrap_or(u32::MAX).max(1);
+                self.last = elapsed;
+                for record in steps.iter() {
+                    self.progress.step(record, total);
+                    telemetry::record_step(&self.run_id, record, each);
+                    self.write(|artifacts| artifacts.step(record, &table, elapsed));
+                }
+            }
+            Observation::Samples(samples) => {
+                if let Some(artifacts) = &mut self.artifacts {
+                    artifacts.set_samples(samples);
+                }
+            }
+            Observation::Notice(notice) => log(&notice),
+            Observation::Finished { palettes, table } => {
+                self.progress.finishing();
+                self.write(|artifacts| artifacts.finish(&palettes, &table));
+                self.finished = Some((palettes, table));
+            }
+        }
+    }
+
+    /// After the run: writes what only its evaluation could tell, and answers what was chosen.
+    pub fn conclude(mut self) -> Option<Palettes> {
+        let (palettes, table) = self.finished.take()?;
+        self.write(|artifacts| artifacts.finish(&palettes, &table));
+        Some(palettes)
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut Artifacts) -> io::Result<()>) {
+        let Some(artifacts) = &mut self.artifacts else { return };
+        if let Err(error) = write(artifacts) {
+            let error = error.to_string();
+            tracing::error!(error, "metrics and draws are no longer written; the run and its record go on");
+            self.artifacts = None;
+        }
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Formed(generation, workers) => {
+            tracing::info!(generation = generation.0, workers = workers.join(" "), "a generation forms");
+        }
+        Notice::Ended(generation, reason) => {
+            tracing::info!(generation = generation.0, reason, "a generation is over");
+        }
+        Notice::ForeignReport(session, step) => {
+            tracing::warn!(session = session.0, step = step.0, "a report belongs to no plan of this run");
+        }
+        Notice::RedoDiffers(step) => {
+            tracing::warn!(step = step.0, "a step done again gave other numbers; the record stands");
+        }
+        Notice::Skipped(step) => {
+            tracing::warn!(step = step.0, "a step had a gradient that is not finite and is skipped");
+        }
+        Notice::TurnedAway(worker, reason) => tracing::warn!(worker, reason, "a worker is turned away"),
+        Notice::Failed(reason) => tracing::error!(reason, "the run cannot go on"),
+    }
+}
