@@ -199,3 +199,6 @@ impl State {
         Some((id, request.counters.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;
