@@ -89,7 +89,6 @@ impl StepBuffer {
     }
 
     /// The buffer itself, for the all-reduce (sum) in place: i64, or f32 where `reduce.kind` says so.
-    #[must_use]
     pub fn tensor(&self) -> Tensor {
         self.sum.shallow_clone()
     }
@@ -111,7 +110,6 @@ impl StepBuffer {
 
 impl Reduced {
     /// f32 gradients of the touched groups in layout order, divided.
-    #[must_use]
     pub fn gradient(&self) -> &Tensor {
         &self.grads
     }

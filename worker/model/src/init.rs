@@ -13,7 +13,6 @@ use crate::weights::Weights;
 /// uniform in +-1/sqrt(fan-in).
 pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64) -> Tensor {
     let mut rng = rng(seed, Stream::Init, name_hash(name));
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "fan-ins are small")]
     let bound = (1.0 / (fan_in as f64).sqrt()) as f32;
     fill(shape, || (2.0 * rng.random::<f32>() - 1.0) * bound)
 }
@@ -47,7 +46,6 @@ fn truncated_normal(seed: u64, name: &str, shape: &[i64], deviation: f64) -> Ten
     let mut rng = rng(seed, Stream::Init, name_hash(name));
     fill(shape, || {
         let value = std::iter::repeat_with(|| standard_normal(&mut rng)).find(|value| value.abs() <= 2.0);
-        #[expect(clippy::cast_possible_truncation, reason = "weights are single precision")]
         let value = (value.expect("an endless stream holds one within two deviations") * deviation) as f32;
         value
     })

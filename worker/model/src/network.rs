@@ -43,7 +43,6 @@ impl Network {
     ///
     /// # Panics
     /// On images of another shape than the architecture's, and where libtorch fails (out of memory).
-    #[must_use]
     pub fn forward(&self, images: &Tensor, phase: Phase) -> Tensor {
         let mut x = self.embed.forward(images);
         let mut left: usize = self.segments.iter().map(|segment| segment.blocks.len()).sum();
@@ -75,7 +74,6 @@ impl Network {
 
     /// Its tensors by timm's names. Blocks are numbered in order of execution, stitching layers are `stitch_layers.{j}`
     /// for the j-th on the path: a lone anchor is an ordinary timm state.
-    #[must_use]
     pub(crate) fn export(&self, origin: String) -> Weights {
         let mut weights = Weights::new(origin);
         self.embed.export(&mut weights);

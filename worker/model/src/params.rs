@@ -162,7 +162,6 @@ impl ParamStore {
 
     /// Parameters and Adam's moments as flat f32 tensors of one length: values, first, second moment. They share storage
     /// with the store: a broadcast into them is a broadcast into the store. Gaps between parameters stay zero.
-    #[must_use]
     pub fn state(&self) -> [Tensor; 3] {
         [&self.values, &self.first_moment, &self.second_moment].map(Tensor::shallow_clone)
     }
@@ -181,7 +180,6 @@ impl ParamStore {
     }
 
     /// A copy of the whole state as one flat tensor: values, first moment, second moment.
-    #[must_use]
     pub fn snapshot(&self) -> Tensor {
         Tensor::cat(&self.state(), 0)
     }

@@ -107,7 +107,6 @@ pub fn run_slot(
     let measured = measure(store, &groups, &loss, &grads);
     let score = match options.saliency {
         SaliencyReduction::Sum => measured.saliency,
-        #[expect(clippy::cast_precision_loss, reason = "fewer parameters than a double counts")]
         SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
     };
     let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
@@ -124,7 +123,6 @@ fn split(slot: &Slot<'_>, micro_batches: u32) -> Result<Vec<(Tensor, Tensor, f64
     let bounds = |pass: i64| images * pass / passes;
     let part = |pass: i64| {
         let (start, length) = (bounds(pass), bounds(pass + 1) - bounds(pass));
-        #[expect(clippy::cast_precision_loss, reason = "batches are small")]
         let share = length as f64 / images as f64;
         (slot.images.narrow(0, start, length), slot.labels.narrow(0, start, length), share)
     };

@@ -69,8 +69,8 @@ impl ParamStore {
     }
 
     fn check(&self, weights: &Weights, prefix: &str) -> Result<(), WeightsError> {
-        let params = self.groups().iter().flat_map(|group| &group.params);
-        params.map(|param| weights.expect(&format!("{prefix}{}", param.name), &param.tensor.size()).map(drop)).collect()
+        let mut params = self.groups().iter().flat_map(|group| &group.params);
+        params.try_for_each(|param| weights.expect(&format!("{prefix}{}", param.name), &param.tensor.size()).map(drop))
     }
 
     fn fill(&self, flat: &Tensor, weights: &Weights, prefix: &str) {
