@@ -15,7 +15,7 @@ pub mod summary;
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
-use esta_engine::{law::Law, palette::Choice, run::StepRecord, spec::PaletteRule, table::Table};
+use esta_engine::{law::Law, palette::Choice, run::StepRecord, schedule::Schedule, spec::PaletteRule, table::Table};
 use esta_proto::Step;
 
 use self::{
@@ -75,7 +75,7 @@ impl Artifacts {
         })
     }
 
-    /// Tells the size of the training set: lines then say their epoch.
+    /// Tells the size of the training set: lines then say their epoch and learning rate.
     pub fn set_samples(&mut self, samples: u64) {
         self.samples = Some(samples);
     }
@@ -155,7 +155,13 @@ impl Artifacts {
     fn window_line(&self) -> MetricsLine {
         let seen = (self.committed * u64::from(self.law.spec.train.batch_size)) as f64;
         let epoch = self.samples.filter(|samples| *samples > 0).map(|samples| seen / samples as f64);
-        MetricsLine { epoch, ..self.window.line(self.committed) }
+        let total = match (self.law.spec.train.max_steps, self.samples) {
+            (None, None) => None,
+            (_, samples) => Some(self.law.total_steps(samples.unwrap_or(0))),
+        };
+        let schedule = total.map(|total| Schedule::of(&self.law.spec.train, total));
+        let learning_rate = schedule.map(|schedule| schedule.lr(self.committed.saturating_sub(1)));
+        MetricsLine { epoch, learning_rate, ..self.window.line(self.committed) }
     }
 
     fn line_with(&self, table: &Table) -> MetricsLine {

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod regret;
 pub mod run;
 pub mod sampler;
+pub mod schedule;
 mod space;
 pub mod spec;
 pub mod streams;

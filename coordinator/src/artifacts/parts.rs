@@ -114,6 +114,7 @@ impl DrawLog {
     /// When it cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
+            reopen_merged(&self.files)?;
             fs::create_dir_all(&self.files.folder)?;
             draws::write(&self.files.part(self.first), std::iter::once(Ok(self.buffer.clone())))?;
             self.buffer = Draws::default();
@@ -122,13 +123,16 @@ impl DrawLog {
         Ok(())
     }
 
-    /// Merges all parts into `draws.parquet`, one row group each.
+    /// Merges all parts into `draws.parquet`, one row group each; nothing to do when that has been done.
     ///
     /// # Errors
     /// When a part cannot be read or the file cannot be written; the parts stay then.
     pub fn merge(&mut self) -> io::Result<()> {
         self.flush()?;
         let parts = self.files.parts()?;
+        if parts.is_empty() && self.files.merged.exists() {
+            return Ok(());
+        }
         draws::write(&self.files.merged, parts.iter().map(|part| draws::read(part)))?;
         if self.files.folder.exists() {
             fs::remove_dir_all(&self.files.folder)?;

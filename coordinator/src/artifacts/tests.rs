@@ -55,6 +55,7 @@ fn a_run_leaves_every_slot_and_every_window() {
     assert_eq!(lines[3].skipped, 1, "step 37 is skipped");
     assert!(lines[1].steps_per_second.is_some_and(|rate| (rate - 1.0 / 0.09).abs() < 1e-6));
     assert_eq!(lines[0].epoch, Some(0.32));
+    assert_eq!(lines[0].learning_rate, Some(1e-3 * 10.0 / 11.0), "ten of eleven steps of the warm-up");
     assert!(lines[0].coverage < lines[10].coverage);
 
     let table: TableFile = summary::read_optional(&dir.path().join("table.json")).expect("valid").expect("there");
@@ -90,6 +91,22 @@ fn a_crash_loses_no_row_and_resuming_doubles_none() {
     assert_eq!(DrawFiles::of(dir.path()).read().expect("readable"), expected_rows(&all));
     let both = [dir.path(), straight.path()].map(|dir| lines(dir).iter().map(facts).collect::<Vec<_>>());
     assert_eq!(both[0], both[1]);
+}
+
+#[test]
+fn finishing_twice_keeps_what_is_there_and_adds_the_accuracies() {
+    let dir = tempdir().expect("a folder");
+    let law = law(60);
+    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    feed(&mut artifacts, &law, 0, 50);
+    let ledger = fixture::train(&law, 60, |_, _, _| ());
+    artifacts.finish(&[], ledger.table()).expect("written");
+    feed(&mut artifacts, &law, 50, 60);
+    for _ in 0..2 {
+        artifacts.finish(&[], ledger.table()).expect("written");
+        assert_eq!(DrawFiles::of(dir.path()).read().expect("readable"), expected_rows(&records(&law, 60)));
+    }
+    assert_eq!(lines(dir.path()).len(), 6);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What this run did that the paper does not say: our choices, with the values the job used (HANDS; METHOD.md's [C]).
 
 use esta_engine::spec::{FitMethod, JobSpec, Mode, PaletteRule, SamplingStrategy, SpaceKind};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{
     evidence::Evidence,
@@ -139,7 +139,16 @@ fn words(value: Option<&Value>) -> String {
         Some(Value::Object(fields)) => {
             fields.iter().map(|(name, value)| format!("{name}: {}", words(Some(value)))).collect::<Vec<_>>().join(", ")
         }
+        Some(Value::Number(number)) => number_words(number),
         Some(other) => other.to_string(),
+    }
+}
+
+/// Large round numbers as one writes them in a job: `1e9`.
+fn number_words(number: &Number) -> String {
+    match number.as_f64() {
+        Some(value) if value >= 1e6 => format!("{value:e}"),
+        _ => number.to_string(),
     }
 }
 

@@ -20,7 +20,7 @@ pub fn section(evidence: &Evidence) -> String {
         let how = "No held-out accuracies: <code>eval.json</code> is missing. Give the job <code>data.eval</code> \
             and \
             <code>eval.stitches: palette</code> (or <code>all</code>), or run \
-            <code>esta-worker eval --all</code> on this run.";
+            <code>esta-worker eval --run-dir RUN --all</code> on this run.";
         return markup_section(TITLE, "", &missing(how));
     };
     let lead = format!(

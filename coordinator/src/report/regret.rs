@@ -16,7 +16,7 @@ pub fn section(evidence: &Evidence) -> String {
     let Some(measured) = evidence.measured() else {
         let how = "Regret needs the accuracy of every stitch of the catalog: set <code>eval.stitches: all</code>, \
             or run \
-            <code>esta-worker eval --all</code> on this run, and write the report again.";
+            <code>esta-worker eval --run-dir RUN --all</code> on this run, and write the report again.";
         return markup_section(TITLE, "", &missing(how));
     };
     let lead = "Points of accuracy lost against the best stitch of the same budget, mean over the budgets that \

@@ -108,7 +108,7 @@ fn a_run_that_has_only_begun_says_what_is_missing() {
         let said = page.lines().any(|line| line.contains("class=\"missing\"") && line.contains(file));
         assert!(said, "no word on {file}");
     }
-    assert!(page.contains("esta-worker eval --all"), "says how regrets are made");
+    assert!(page.contains("esta-worker eval --run-dir RUN --all"), "says how regrets are made");
 }
 
 #[test]
