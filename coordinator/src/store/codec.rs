@@ -1,4 +1,4 @@
-//! Step records as bytes (HANDS): protobuf, so that fields can be added, and floats keep every bit, NaN included.
+//! Step records as bytes (HANDS): protobuf, so that fields can be added, with every bit of every float.
 
 use esta_engine::{
     run::StepRecord,
@@ -18,22 +18,23 @@ struct StepRow {
     reduced: Vec<u8>,
 }
 
+/// Floats are kept as their bits: protobuf's own doubles lose the sign of zero.
 #[derive(Clone, Copy, PartialEq, Message)]
 struct SlotRow {
     #[prost(uint32, tag = "1")]
     stitch: u32,
     #[prost(uint32, tag = "2")]
     budget: u32,
-    #[prost(double, tag = "3")]
-    probability: f64,
+    #[prost(fixed64, tag = "3")]
+    probability: u64,
     #[prost(enumeration = "ReasonRow", tag = "4")]
     reason: i32,
-    #[prost(double, tag = "5")]
-    score: f64,
-    #[prost(double, tag = "6")]
-    loss: f64,
-    #[prost(double, tag = "7")]
-    grad_norm: f64,
+    #[prost(fixed64, tag = "5")]
+    score: u64,
+    #[prost(fixed64, tag = "6")]
+    loss: u64,
+    #[prost(fixed64, tag = "7")]
+    grad_norm: u64,
     #[prost(bool, tag = "8")]
     valid: bool,
 }
@@ -78,11 +79,11 @@ fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
     SlotRow {
         stitch: draw.stitch.0,
         budget: draw.budget.0,
-        probability: draw.probability,
+        probability: draw.probability.to_bits(),
         reason: reason.into(),
-        score: outcome.score,
-        loss: outcome.loss,
-        grad_norm: outcome.grad_norm,
+        score: outcome.score.to_bits(),
+        loss: outcome.loss.to_bits(),
+        grad_norm: outcome.grad_norm.to_bits(),
         valid: outcome.valid,
     }
 }
@@ -96,11 +97,16 @@ fn draw(row: &SlotRow) -> Option<Draw> {
         ReasonRow::AnchorFloor => Reason::AnchorFloor,
     };
     let (stitch, budget) = (StitchId(row.stitch), BudgetId(row.budget));
-    Some(Draw { stitch, budget, probability: row.probability, reason })
+    Some(Draw { stitch, budget, probability: f64::from_bits(row.probability), reason })
 }
 
 fn outcome(row: &SlotRow) -> Outcome {
-    Outcome { score: row.score, loss: row.loss, grad_norm: row.grad_norm, valid: row.valid }
+    Outcome {
+        score: f64::from_bits(row.score),
+        loss: f64::from_bits(row.loss),
+        grad_norm: f64::from_bits(row.grad_norm),
+        valid: row.valid,
+    }
 }
 
 #[cfg(test)]
