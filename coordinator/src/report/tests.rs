@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
+use esta_engine::spec::{JobSpec, Mode};
 use serde_json::json;
 use tempfile::tempdir;
 
@@ -151,4 +152,16 @@ fn a_published_family_fits_the_page() {
     assert_eq!(page.matches("<g class=\"dot\">").count(), 134 + 1);
     assert!(page.len() < 2_000_000, "{} bytes are too many to open", page.len());
     assert!(page.contains("baselines.json"), "says how stars are made");
+}
+
+#[test]
+fn anchors_alone_and_a_single_line_can_be_drawn() {
+    let dir = tempdir().expect("a folder");
+    let spec = JobSpec { mode: Mode::Anchor, ..fixture::spec("anchors", 10) };
+    fixture::run(dir.path(), spec);
+    let page = page(dir.path());
+    assert_well_formed(&page);
+    assert!(!page.contains("NaN") && !page.contains("inf\""), "every coordinate is a number");
+    assert_eq!(page.matches("<g class=\"dot\">").count(), 3 + 1);
+    assert!(!page.contains("sampling.epsilon"), "choices that did not matter are not listed");
 }
