@@ -197,5 +197,5 @@ async fn committed(url: &str) -> anyhow::Result<u64> {
     let mut client = CoordinatorClient::connect(url.to_owned()).await?;
     let status = client.status(StatusRequest {}).await?.into_inner();
     let status: serde_json::Value = serde_json::from_str(&status.json)?;
-    status["committed"].as_u64().context("the status names the committed steps")
+    status["durable_steps"].as_u64().context("the status names the committed steps")
 }

@@ -150,12 +150,15 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit.
+    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit. Doing it twice changes nothing.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
     pub fn publish(&self, step: Step) -> Result<(), CheckpointError> {
         let (from, to) = (self.staging(step), self.path(step));
+        if !from.exists() && self.complete().contains(&step) {
+            return Ok(());
+        }
         remove(&to)?;
         fs::rename(&from, &to).map_err(io_error("rename", &from))?;
         let folder = fs::File::open(&self.run_dir).map_err(io_error("open", &self.run_dir))?;
@@ -216,6 +219,8 @@ mod tests {
         folder.publish(Step(5)).unwrap();
         assert_eq!(folder.complete(), [Step(5)]);
         assert_eq!(folder.read_state(Step(5), Digest([1; 32])).unwrap(), state(5));
+        folder.publish(Step(5)).unwrap();
+        assert_eq!(folder.complete(), [Step(5)]);
     }
 
     #[test]
