@@ -1,4 +1,28 @@
-//! TENSOR: stitched vision transformers on libtorch.
+//! TENSOR: stitched vision transformers on libtorch. No runtime, no rank, no configuration file is known here.
+//!
+//! # The life of a step
+//! [`Weights`] hold frozen tensors by name: anchors under `anchors.{a}.` ([`read_vit`], [`random_vit`]) and stitching
+//! layers under `stitch_layers.{l}.` ([`fit_layers`]). A [`ParamStore`] holds what trains, built from the engine's
+//! `GroupLayout` and nothing else. A [`StitchedNet`] joins the two into one [`Network`] per stitch.
+//!
+//! ```text
+//! Slot --run_slot--> SlotResult --add_slot--> StepBuffer --all-reduce, into_reduced--> Reduced --AdamW::step--> ParamStore
+//!                    loss, score,              fixed point,                             the same bits
+//!                    own gradients (SC-1)      own ranks' sum (RD-4)                    on every rank (RD-3)
+//! ```
+//!
+//! # What trains
+//! No model file knows the mode. A tensor is the trained one if the layout names it, else the frozen one; adaptation is a
+//! value inside a linear map; export is the same network after [`Network::merged`], or as a state by
+//! [`StitchedNet::merged_state`].
+//!
+//! # Equal bits
+//! A slot's numbers depend on its stitch, its images and the parameters, not on what ran before or where tensors lie: MKL
+//! rounds some products by their operands' alignment, so parameters start on cache lines and everything else is
+//! libtorch's own allocation. They do depend on the kind of processor and on libtorch's intra-op threads.
+//!
+//! # Failures
+//! What a file or a specification can cause is an error. What libtorch alone can cause (out of memory) panics, as tch does.
 
 mod checkpoint;
 mod fit;

@@ -4,7 +4,7 @@
 //! Shapes: B images, C channels, H = W side in pixels, P patch side, N tokens (patches and the class token), D width,
 //! h heads, K classes.
 
-use tch::{IndexOp, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::linear::{Cast, Linear, Phase};
 use crate::network::Block;
@@ -151,18 +151,17 @@ impl Attention {
     /// `x [B, N, D] -> [B, n, D]`, n = N or 1 by `queries`.
     fn forward(&self, x: &Tensor, queries: Queries, phase: Phase) -> Tensor {
         let (b, _, d) = x.size3().expect("activations are [B, N, D]");
-        let [q, k, v] = match queries {
-            Queries::All => {
-                let qkv = self.heads(&self.qkv.forward_parts(x, &(0..3), phase));
-                [qkv.i(0), qkv.i(1), qkv.i(2)]
-            }
+        // Unbound, not indexed: the backward pass then stacks gradients instead of adding padded ones.
+        let parts = match queries {
+            Queries::All => self.heads(&self.qkv.forward_parts(x, &(0..3), phase)).unbind(0),
             Queries::ClassToken => {
-                let q = self.heads(&self.qkv.forward_parts(&x.narrow(1, 0, 1), &(0..1), phase));
-                let kv = self.heads(&self.qkv.forward_parts(x, &(1..3), phase));
-                [q.i(0), kv.i(0), kv.i(1)]
+                let mut parts = self.heads(&self.qkv.forward_parts(&x.narrow(1, 0, 1), &(0..1), phase)).unbind(0);
+                parts.extend(self.heads(&self.qkv.forward_parts(x, &(1..3), phase)).unbind(0));
+                parts
             }
         };
-        let x = Tensor::scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, false, None, false);
+        let [q, k, v] = &parts[..] else { unreachable!("three parts were projected") };
+        let x = Tensor::scaled_dot_product_attention(q, k, v, None::<Tensor>, 0.0, false, None, false);
         self.proj.forward(&x.transpose(1, 2).reshape([b, -1, d]), phase)
     }
 
