@@ -12,7 +12,10 @@ mod sitting;
 mod status;
 mod watch;
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use esta_engine::law::Law;
@@ -21,7 +24,7 @@ use crate::failure::Failure;
 
 /// Leads ESTA runs: one fine-tuning run that turns a family of anchors into a palette of networks, one per budget.
 #[derive(Debug, Parser)]
-#[command(name = "esta-coordinator", version, about)]
+#[command(name = "esta-coordinator", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -97,5 +100,16 @@ impl Command {
             Self::Config(command) => config::config(&command),
             Self::Report(args) => report::report(&args),
         }
+    }
+}
+
+/// Writes a command's result to standard output. A reader that has seen enough, as `head` has, is no failure.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! A palette as people and programs read it (HANDS): choices with their paths in words.
 
 use esta_engine::{
-    catalog::{Catalog, Stitch},
+    catalog::{Catalog, Segment, Stitch},
     law::Law,
     palette::{self, Choice},
     spec::{JobSpec, PaletteRule},
@@ -49,7 +49,10 @@ pub fn path(spec: &JobSpec, stitch: &Stitch) -> String {
     if stitch.is_anchor() {
         return name(stitch.end_anchor().index()).to_owned();
     }
-    let segment = |s: &esta_engine::catalog::Segment| format!("{}[{}-{}]", name(s.anchor.index()), s.first, s.last);
+    let segment = |s: &Segment| match s.first == s.last {
+        true => format!("{}[{}]", name(s.anchor.index()), s.first),
+        false => format!("{}[{}-{}]", name(s.anchor.index()), s.first, s.last),
+    };
     stitch.segments.iter().map(segment).collect::<Vec<_>>().join(">")
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use esta_engine::{catalog::Stitch, law::Law};
 
-use super::{Format, JobArgs, outcome::columns};
+use super::{Format, JobArgs, outcome::columns, say};
 use crate::{
     failure::Failure,
     palette::{path, show_cost},
@@ -21,17 +21,16 @@ pub struct CatalogArgs {
 
 pub(super) fn catalog(args: &CatalogArgs) -> Result<(), Failure> {
     let law = args.job.law()?;
-    match args.format {
-        Format::Json => {
-            let stitches: Vec<&Stitch> = law.catalog.stitches().collect();
-            println!("{}", serde_json::to_string_pretty(&stitches).expect("a stitch has no key that JSON lacks"));
-        }
-        Format::Table => print!("{}", table(&law)),
-    }
     for warning in law.catalog.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    match args.format {
+        Format::Json => {
+            let stitches: Vec<&Stitch> = law.catalog.stitches().collect();
+            say(&serde_json::to_string_pretty(&stitches).expect("a stitch has no key that JSON lacks"))
+        }
+        Format::Table => say(&table(&law)),
+    }
 }
 
 fn table(law: &Law) -> String {

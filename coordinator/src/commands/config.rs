@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use esta_engine::spec::JobSpec;
 
-use super::JobArgs;
+use super::{JobArgs, say};
 use crate::failure::Failure;
 
 /// What can be done with a configuration.
@@ -22,18 +22,17 @@ pub(super) fn config(command: &ConfigCommand) -> Result<(), Failure> {
         ConfigCommand::Validate(job) => {
             let law = job.law()?;
             let (stitches, budgets) = (law.catalog.stitches().count(), law.catalog.bins().len());
-            println!("{} is valid: {stitches} stitches in {budgets} budgets", job.config.display());
             for warning in law.catalog.warnings() {
                 tracing::warn!("{warning}");
             }
+            say(&format!("{} is valid: {stitches} stitches in {budgets} budgets", job.config.display()))
         }
         ConfigCommand::Print(job) => {
             let yaml = serde_saphyr::to_string(&job.law()?.spec);
-            print!("{}", yaml.map_err(|error| Failure::Other(format!("cannot write YAML: {error}")))?);
+            say(&yaml.map_err(|error| Failure::Other(format!("cannot write YAML: {error}")))?)
         }
-        ConfigCommand::Schema => println!("{:#}", schema()),
+        ConfigCommand::Schema => say(&format!("{:#}", schema())),
     }
-    Ok(())
 }
 
 /// The schema of [`JobSpec`], and of `base:`, which is gone before a job is one.

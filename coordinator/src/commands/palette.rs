@@ -13,7 +13,7 @@ use esta_engine::{
 };
 use esta_proto::v1::PaletteRequest;
 
-use super::{Format, Server, outcome::columns};
+use super::{Format, Server, outcome::columns, say};
 use crate::{
     failure::Failure,
     palette::{Entry, entries, parse_cost, parse_rule, rule_name, show_cost},
@@ -45,15 +45,12 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
         None => from_coordinator(&args).await?,
     };
     match (args.format, args.at_most) {
-        (Format::Json, _) => {
-            println!("{}", serde_json::to_string_pretty(&entries).expect("an entry has no key that JSON lacks"));
-        }
+        (Format::Json, _) => say(&serde_json::to_string_pretty(&entries).expect("an entry has no key that JSON lacks")),
         (Format::Table, Some(macs)) if entries.is_empty() => {
-            return Err(Failure::Other(format!("no visited stitch costs at most {macs} MACs")));
+            Err(Failure::Other(format!("no visited stitch costs at most {macs} MACs")))
         }
-        (Format::Table, _) => print!("{}", table(&entries)),
+        (Format::Table, _) => say(&table(&entries)),
     }
-    Ok(())
 }
 
 async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {

@@ -15,6 +15,5 @@ pub struct ReportArgs {
 }
 
 pub(super) fn report(args: &ReportArgs) -> Result<(), Failure> {
-    println!("{}", crate::report::write(&args.run_dir)?.display());
-    Ok(())
+    super::say(&crate::report::write(&args.run_dir)?.display().to_string())
 }

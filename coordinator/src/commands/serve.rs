@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 
 use super::{
-    JobArgs,
+    JobArgs, say,
     sitting::{Sitting, interrupted},
 };
 use crate::failure::Failure;
@@ -25,7 +25,7 @@ pub struct ServeArgs {
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut sitting = Sitting::begin(args.job.law()?, args.listen, args.workers).await?;
-    println!("listening on {}", sitting.url());
+    say(&format!("listening on {}", sitting.url()))?;
     let ending = tokio::select! {
         ending = sitting.ended() => Some(ending),
         () = interrupted() => None,

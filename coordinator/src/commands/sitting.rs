@@ -11,7 +11,7 @@ use std::{
 use esta_engine::{law::Law, run::Patience};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{outcome::palette_table, watch::Watch};
+use super::{outcome::palette_table, say, watch::Watch};
 use crate::{
     artifacts::Artifacts,
     coordinator::{Coordinator, Opened},
@@ -81,10 +81,9 @@ impl Sitting {
         let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
         let palettes = watch.conclude();
         ending.into_result()?;
-        print!("{}", palette_table(&self.law, &palettes.unwrap_or_default(), &self.run_dir));
+        say(&palette_table(&self.law, &palettes.unwrap_or_default(), &self.run_dir))?;
         let page = report::write(&self.run_dir)?;
-        println!("report: {}", page.display());
-        Ok(())
+        say(&format!("report: {}", page.display()))
     }
 }
 

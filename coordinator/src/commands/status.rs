@@ -8,7 +8,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::Server;
+use super::{Server, say};
 use crate::failure::Failure;
 
 /// How long a coordinator may take to answer.
@@ -18,8 +18,7 @@ pub(super) async fn status(server: &Server) -> Result<(), Failure> {
     let answer = server.connect().await?.status(StatusRequest {}).await;
     let json = answer.map_err(|status| server.refused(&status))?.into_inner().json;
     let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| server.failed(&error))?;
-    println!("{value:#}");
-    Ok(())
+    say(&format!("{value:#}"))
 }
 
 impl Server {

@@ -1,0 +1,163 @@
+//! The program itself: what it prints, how it fails, and a run led by a real process.
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use support::*;
+use tempfile::{TempDir, tempdir};
+
+/// A folder with `job.yaml` for the job of [`law`], whose run goes into `run/`.
+fn job() -> TempDir {
+    let folder = tempdir().expect("a folder");
+    let mut spec = law().spec.clone();
+    spec.output_dir = Some(folder.path().join("run").display().to_string());
+    let json = serde_json::to_string(&spec).expect("a job is JSON, and JSON is YAML");
+    fs::write(folder.path().join("job.yaml"), json).expect("writes");
+    folder
+}
+
+fn program(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_esta-coordinator"));
+    command.current_dir(folder).args(arguments).env_remove("RUST_LOG").env_remove("ESTA_COORDINATOR");
+    command
+}
+
+fn call(folder: &Path, arguments: &[&str]) -> Output {
+    program(folder, arguments).output().expect("it runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The exit code and the one line on standard error.
+fn failure(output: &Output) -> (i32, String) {
+    let lines = String::from_utf8_lossy(&output.stderr);
+    let said: Vec<&str> = lines.lines().filter(|line| line.starts_with("esta-coordinator: ")).collect();
+    assert_eq!(said.len(), 1, "{lines}");
+    (output.status.code().expect("it exits"), said[0].to_owned())
+}
+
+#[test]
+fn the_catalog_is_an_array_in_order_of_ids() {
+    let folder = job();
+    let listed = call(folder.path(), &["catalog", "--config", "job.yaml", "--format", "json"]);
+    let stitches: Vec<Value> = serde_json::from_str(&out(&listed)).expect("it is an array");
+    assert_eq!(stitches.len(), law().catalog.stitches().count());
+    let ids: Vec<u64> = stitches.iter().map(|stitch| stitch["id"].as_u64().expect("an id")).collect();
+    assert!(ids.is_sorted());
+    let keys: Vec<&String> = stitches[2].as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["bin", "id", "macs", "params", "segments"]);
+    assert_eq!(stitches[2]["segments"][0], serde_json::json!({"anchor": 0, "first": 0, "last": 0}));
+
+    let table = out(&call(folder.path(), &["catalog", "--config", "job.yaml"]));
+    assert_eq!(table.lines().count(), stitches.len() + 1);
+    assert!(table.contains("a[0]>b[0-2]"), "{table}");
+}
+
+#[test]
+fn every_kind_of_failure_has_its_line_and_its_code() {
+    let folder = job();
+    let at = |arguments: &[&str]| failure(&call(folder.path(), arguments));
+    let (code, line) = at(&["config", "validate", "--config", "job.yaml", "--set", "train.lr_rate=1"]);
+    assert_eq!(code, 3);
+    assert!(line.contains("unknown key \"lr_rate\""), "{line}");
+    let (code, line) = at(&["serve", "--config", "nowhere.yaml"]);
+    assert_eq!((code, line.starts_with("esta-coordinator: cannot read nowhere.yaml: ")), (3, true), "{line}");
+    let (code, line) = at(&["palette", "--run-dir", "nowhere"]);
+    assert_eq!(code, 4, "{line}");
+    let (code, line) = at(&["status", "--coordinator", "http://127.0.0.1:1"]);
+    assert_eq!(code, 6);
+    assert!(line.contains("http://127.0.0.1:1 does not answer"), "{line}");
+    assert_eq!(call(folder.path(), &["serve"]).status.code(), Some(2), "a usage error");
+}
+
+#[test]
+fn an_address_in_use_is_one_line() {
+    let folder = job();
+    let taken = std::net::TcpListener::bind(local()).expect("binds");
+    let address = taken.local_addr().expect("an address").to_string();
+    let (code, line) = failure(&call(folder.path(), &["serve", "--config", "job.yaml", "--listen", &address]));
+    assert_eq!((code, line), (6, format!("esta-coordinator: {address} is in use; choose another with --listen")));
+}
+
+#[test]
+fn a_run_whose_workers_all_die_says_what_they_said_last() {
+    let folder = job();
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/dying-worker.sh");
+    let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "2"]);
+    let (code, line) = failure(&command.env("ESTA_WORKER", &worker).output().expect("it runs"));
+    assert_eq!(code, 7);
+    assert!(line.contains("exited with code 8 (esta-worker: no weights in a)"), "{line}");
+}
+
+#[test]
+fn a_worker_program_that_is_not_there_is_named() {
+    let folder = job();
+    let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "1"]);
+    let (code, line) = failure(&command.env("ESTA_WORKER", "/nowhere/esta-worker").output().expect("it runs"));
+    assert_eq!(code, 1);
+    assert!(line.contains("cannot start /nowhere/esta-worker"), "{line}");
+}
+
+/// A coordinator process that has said where it listens.
+fn serving(folder: &Path) -> (Child, SocketAddr) {
+    let mut command = program(folder, &["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().expect("it is piped");
+    BufReader::with_capacity(1, stdout).read_line(&mut line).expect("it speaks");
+    let address = line.trim().strip_prefix("listening on http://").expect("it says where").parse();
+    (child, address.expect("an address"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_served_run_stops_at_a_signal_resumes_and_ends_with_its_palette() {
+    let folder = job();
+    let law = law();
+    let (child, address) = serving(folder.path());
+    let mut client = connect(address).await;
+    let status = client.status(esta_proto::v1::StatusRequest {}).await.expect("an answer").into_inner().json;
+    assert_eq!(serde_json::from_str::<Value>(&status).expect("JSON")["phase"], "waiting");
+    drop(client);
+    terminate(&child);
+    let (code, line) = failure(&child.wait_with_output().expect("it ends"));
+    assert_eq!((code, line.as_str()), (130, "esta-coordinator: interrupted; the same command resumes the run"));
+
+    let (child, address) = serving(folder.path());
+    let mut worker = FakeWorker::new("w", &law);
+    let last = worker.work(address).await;
+    assert!(matches!(last, Last::Stopped(stop) if stop.exit_code == 0));
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = out(&output);
+    assert!(said.contains("budget") && said.contains("a[0]>b["), "{said}");
+    assert!(said.contains("report.html"), "{said}");
+    for file in ["job.json", "metrics.jsonl", "draws.parquet", "palette.json", "report.html", "record.redb"] {
+        assert!(folder.path().join("run").join(file).is_file(), "{file} is missing");
+    }
+
+    let palette = call(folder.path(), &["palette", "--run-dir", "run", "--format", "json"]);
+    let entries: Vec<Value> = serde_json::from_str(&out(&palette)).expect("entries");
+    assert_eq!(entries.len(), law.catalog.bins().len());
+    let cheapest = entries[0]["macs"].to_string();
+    let one = call(folder.path(), &["palette", "--run-dir", "run", "--at-most", &cheapest, "--format", "json"]);
+    let one: Vec<Value> = serde_json::from_str(&out(&one)).expect("entries");
+    assert!(one.len() == 1 && one[0]["macs"].as_u64() <= entries[0]["macs"].as_u64());
+    let (code, line) = failure(&call(folder.path(), &["palette", "--run-dir", "run", "--at-most", "1"]));
+    assert_eq!((code, line.as_str()), (1, "esta-coordinator: no visited stitch costs at most 1 MACs"));
+}
+
+/// SIGTERM, as an orchestrator sends it.
+fn terminate(child: &Child) {
+    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
+    assert!(done.success());
+}
