@@ -103,12 +103,7 @@ impl<'a> Models<'a> {
     ///
     /// # Errors
     /// [`ExportError`]; the models written before stay.
-    pub fn write_palette(
-        &self,
-        palettes: &Palettes,
-        base: &Path,
-        inside: &str,
-    ) -> Result<Vec<Exported>, ExportError> {
+    pub fn write_palette(&self, palettes: &Palettes, base: &Path, inside: &str) -> Result<Vec<Exported>, ExportError> {
         let mut stitches: Vec<StitchId> =
             palettes.iter().flat_map(|(_, choices)| choices).map(|choice| choice.stitch).collect();
         stitches.sort_unstable();

@@ -151,7 +151,9 @@ pub fn stitch_readme(config: &StitchConfig) -> String {
     let run = &config.header.run;
     let timm = match &config.timm {
         None => "",
-        Some(_) => "\nIt is an ordinary timm checkpoint too: `timm.create_model(\"local-dir:PATH\", pretrained=True)`.\n",
+        Some(_) => {
+            "\nIt is an ordinary timm checkpoint too: `timm.create_model(\"local-dir:PATH\", pretrained=True)`.\n"
+        }
     };
     format!(
         "# Stitch {stitch} of the run {run}\n\n\

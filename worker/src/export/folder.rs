@@ -30,9 +30,8 @@ pub fn replace(target: &Path, fill: impl FnOnce(&Files) -> Result<(), ExportErro
     let files = Files { folder: beside(target, "new") };
     remove(&files.folder)?;
     fs::create_dir_all(&files.folder).map_err(failed("create", &files.folder))?;
-    let written = fill(&files)
-        .and_then(|()| files.text(MODELLING_FILE, MODELLING))
-        .and_then(|()| settle(&files.folder, target));
+    let written =
+        fill(&files).and_then(|()| files.text(MODELLING_FILE, MODELLING)).and_then(|()| settle(&files.folder, target));
     if written.is_err() {
         // Half a model is of no use, least of all on a full disk; why it failed is the news.
         fs::remove_dir_all(&files.folder).ok();
