@@ -104,6 +104,11 @@ impl<'a> Run<'a> {
         self.workers.remove(number).kill();
     }
 
+    /// Hands a worker over to the test, which answers for its end.
+    pub fn take_worker(&mut self, number: usize) -> Process {
+        self.workers.remove(number)
+    }
+
     /// `kill -9` of the coordinator, and a new one on the same store and port.
     ///
     /// # Errors
