@@ -75,3 +75,7 @@ fn best(
         .filter_map(choice)
         .min_by(|a, b| b.value.total_cmp(&a.value).then(a.macs.cmp(&b.macs)).then(a.stitch.cmp(&b.stitch)))
 }
+
+#[cfg(test)]
+#[path = "palette_test.rs"]
+mod tests;

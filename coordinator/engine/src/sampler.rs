@@ -182,3 +182,7 @@ fn pick(u: f64, distribution: &[f64]) -> usize {
     });
     inside.unwrap_or(distribution.len() - 1)
 }
+
+#[cfg(test)]
+#[path = "sampler_test.rs"]
+mod tests;

@@ -1,0 +1,75 @@
+use super::*;
+use crate::{
+    law::Law,
+    table::{Outcome, ScoreKind},
+};
+
+const SPEC: &str = r#"{
+    "name": "test",
+    "family": { "anchors": [
+        { "name": "a", "weights": "a", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 4, "depth": 3, "num_heads": 2 } },
+        { "name": "b", "weights": "b", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2 } }
+    ] },
+    "budgets": { "gap": 6000 },
+    "train": { "max_steps": 10 },
+    "data": { "num_classes": 3, "train": { "layout": "idx", "path": "x" } }
+}"#;
+
+/// A law, and a table in which importance and loss of a stitch are given functions of its id.
+fn world(score: impl Fn(u32) -> f64, loss: impl Fn(u32) -> f64) -> (Law, Table) {
+    let law = Law::new(serde_json::from_str(SPEC).expect("the spec parses")).expect("the spec is valid");
+    let mut table = Table::new(law.catalog.id_bound(), 0.9);
+    let slots: Vec<_> = law
+        .catalog
+        .stitches()
+        .map(|stitch| {
+            let (score, loss) = (score(stitch.id.0), loss(stitch.id.0));
+            (stitch.id, Outcome { score, loss, grad_norm: 1.0, valid: true }, ScoreKind::Real)
+        })
+        .collect();
+    table.commit(&slots);
+    (law, table)
+}
+
+#[test]
+fn snip_takes_the_highest_importance_of_each_bin_and_loss_the_lowest_loss() {
+    let (law, table) = world(f64::from, f64::from);
+    let by = |rule| palette(&law.catalog, &table, rule).iter().map(|choice| choice.stitch).collect::<Vec<_>>();
+    let ends = |last: bool| -> Vec<StitchId> {
+        let end = |bin: &Vec<StitchId>| if last { bin.last().copied() } else { bin.first().copied() };
+        law.catalog.bins().iter().filter_map(end).collect()
+    };
+    assert!(law.catalog.bins().iter().any(|bin| bin.len() > 1), "some bin leaves a choice");
+    assert_eq!(by(PaletteRule::Snip), ends(true));
+    assert_eq!(by(PaletteRule::Loss), ends(false));
+}
+
+#[test]
+fn a_constraint_means_at_most() {
+    let (law, table) = world(|id| 100.0 - f64::from(id), f64::from);
+    for limit in law.catalog.stitches().map(|stitch| stitch.macs) {
+        let choice = at_most(&law.catalog, &table, PaletteRule::Snip, limit).expect("one is affordable");
+        let best = law.catalog.stitches().filter(|stitch| stitch.macs <= limit).map(|stitch| stitch.id).min();
+        assert!(choice.macs <= limit);
+        assert_eq!(Some(choice.stitch), best, "the lowest id has the highest score here");
+    }
+    assert_eq!(at_most(&law.catalog, &table, PaletteRule::Snip, 0), None);
+}
+
+#[test]
+fn of_equals_the_cheaper_is_chosen() {
+    let (law, table) = world(|_| 1.0, |_| 1.0);
+    for choice in palette(&law.catalog, &table, PaletteRule::Snip) {
+        let bin = &law.catalog.bins()[choice.budget.index()];
+        let cheapest = bin.iter().filter_map(|id| law.catalog.get(*id)).map(|stitch| stitch.macs).min();
+        assert_eq!(Some(choice.macs), cheapest);
+    }
+}
+
+#[test]
+fn the_pareto_front_holds_what_no_cheaper_choice_equals() {
+    let choice = |macs| Choice { budget: BudgetId(0), stitch: StitchId(macs as u32), macs, params: 0, value: 0.0 };
+    let choices = [choice(10), choice(20), choice(30), choice(40)];
+    let front: Vec<u64> = pareto(&choices, &[0.5, 0.4, 0.5, 0.7]).iter().map(|choice| choice.macs).collect();
+    assert_eq!(front, [10, 40]);
+}
