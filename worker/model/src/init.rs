@@ -46,8 +46,7 @@ fn truncated_normal(seed: u64, name: &str, shape: &[i64], deviation: f64) -> Ten
     let mut rng = rng(seed, Stream::Init, name_hash(name));
     fill(shape, || {
         let value = std::iter::repeat_with(|| standard_normal(&mut rng)).find(|value| value.abs() <= 2.0);
-        let value = (value.expect("an endless stream holds one within two deviations") * deviation) as f32;
-        value
+        (value.expect("an endless stream holds one within two deviations") * deviation) as f32
     })
 }
 

@@ -76,7 +76,7 @@ fn fitted_stitches_are_closer_to_their_end_anchor_than_arbitrary_ones() {
     let mut family = Family::trained(json!({ "family": { "space": { "kind": "esta" } }, "pst": { "bias": "none" } }));
     let _zero = family.store.state()[0].fill_(0.0);
     let heads = family.store.get("anchors.1.head.weight").expect("trained").detach();
-    let _filled = heads.shallow_clone().copy_(&noise("head", &heads.size()));
+    heads.shallow_clone().copy_(&noise("head", &heads.size()));
     let images = images(64);
     let off = |family: &Family| {
         let logits = |id| family.net.forward(StitchId(id), &images, Phase::Eval).expect("in the catalog");
@@ -98,12 +98,12 @@ fn ridge_heads_find_classes_that_are_linear_in_the_features() {
     let family = Family::fresh(json!({}));
     let images = images(200);
     let head = |part: &str| family.store.get(&format!("anchors.1.head.{part}")).expect("trained").detach();
-    let _truth = head("weight").copy_(&noise("truth", &head("weight").size()));
+    head("weight").copy_(&noise("truth", &head("weight").size()));
     let classify = || family.net.forward(StitchId(1), &images, Phase::Eval).expect("in the catalog").argmax(1, false);
     let labels = classify();
     let fitted = fit_heads(&family.catalog, &family.frozen, &images, &labels).expect("anchors are complete");
     for part in ["weight", "bias"] {
-        let _fitted = head(part).copy_(fitted.get(&format!("anchors.1.head.{part}")).expect("fitted"));
+        head(part).copy_(fitted.get(&format!("anchors.1.head.{part}")).expect("fitted"));
     }
     let hits = classify().eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
     assert!(hits > 0.85, "{hits} of the images");
