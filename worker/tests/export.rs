@@ -232,12 +232,12 @@ fn write_golden(folder: &Path, family: &Family) {
         };
         (stitch.id, row)
     };
-    models.write_bundle(&catalog.stitches().map(rated).collect::<Vec<_>>(), &folder.join("bundle")).unwrap();
+    models.write_bundle(&catalog.stitches().map(rated).collect::<Vec<_>>(), &folder.join("bundle")).expect("writable");
     let mut expected = Weights::new("golden");
     expected.insert("images", images());
     for stitch in family.stitches() {
-        models.write_stitch(stitch, &[], &folder.join(format!("stitch-{stitch}"))).unwrap();
+        models.write_stitch(stitch, &[], &folder.join(format!("stitch-{stitch}"))).expect("writable");
         expected.insert(format!("logits.{stitch}"), family.logits(stitch));
     }
-    expected.save(&folder.join("expected.safetensors")).unwrap();
+    expected.save(&folder.join("expected.safetensors")).expect("writable");
 }

@@ -165,9 +165,9 @@ pub fn plain_forward(folder: &Path) -> Tensor {
         for _ in segment["first"].as_u64().expect("a number")..=segment["last"].as_u64().expect("a number") {
             let block = format!("blocks.{number}");
             let mixed = attention(&affine(&norm(&x, &format!("{block}.norm1")), &format!("{block}.attn.qkv")), heads);
-            x = x + affine(&mixed, &format!("{block}.attn.proj"));
+            x += affine(&mixed, &format!("{block}.attn.proj"));
             let hidden = affine(&norm(&x, &format!("{block}.norm2")), &format!("{block}.mlp.fc1")).gelu("none");
-            x = x + affine(&hidden, &format!("{block}.mlp.fc2"));
+            x += affine(&hidden, &format!("{block}.mlp.fc2"));
             number += 1;
         }
     }
