@@ -1,5 +1,6 @@
 //! The commands of `esta-worker` (HANDS), one module each.
 
+pub mod angles;
 pub mod eval;
 pub mod export;
 pub mod pretrain;
@@ -31,6 +32,8 @@ pub enum Command {
     Pretrain(pretrain::Args),
     /// Turn a run into models that need PyTorch alone.
     Export(export::Args),
+    /// Measure how far apart stitches pull the weights they share.
+    Angles(angles::Args),
 }
 
 impl Command {
@@ -44,6 +47,7 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Pretrain(args) => pretrain::run(args),
             Self::Export(args) => export::run(args),
+            Self::Angles(args) => angles::run(args),
         }
     }
 }

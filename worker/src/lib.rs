@@ -1,5 +1,6 @@
 //! The ESTA worker (HANDS): session with the coordinator, trainer on its own thread, checkpoints, evaluation, export.
 
+pub mod angles;
 pub mod commands;
 pub mod eval;
 pub mod exit;
