@@ -44,3 +44,7 @@ lint: setup ## Format, lints, documentation
 .PHONY: clean
 clean: ## Remove what was built; caches outside the checkout stay
 	rm -rf target runs .cache .libtorch
+
+.PHONY: test-all
+test-all: test ## The tests, and what needs PyTorch: exported models computed again by the modelling file and by timm
+	@./scripts/test-export.sh

@@ -18,7 +18,7 @@ pub const OUTPUT: u8 = 9;
 /// The code of an error that reached `main`.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> u8 {
-    use crate::{session::SessionError, trainer::SetupError};
+    use crate::{export::ExportError, session::SessionError, trainer::SetupError};
     let setup = |error: &SetupError| match error {
         SetupError::Spec(_) => MISFIT,
         SetupError::Data(_) => DATA,
@@ -32,6 +32,9 @@ pub fn of(error: &anyhow::Error) -> u8 {
             SessionError::Setup(error) => setup(error),
             SessionError::TrainerGone => FAILED,
         };
+    }
+    if let Some(ExportError::Io { .. } | ExportError::Occupied { .. }) = error.downcast_ref::<ExportError>() {
+        return OUTPUT;
     }
     error.downcast_ref::<SetupError>().map_or(FAILED, setup)
 }

@@ -8,7 +8,10 @@ use esta_engine::{
 };
 
 use super::{Job, State};
-use crate::eval::{Evaluation, chosen, evaluate};
+use crate::{
+    eval::{Evaluation, chosen, evaluate},
+    export,
+};
 
 /// Writes what the run leaves behind.
 ///
@@ -22,7 +25,10 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
     }
     // Every other rank is idle: use the machine.
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
-    let evaluation = evaluation(job, state, finish)?;
+    let mut evaluation = evaluation(job, state, finish)?;
+    if job.law.spec.eval.export {
+        evaluation.exports = export::palette(job, state, finish, run_dir)?;
+    }
     evaluation.save(run_dir)?;
     Ok(())
 }
