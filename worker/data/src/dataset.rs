@@ -7,6 +7,7 @@ use esta_engine::spec::{DataSpec, DatasetSpec};
 use crate::error::DataError;
 use crate::layout::{Images, Listing};
 use crate::pixels::Pixels;
+use crate::resample::resize;
 use crate::select::select;
 
 /// Labelled images in a fixed order, after `classes` and `split`. Never empty.
@@ -14,6 +15,7 @@ use crate::select::select;
 pub struct Dataset {
     images: Images,
     labels: Vec<u32>,
+    downsample: Option<usize>,
     quarters: u32,
     invert: bool,
 }
@@ -28,11 +30,15 @@ impl Dataset {
         if !matches!(set.rotate, 0 | 90 | 180 | 270) {
             return Err(DataError::Rotation { path: Path::new(&set.path).to_owned(), degrees: set.rotate });
         }
+        if set.downsample == Some(0) {
+            return Err(DataError::Downsample { path: Path::new(&set.path).to_owned() });
+        }
         let listing = Listing::open(set)?;
         let chosen = select(set, data.num_classes, &listing.labels, |record| listing.origin(record))?;
         let records: Vec<usize> = chosen.iter().map(|chosen| chosen.record).collect();
         let labels = chosen.iter().map(|chosen| chosen.label).collect();
-        Ok(Self { images: listing.load(&records)?, labels, quarters: set.rotate / 90, invert: set.invert })
+        let (downsample, quarters) = (set.downsample.map(|side| side as usize), set.rotate / 90);
+        Ok(Self { images: listing.load(&records)?, labels, downsample, quarters, invert: set.invert })
     }
 
     /// Number of images, at least one.
@@ -48,7 +54,7 @@ impl Dataset {
         &self.labels
     }
 
-    /// One image, decoded, turned and inverted as the spec asks.
+    /// One image, decoded, coarsened, turned and inverted as the spec asks.
     ///
     /// # Errors
     /// [`DataError::Read`] or [`DataError::Image`].
@@ -56,7 +62,16 @@ impl Dataset {
     /// # Panics
     /// When `index` is not below [`Dataset::len`].
     pub fn image(&self, index: u64) -> Result<Pixels, DataError> {
-        let image = self.images.read(index as usize)?.rotate(self.quarters);
+        let mut image = self.images.read(index as usize)?;
+        if let Some(side) = self.downsample {
+            image = coarsen(&image, side);
+        }
+        let image = image.rotate(self.quarters);
         Ok(if self.invert { image.invert() } else { image })
     }
+}
+
+/// What remains of an image seen through `side` x `side` pixels, at its own size.
+fn coarsen(image: &Pixels, side: usize) -> Pixels {
+    resize(&resize(image, side, side), image.height, image.width)
 }

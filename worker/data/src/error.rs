@@ -216,6 +216,12 @@ pub enum DataError {
         /// The degrees asked for.
         degrees: u32,
     },
+    /// A set shrunk to nothing.
+    #[error("{}: downsample 0 shows nothing", path.display())]
+    Downsample {
+        /// The set.
+        path: PathBuf,
+    },
     /// A file in an image folder that is an image of a kind not read here.
     #[error("{}: images are read from jpg, jpeg and png files; convert this one", path.display())]
     ImageKind {

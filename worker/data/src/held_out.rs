@@ -8,8 +8,9 @@ use esta_engine::spec::DataSpec;
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
+use crate::pose::Pose;
 use crate::samples::{Batch, Samples};
-use crate::transform::{InputShape, Mirror};
+use crate::transform::InputShape;
 
 /// A set for evaluation. A clone shares the images.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ impl HeldOut {
     /// # Panics
     /// When the range ends beyond the set.
     pub fn batch(&self, range: Range<u64>) -> Result<Batch, DataError> {
-        let picks: Vec<(u64, Mirror)> = range.map(|index| (index, Mirror::Plain)).collect();
+        let picks: Vec<(u64, Pose)> = range.map(|index| (index, Pose::PLAIN)).collect();
         self.samples.batch(&picks)
     }
 

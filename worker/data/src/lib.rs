@@ -13,6 +13,7 @@ mod held_out;
 mod layout;
 mod loader;
 mod pixels;
+mod pose;
 mod prefetch;
 mod resample;
 mod samples;

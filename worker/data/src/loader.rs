@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use esta_engine::order::{DataOrder, EpochCache, Visit};
 use esta_engine::spec::DataSpec;
 use esta_engine::streams::{self, Stream};
-use rand::RngExt;
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
+use crate::pose::{Pose, Poses};
 use crate::samples::{Batch, Samples};
-use crate::transform::{InputShape, Mirror};
+use crate::transform::InputShape;
 
 /// The training set of a job: a batch is a function of (spec, seed, counters), whoever asks and in whatever order, so
 /// each epoch visits each sample exactly once across any membership changes (DT-1). A clone shares the images.
@@ -21,7 +21,7 @@ pub struct Loader {
     samples: Arc<Samples>,
     order: DataOrder,
     epochs: Arc<Mutex<EpochCache>>,
-    horizontal_flip: bool,
+    poses: Poses,
 }
 
 impl Loader {
@@ -42,7 +42,7 @@ impl Loader {
         let order = DataOrder { seed, len };
         let samples = Arc::new(Samples::new(dataset, data, shape)?);
         let epochs = Arc::new(Mutex::new(EpochCache::new(order)));
-        Ok(Self { samples, order, epochs, horizontal_flip: data.horizontal_flip })
+        Ok(Self { samples, order, epochs, poses: Poses::new(data) })
     }
 
     /// The set itself.
@@ -63,7 +63,7 @@ impl Loader {
     /// [`DataError`] of the first image that cannot be read.
     pub fn batch(&self, counters: Range<u64>) -> Result<Batch, DataError> {
         let visits = self.visits(counters);
-        let picks: Vec<(u64, Mirror)> = visits.into_iter().map(|visit| (visit.index, self.mirror(visit))).collect();
+        let picks: Vec<(u64, Pose)> = visits.into_iter().map(|visit| (visit.index, self.pose(visit))).collect();
         self.samples.batch(&picks)
     }
 
@@ -75,7 +75,7 @@ impl Loader {
     /// # Panics
     /// When an index is not below the set's length.
     pub fn plain(&self, indices: impl IntoIterator<Item = u64>) -> Result<Batch, DataError> {
-        let picks: Vec<(u64, Mirror)> = indices.into_iter().map(|index| (index, Mirror::Plain)).collect();
+        let picks: Vec<(u64, Pose)> = indices.into_iter().map(|index| (index, Pose::PLAIN)).collect();
         self.samples.batch(&picks)
     }
 
@@ -85,12 +85,11 @@ impl Loader {
         counters.map(|counter| epochs.sample(counter)).collect()
     }
 
-    fn mirror(&self, visit: Visit) -> Mirror {
-        let index = visit.epoch.wrapping_mul(self.order.len.get()).wrapping_add(visit.index);
-        if self.horizontal_flip && streams::rng(self.order.seed, Stream::Augment, index).random() {
-            Mirror::Mirrored
-        } else {
-            Mirror::Plain
+    fn pose(&self, visit: Visit) -> Pose {
+        if self.poses.are_plain() {
+            return Pose::PLAIN;
         }
+        let index = visit.epoch.wrapping_mul(self.order.len.get()).wrapping_add(visit.index);
+        self.poses.draw(&mut streams::rng(self.order.seed, Stream::Augment, index))
     }
 }

@@ -8,7 +8,8 @@ use esta_engine::spec::DataSpec;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::pixels::Pixels;
-use crate::transform::{InputShape, Mirror, Transform};
+use crate::pose::Pose;
+use crate::transform::{InputShape, Transform};
 
 /// Sets whose resized images fit here are kept, so that each is decoded and resized once per process, not per epoch.
 /// VTAB-1k at 224 takes 150 MB.
@@ -47,12 +48,12 @@ impl Samples {
     }
 
     /// The batch of these samples, in this order. Panics when an index is not below the set's length.
-    pub(crate) fn batch(&self, picks: &[(u64, Mirror)]) -> Result<Batch, DataError> {
+    pub(crate) fn batch(&self, picks: &[(u64, Pose)]) -> Result<Batch, DataError> {
         let InputShape { image_size, channels } = self.transform.shape();
         let numel = self.transform.shape().numel();
         let mut images = vec![0.0; picks.len() * numel];
-        for (&(index, mirror), out) in picks.iter().zip(images.chunks_exact_mut(numel)) {
-            self.transform.write(&*self.fitted(index)?, mirror, out);
+        for (&(index, pose), out) in picks.iter().zip(images.chunks_exact_mut(numel)) {
+            self.transform.write(&pose.turn(self.fitted(index)?), pose.mirror, out);
         }
         let labels = picks.iter().map(|&(index, _)| i64::from(self.dataset.labels()[index as usize])).collect();
         Ok(Batch { images, labels, shape: [picks.len(), channels as usize, image_size as usize, image_size as usize] })

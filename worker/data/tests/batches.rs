@@ -23,6 +23,9 @@ fn halves(folder: &Folder, more: serde_json::Value) -> DataSpec {
     if more["horizontal_flip"] == json!(true) {
         spec.horizontal_flip = true;
     }
+    if !more["augment"].is_null() {
+        spec.augment = serde_json::from_value(more["augment"].clone()).expect("an augment section");
+    }
     spec
 }
 
@@ -101,6 +104,66 @@ fn flips_are_keyed_by_seed_epoch_and_sample() {
     assert_eq!(samples(&loader.plain(0..SAMPLES).unwrap()), plain, "a fit sees no augmentation");
     let held_out = HeldOut::open(&spec, GREY_2).unwrap().expect("a held-out set");
     assert_eq!(samples(&held_out.batch(0..SAMPLES).unwrap()), plain, "nor does an evaluation");
+}
+
+/// Every visit of 60 epochs as (sample, quarter turns, inverted, mirrored), told by the pixels.
+fn poses(folder: &Folder, more: serde_json::Value) -> Vec<(u64, usize, bool, bool)> {
+    let batch = Loader::open(&halves(folder, more), GREY_2, 5).unwrap().batch(0..SAMPLES * 60).unwrap();
+    batch.images.chunks_exact(4).map(pose).collect()
+}
+
+/// Images of [`halves`] show light on the right (i and i + 100, or 155 - i and 255 - i when inverted), and the two
+/// corners of a side are equal: a turn by two quarters looks as a mirrored one does.
+fn pose(image: &[f32]) -> (u64, usize, bool, bool) {
+    let values: Vec<u64> = image.iter().map(|&number| intensity(number)).collect();
+    let (low, high) = (*values.iter().min().unwrap(), *values.iter().max().unwrap());
+    assert_eq!(high - low, 100);
+    let inverted = low > 100;
+    let sample = if inverted { 255 - high } else { low };
+    let bright = |corner: usize| (values[corner] == high) != inverted;
+    match [bright(0), bright(1), bright(2), bright(3)] {
+        [false, true, false, true] => (sample, 0, inverted, false),
+        [false, false, true, true] => (sample, 1, inverted, false),
+        [true, false, true, false] => (sample, 2, inverted, true),
+        [true, true, false, false] => (sample, 3, inverted, false),
+        other => panic!("no pose of an image shows {other:?}"),
+    }
+}
+
+#[test]
+fn turns_and_inversions_are_keyed_and_leave_one_another_alone() {
+    let folder = Folder::new();
+    let both = poses(&folder, json!({"augment": {"rotate": true, "invert": true}}));
+    assert_eq!(both, poses(&folder, json!({"augment": {"rotate": true, "invert": true}})));
+    // 420 draws of a quarter, then of a half: five standard deviations are 44 and 51.
+    for quarters in 0..4 {
+        let count = both.iter().filter(|pose| pose.1 == quarters).count();
+        assert!((61..=149).contains(&count), "{quarters} quarter turns: {count} of 420");
+    }
+    let inverted = both.iter().filter(|pose| pose.2).count();
+    assert!((159..=261).contains(&inverted), "{inverted} of 420 inverted");
+    let turned = poses(&folder, json!({"augment": {"rotate": true}}));
+    let negatives = poses(&folder, json!({"augment": {"invert": true}}));
+    for ((both, turned), negative) in both.iter().zip(&turned).zip(&negatives) {
+        assert_eq!((both.0, both.1, false), (turned.0, turned.1, turned.2));
+        assert_eq!((both.0, both.2, 0), (negative.0, negative.2, negative.1));
+    }
+    // A mirror is a coin of its own: switched on beside an inversion it changes no inversion.
+    let mirrored = poses(&folder, json!({"horizontal_flip": true, "augment": {"invert": true}}));
+    assert_eq!(mirrored.iter().map(|p| p.2).collect::<Vec<_>>(), negatives.iter().map(|p| p.2).collect::<Vec<_>>());
+    let plain = poses(&folder, json!({"horizontal_flip": true}));
+    assert_eq!(mirrored.iter().map(|p| p.3).collect::<Vec<_>>(), plain.iter().map(|p| p.3).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_fit_and_an_evaluation_see_no_turn_and_no_inversion() {
+    let folder = Folder::new();
+    let spec = halves(&folder, json!({"augment": {"rotate": true, "invert": true}}));
+    let plain: Vec<(u64, usize, bool, bool)> = (0..SAMPLES).map(|sample| (sample, 0, false, false)).collect();
+    let fit = Loader::open(&spec, GREY_2, 5).unwrap().plain(0..SAMPLES).unwrap();
+    assert_eq!(fit.images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
+    let held_out = HeldOut::open(&spec, GREY_2).unwrap().expect("a held-out set").batch(0..SAMPLES).unwrap();
+    assert_eq!(held_out.images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
 }
 
 #[test]

@@ -34,6 +34,25 @@ fn rotate_and_invert_change_the_pixels_not_the_labels() {
 }
 
 #[test]
+fn downsample_blurs_at_the_images_own_size_before_the_turn() {
+    let folder = Folder::new();
+    let stripes: Vec<u8> = (0..8 * 12).map(|at| if at % 2 == 0 { 0 } else { 200 }).collect();
+    folder.write("images", &idx_images(1, 8, 12, &stripes));
+    folder.write("labels", &idx_labels(1, &[1]));
+    let set = json!({"layout": "idx", "path": folder.text("images"), "labels": folder.text("labels"), "rotate": 90});
+    let sharp = open(&set).unwrap().image(0).unwrap();
+    let blurred = open(&with(&set, "downsample", json!(4))).unwrap().image(0).unwrap();
+    assert_eq!((blurred.height, blurred.width), (sharp.height, sharp.width));
+    assert!(sharp.bytes.iter().all(|&value| matches!(value, 0 | 200)));
+    // Three columns of stripes become one pixel: what is left is grey, and its mean stays.
+    assert!(blurred.bytes.iter().all(|&value| (60..=140).contains(&value)), "{:?}", blurred.bytes);
+    let own_size = open(&with(&with(&set, "downsample", json!(8)), "rotate", json!(0))).unwrap();
+    assert_eq!(own_size.image(0).unwrap().height, 8);
+    let error = open(&with(&set, "downsample", json!(0))).unwrap_err();
+    assert!(matches!(error, DataError::Downsample { .. }), "{error}");
+}
+
+#[test]
 fn classes_and_split_choose_the_images_with_their_labels() {
     let folder = Folder::new();
     let set = with(&folder.idx(&[0, 1, 2, 0, 1, 2], 1, 1), "classes", json!([2, 0]));

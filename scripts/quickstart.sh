@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# From images to a palette: pre-trains three anchors on the source domain (cached by what made them), then adapts the
+# family to the target domain with a coordinator and WORKERS workers. `make quickstart` builds and fetches data first.
+# Environment: DEVICE (cpu | cuda), WORKERS, PROFILE (cargo's), ESTA_CACHE.
+set -euo pipefail
+
+DEVICE="${DEVICE:-cpu}"
+PROFILE="${PROFILE:-release}"
+# Steps of each anchor: a larger network has more to learn.
+STEPS_S=1500 STEPS_M=2400 STEPS_L=3200
+
+cd "$(dirname "$0")/.."
+cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source=configs/quickstart/source.yaml
+target=configs/quickstart/target.yaml
+run_dir=runs/quickstart
+
+say() { printf 'quickstart: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
+  local folder=$PROFILE
+  [ "$PROFILE" != dev ] || folder=debug
+  echo "${CARGO_TARGET_DIR:-target}/$folder"
+}
+
+default_workers() {
+  if [ "$DEVICE" = cuda ]; then nvidia-smi --list-gpus | wc -l; else echo 2; fi
+}
+
+check() {
+  case "$DEVICE" in cpu | cuda) ;; *) fail "DEVICE is cpu or cuda, not '$DEVICE'" ;; esac
+  [ -x "$bin/esta-worker" ] && [ -x "$bin/esta-coordinator" ] || fail "no binaries in $bin: run 'make quickstart' or 'make build'"
+  [ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
+}
+
+link_anchors() { # anchors live in the cache, under a name that says how they were made
+  local key
+  key=$(cat "$source" <(echo "$STEPS_S $STEPS_M $STEPS_L $DEVICE") | sha256sum | cut -c1-16)
+  if [ -e .cache/anchors ] && [ ! -L .cache/anchors ]; then
+    fail ".cache/anchors is in the way: it should be a link into $cache/anchors"
+  fi
+  mkdir -p "$cache/anchors/$key"
+  ln -sfn "$cache/anchors/$key" .cache/anchors
+}
+
+pretrain() { # pretrain ANCHOR STEPS
+  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE"
+}
+
+make_anchors() { # the largest with its progress bar, the two others beside it
+  local log small
+  log=$(mktemp)
+  { pretrain s "$STEPS_S" && pretrain m "$STEPS_M"; } >"$log" 2>&1 &
+  small=$!
+  # shellcheck disable=SC2064  # the process and file of this call
+  trap "kill $small 2>/dev/null || true; rm -f '$log'" EXIT
+  pretrain l "$STEPS_L" || fail "the largest anchor could not be made"
+  wait "$small" || fail "the smaller anchors could not be made: $(tail -n 1 "$log")"
+  cat "$log" >&2
+  rm -f "$log"
+  trap - EXIT
+}
+
+bin=$(binaries)
+check
+say "anchors on the source domain"
+link_anchors
+make_anchors
+if [ -e "$run_dir/report.html" ]; then
+  say "$run_dir holds a finished run; 'rm -r $run_dir' starts afresh"
+fi
+say "the family on the target domain"
+"$bin/esta-coordinator" run --config "$target" --workers "${WORKERS:-$(default_workers)}" --device "$DEVICE"
+say "open $run_dir/report.html"
