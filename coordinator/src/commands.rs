@@ -22,9 +22,13 @@ use esta_engine::law::Law;
 
 use crate::failure::Failure;
 
+/// As [`crate::failure`] tells them apart.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 wrong configuration, 4 the record cannot be \
+kept or read, 5 the run cannot go on, 6 an address is in use or nobody answers, 7 every worker is gone, 130 interrupted.";
+
 /// Leads ESTA runs: one fine-tuning run that turns a family of anchors into a palette of networks, one per budget.
 #[derive(Debug, Parser)]
-#[command(name = "esta-coordinator", version)]
+#[command(name = "esta-coordinator", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

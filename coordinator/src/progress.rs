@@ -13,8 +13,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 /// How often a log line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// m of the moving averages shown: of the order of fifty steps.
-const SMOOTHING: f64 = 0.98;
+/// m of the moving average shown: of the order of ten steps.
+const SMOOTHING: f64 = 0.9;
 
 /// The bars of this process; log lines pass above them.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -62,10 +62,12 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_length(total.0);
             bar.set_position(done.0);
-            bar.set_message(format!("loss {loss:.4}  {rate:.1} steps/s  {} left", clock(left)));
+            let pace = if step > first { format!("  {rate:.1} steps/s  {} left", clock(left)) } else { String::new() };
+            bar.set_message(format!("loss {loss:.4}{pace}"));
             return;
         }
-        let due = self.last_line.is_none_or(|last| now.duration_since(last) >= LINE_EVERY);
+        // A rate needs two steps.
+        let due = step > first && self.last_line.is_none_or(|last| now.duration_since(last) >= LINE_EVERY);
         if due || done == total {
             self.last_line = Some(now);
             tracing::info!(
@@ -97,7 +99,7 @@ impl Default for Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
-            bar.abandon();
+            bar.finish_and_clear();
         }
     }
 }

@@ -66,12 +66,7 @@ async fn a_lost_worker_is_told_to_the_others_and_the_run_goes_on() {
     let stays = work(FakeWorker::new("stays", &law), served.address);
     let mut leaves = FakeWorker::new("leaves", &law).enter(served.address).await;
     // It never says GroupReady: the first generation cannot begin before it is gone.
-    loop {
-        let message = leaves.next().await.expect("the session stands").expect("the session goes on");
-        if matches!(message.body, Some(v1::coordinator_message::Body::Form(_))) {
-            break;
-        }
-    }
+    formed(&mut leaves).await;
     drop(leaves);
     assert!(matches!(served.ended().await, Ending::Complete));
     assert!(matches!(stays.await.expect("the worker lives").1, Last::Stopped(_)));
@@ -200,13 +195,7 @@ async fn ranks_find_each_other_through_the_store_of_their_generation() {
     }
     let mut fence = Fence::default();
     for rank in &mut ranks {
-        loop {
-            let message = rank.next().await.expect("it stands").expect("it goes on");
-            if matches!(message.body, Some(v1::coordinator_message::Body::Form(_))) {
-                fence = message.fence.expect("a fence").into();
-                break;
-            }
-        }
+        fence = formed(rank).await;
     }
     assert_eq!(fence, Fence { epoch: LeaderEpoch(1), generation: Generation(1) });
     let ask = |rank: &Session, fence: Fence, id: u64, op| {
@@ -229,6 +218,48 @@ async fn ranks_find_each_other_through_the_store_of_their_generation() {
     assert!(matches!(answer(&mut ranks[0]).await, (8, Some(Answer::Error(_)))));
     ask(&ranks[0], next, 9, Op::Check(v1::StoreWait { keys: vec!["address/0".into()] }));
     assert_eq!(answer(&mut ranks[0]).await, (9, Some(Answer::Flag(false))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_does_not_read_is_dropped_and_harms_nobody() {
+    let (law, folder) = (law(), tempdir().expect("a folder"));
+    let served = serve(&law, folder.path(), 1).await;
+    let mut deaf = FakeWorker::new("deaf", &law).enter(served.address).await;
+    let fence = formed(&mut deaf).await;
+    use v1::store_request::Op;
+    let ask = |id, op| deaf.send(fence, Body::Store(v1::StoreRequest { id, op: Some(op) }));
+    // Far more than its queue and the connection's window hold.
+    ask(0, Op::Set(v1::StoreSet { key: "k".into(), value: vec![7; 32 << 10] }));
+    (1..3000).for_each(|id| ask(id, Op::Get("k".into())));
+
+    let mut operator = connect(served.address).await;
+    let dropped = async {
+        loop {
+            let status = operator.status(v1::StatusRequest {}).await.expect("others are served").into_inner().json;
+            if serde_json::from_str::<serde_json::Value>(&status).expect("JSON")["workers"] == serde_json::json!([]) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, dropped).await.expect("it is dropped");
+    let status = loop {
+        match deaf.next().await {
+            Ok(said) => drop(said.expect("it ends with a status")),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::ResourceExhausted);
+}
+
+/// The fence of the generation that a session is told to form.
+async fn formed(session: &mut Session) -> Fence {
+    loop {
+        let message = session.next().await.expect("it stands").expect("it goes on");
+        if matches!(message.body, Some(v1::coordinator_message::Body::Form(_))) {
+            return message.fence.expect("a fence").into();
+        }
+    }
 }
 
 async fn answer(rank: &mut Session) -> (u64, Option<v1::store_reply::Result>) {

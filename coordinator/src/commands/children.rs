@@ -80,6 +80,11 @@ impl Crew {
         self.alive == 0
     }
 
+    /// Ends every child at once; what they say about it is not passed on.
+    pub fn end(&self) {
+        self.end.cancel();
+    }
+
     async fn all_gone(&mut self) {
         while !self.is_empty() && self.next_gone().await.is_some() {}
     }
@@ -89,7 +94,7 @@ impl Crew {
         if farewell == Farewell::Told && timeout(FAREWELL, self.all_gone()).await.is_err() {
             tracing::warn!("workers that did not leave are ended");
         }
-        self.end.cancel();
+        self.end();
         for keeper in self.keepers {
             keeper.await.ok();
         }
@@ -125,7 +130,10 @@ fn visible_device(index: u32) -> String {
 /// Watches over one child until it leaves or is ended.
 async fn keep(name: String, mut child: Child, leave: mpsc::UnboundedSender<Gone>, end: CancellationToken) {
     let words = Arc::new(Mutex::new(VecDeque::new()));
-    let listener = child.stderr.take().map(|stderr| tokio::spawn(listen(name.clone(), stderr, words.clone())));
+    let listener = child
+        .stderr
+        .take()
+        .map(|stderr| tokio::spawn(end.clone().run_until_cancelled_owned(listen(name.clone(), stderr, words.clone()))));
     let status = tokio::select! {
         status = child.wait() => status,
         () = end.cancelled() => {

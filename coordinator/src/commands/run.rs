@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{
     JobArgs,
     children::{Crew, Farewell, Gone},
-    sitting::{Sitting, interrupted},
+    sitting::{Interrupts, Sitting},
 };
 use crate::{failure::Failure, leader::Ending};
 
@@ -41,6 +41,7 @@ enum Next {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::listen()?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut sitting = Sitting::begin(args.job.law()?, loopback, args.workers).await?;
     let mut crew = Crew::start(&sitting.url(), args.workers, args.device)?;
@@ -48,12 +49,13 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
         let next = tokio::select! {
             ending = sitting.ended() => Next::Ended(ending),
             Some(gone) = crew.next_gone() => Next::Gone(gone),
-            () = interrupted() => Next::Interrupted,
+            () = interrupts.next() => Next::Interrupted,
         };
         match next {
             Next::Ended(ending) => break (ending, None),
             Next::Interrupted => {
                 sitting.stop();
+                crew.end();
                 break (sitting.ended().await, None);
             }
             Next::Gone(gone) => {

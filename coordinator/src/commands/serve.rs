@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     JobArgs, say,
-    sitting::{Sitting, interrupted},
+    sitting::{Interrupts, Sitting},
 };
 use crate::failure::Failure;
 
@@ -24,11 +24,12 @@ pub struct ServeArgs {
 }
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let mut interrupts = Interrupts::listen()?;
     let mut sitting = Sitting::begin(args.job.law()?, args.listen, args.workers).await?;
     say(&format!("listening on {}", sitting.url()))?;
     let ending = tokio::select! {
         ending = sitting.ended() => Some(ending),
-        () = interrupted() => None,
+        () = interrupts.next() => None,
     };
     let ending = match ending {
         Some(ending) => ending,

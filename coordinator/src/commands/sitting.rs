@@ -9,7 +9,7 @@ use std::{
 };
 
 use esta_engine::{law::Law, run::Patience};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{outcome::palette_table, say, watch::Watch};
 use crate::{
@@ -97,16 +97,24 @@ fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> std::io::Result<Arti
     Ok(artifacts)
 }
 
-/// Resolves when somebody asks the process to end.
-pub(super) async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
+/// Requests that the process end: from the keyboard or from an orchestrator.
+pub(super) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    /// Listens from here on: before anything is begun that must be ended in order.
+    pub fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next request.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        Ok(()) = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
     }
 }
