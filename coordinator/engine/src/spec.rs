@@ -8,7 +8,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use data::{DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
+pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
 pub use training::{
     BudgetSpec, Divisor, EvalSpec, EvalStitches, HeadInit, LrSchedule, PaletteRule, PaletteSpec, Precision, PstBias,

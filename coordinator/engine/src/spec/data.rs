@@ -23,9 +23,24 @@ pub struct DataSpec {
     /// Mirror left and right with probability one half, keyed by (seed, epoch, sample).
     #[serde(default)]
     pub horizontal_flip: bool,
+    /// Further changes to training images, keyed as `horizontal_flip` is.
+    #[serde(default)]
+    pub augment: AugmentSpec,
     /// Threads that prepare batches ahead, per worker.
     #[serde(default = "one")]
     pub loader_threads: u32,
+}
+
+/// Changes to every training image anew in each epoch, keyed by (seed, epoch, sample). A switch decides for itself: it
+/// never changes what another draws. All off by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct AugmentSpec {
+    /// Turn by 0, 90, 180 or 270 degrees, each with probability one quarter.
+    pub rotate: bool,
+    /// Replace every intensity v by 1 - v with probability one half.
+    pub invert: bool,
 }
 
 /// One set of labelled images.
@@ -46,6 +61,10 @@ pub struct DatasetSpec {
     /// Keep only these classes, renumbered 0.. in this order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<u32>>,
+    /// Shrink every image to this many pixels a side, antialiased bicubic, and enlarge it back to its own size: what a
+    /// coarser sensor would have seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downsample: Option<u32>,
     /// Turn every image clockwise by this many degrees: 0, 90, 180 or 270.
     #[serde(default)]
     pub rotate: u32,

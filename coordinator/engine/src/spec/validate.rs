@@ -208,6 +208,9 @@ impl JobSpec {
                     format!("{} is not 0, 90, 180 or 270", set.rotate),
                 ));
             }
+            if set.downsample == Some(0) {
+                return Err(SpecError::new(format!("{key}.downsample"), "0 pixels show nothing"));
+            }
         }
         Ok(())
     }
