@@ -18,18 +18,25 @@ pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64)
 }
 
 /// A vision transformer from scratch, as timm starts one: matrices truncated normal of deviation 0.02, patch embedding
-/// Kaiming-uniform, norms one, biases and head zero. With a head of `num_classes`.
+/// Kaiming-uniform, norms one, biases and head zero. With a head of `num_classes`. Networks narrower than timm's
+/// narrowest start their matrices wider ([`matrix_deviation`]).
 #[must_use]
 pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
     let mut weights = Weights::new("random initialisation");
     for (name, shape) in tensor_shapes(arch, Some(num_classes)) {
-        let tensor = start_of(&name, &shape, seed);
+        let tensor = start_of(&name, &shape, matrix_deviation(arch), seed);
         weights.insert(name, tensor);
     }
     weights
 }
 
-fn start_of(name: &str, shape: &[i64], seed: u64) -> Tensor {
+/// timm's 0.02 from ViT-Ti's width on; below it 0.5/sqrt(width), since at 0.02 a narrow block starts as next to nothing
+/// and a short pre-training ends several points lower.
+fn matrix_deviation(arch: &VitArch) -> f64 {
+    if arch.embed_dim < 192 { 0.5 / f64::from(arch.embed_dim).sqrt() } else { 0.02 }
+}
+
+fn start_of(name: &str, shape: &[i64], deviation: f64, seed: u64) -> Tensor {
     let options = (tch::Kind::Float, tch::Device::Cpu);
     match name {
         "patch_embed.proj.weight" => kaiming_uniform(seed, name, shape, shape[1..].iter().product()),
@@ -37,7 +44,7 @@ fn start_of(name: &str, shape: &[i64], seed: u64) -> Tensor {
         "pos_embed" => truncated_normal(seed, name, shape, 0.02),
         _ if name.starts_with("head.") || name.ends_with(".bias") => Tensor::zeros(shape, options),
         _ if name.contains("norm") => Tensor::ones(shape, options),
-        _ => truncated_normal(seed, name, shape, 0.02),
+        _ => truncated_normal(seed, name, shape, deviation),
     }
 }
 
