@@ -8,7 +8,9 @@ WORKERS ?= 2
 PROFILE ?= release
 export DEVICE
 # The library path serves target folders outside the checkout; inside it the rpath does.
-export LD_LIBRARY_PATH := $(CURDIR)/.libtorch/lib:$(LD_LIBRARY_PATH)
+empty :=
+NVIDIA_LIBS = $(subst $(empty) ,:,$(wildcard $(CURDIR)/.libtorch/nvidia/*/lib))
+export LD_LIBRARY_PATH = $(CURDIR)/.libtorch/lib:$(NVIDIA_LIBS)
 CARGO_FEATURES := $(if $(filter cuda,$(DEVICE)),--features esta-worker/cuda,)
 
 .PHONY: help
@@ -40,6 +42,11 @@ lint: setup ## Format, lints, documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+.PHONY: check-cuda
+check-cuda: ## Compile the GPU path against a CUDA libtorch; needs no GPU
+	DEVICE=cuda ./scripts/provision-libtorch.sh
+	cargo check -p esta-worker --features cuda --target-dir target/cuda
 
 .PHONY: clean
 clean: ## Remove what was built; caches outside the checkout stay

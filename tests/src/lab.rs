@@ -31,7 +31,10 @@ impl Lab {
         lab.write_images()?;
         let source = lab.write_job("source", "mode: anchor\nreduce: {kind: f32}\n", 30)?;
         let mut pretrain = Process::start(
-            lab.path(), "pretrain", "esta-worker", &["pretrain", "--config", &source.to_string_lossy()],
+            lab.path(),
+            "pretrain",
+            "esta-worker",
+            &["pretrain", "--config", &source.to_string_lossy()],
         )?;
         let status = pretrain.wait()?;
         anyhow::ensure!(status.success(), "pre-training ended with {status}:\n{}", pretrain.log());

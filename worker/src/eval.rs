@@ -129,7 +129,8 @@ fn evaluate_stitch(
     for batch in held_out.chunks(size) {
         let (images, labels) = tensors(&batch?, job.device);
         let logits = net.forward(stitch, &images, Phase::Eval)?;
-        let sum = logits.to_kind(Kind::Double).cross_entropy_loss::<tch::Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
+        let sum =
+            logits.to_kind(Kind::Double).cross_entropy_loss::<tch::Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
         loss += sum.double_value(&[]);
         let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
         right.extend(Vec::<u8>::try_from(hits).expect("bytes become bytes"));

@@ -105,7 +105,13 @@ pub fn pretrain(
     Ok(evaluate(&job, &state.net, &[anchor], |_, _| {})?.results.pop())
 }
 
-fn one_step(job: &Job, stepper: &Stepper, state: &mut State, anchor: StitchId, step: u64) -> Result<f64, PretrainError> {
+fn one_step(
+    job: &Job,
+    stepper: &Stepper,
+    state: &mut State,
+    anchor: StitchId,
+    step: u64,
+) -> Result<f64, PretrainError> {
     let batch = u64::from(job.law.spec.train.batch_size);
     let draw = Draw { stitch: anchor, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
     let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.law.layout);

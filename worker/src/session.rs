@@ -90,7 +90,8 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         samples: setup.samples,
     };
     let law = Session::new(identity, setup.save_steps, setup.checkpoints);
-    let hands = Hands { options, law, trainer, spec_digest, link: None, outstanding: Outstanding::default(), ended: None };
+    let hands =
+        Hands { options, law, trainer, spec_digest, link: None, outstanding: Outstanding::default(), ended: None };
     hands.run(joined, store_calls).await
 }
 
@@ -148,9 +149,7 @@ impl Hands {
             return Err(SessionError::OtherJob);
         }
         let mut commands = self.law.handle(Event::Connected).into_iter();
-        let Some(Command::Send(fence, hello)) = commands.next() else {
-            unreachable!("a session begins with a hello")
-        };
+        let Some(Command::Send(fence, hello)) = commands.next() else { unreachable!("a session begins with a hello") };
         match joined.open((fence, hello)).await {
             Ok(link) => self.link = Some(link),
             Err(error) if error.is_transient() => tracing::warn!(%error, "the session did not open"),
@@ -192,7 +191,10 @@ impl Hands {
                 tracing::warn!(generation = generation.0, %reason, "the process group broke");
             }
             TrainerEvent::Published(step) => tracing::info!(step = step.0, "checkpoint saved"),
-            TrainerEvent::Stepped(_) | TrainerEvent::Staged(_) | TrainerEvent::FinaleDone | TrainerEvent::Failed(..) => {}
+            TrainerEvent::Stepped(_)
+            | TrainerEvent::Staged(_)
+            | TrainerEvent::FinaleDone
+            | TrainerEvent::Failed(..) => {}
         }
     }
 

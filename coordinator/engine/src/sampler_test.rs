@@ -55,8 +55,12 @@ fn count(law: &Law, table: &Table, steps: u64) -> (Vec<u64>, Vec<f64>) {
 /// Pearson's statistic, and the 99.9 % quantile of chi-square by Wilson and Hilferty's approximation.
 fn chi_square(counts: &[u64], probabilities: &[f64]) -> (f64, f64) {
     let total: u64 = counts.iter().sum();
-    let cells: Vec<(f64, f64)> =
-        counts.iter().zip(probabilities).map(|(n, p)| (*n as f64, p * total as f64)).filter(|(_, e)| *e > 0.0).collect();
+    let cells: Vec<(f64, f64)> = counts
+        .iter()
+        .zip(probabilities)
+        .map(|(n, p)| (*n as f64, p * total as f64))
+        .filter(|(_, e)| *e > 0.0)
+        .collect();
     let statistic = cells.iter().map(|(n, e)| (n - e).powi(2) / e).sum();
     let freedom = (cells.len() - 1) as f64;
     let spread = 2.0 / (9.0 * freedom);
@@ -71,7 +75,8 @@ fn defined(law: &Law, table: &Table) -> Vec<f64> {
     for bin in bins {
         let total: f64 = bin.iter().map(|id| table.row(*id).importance.unwrap_or(0.0)).sum();
         for id in bin {
-            let inside = (1.0 - epsilon) * table.row(*id).importance.unwrap_or(0.0) / total + epsilon / bin.len() as f64;
+            let inside =
+                (1.0 - epsilon) * table.row(*id).importance.unwrap_or(0.0) / total + epsilon / bin.len() as f64;
             probabilities[id.index()] += (1.0 - floor) * inside / bins.len() as f64;
         }
     }
@@ -125,7 +130,8 @@ fn first_visits_go_round_before_the_table_decides() {
         draws.extend(drawn);
     }
     for bin in law.catalog.bins() {
-        let first: Vec<StitchId> = draws.iter().map(|d| d.stitch).filter(|id| bin.contains(id)).take(2 * bin.len()).collect();
+        let first: Vec<StitchId> =
+            draws.iter().map(|d| d.stitch).filter(|id| bin.contains(id)).take(2 * bin.len()).collect();
         let mut seen = first.clone();
         seen.sort_unstable();
         let twice: Vec<StitchId> = bin.iter().flat_map(|id| [*id, *id]).collect();

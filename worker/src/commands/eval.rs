@@ -113,7 +113,12 @@ fn print_table(run: &RunDir, evaluation: &Evaluation) {
         let Some(stitch) = run.job.law.catalog.get(result.stitch) else { continue };
         println!(
             "{:>7} {:>6} {:>14} {:>12} {:>8.2} % {:>8.4}",
-            result.stitch.0, stitch.budget.0, stitch.macs, stitch.params, 100.0 * result.accuracy, result.loss
+            result.stitch.0,
+            stitch.budget.0,
+            stitch.macs,
+            stitch.params,
+            100.0 * result.accuracy,
+            result.loss
         );
     }
     println!("{} held-out images, {:.1} s", evaluation.images, evaluation.seconds);
@@ -125,7 +130,10 @@ fn print_regrets(regrets: &[Regret]) {
     for regret in regrets {
         println!(
             "{:<16} {:>12} {:>12} {:>12}",
-            name(regret.selector), points(regret.mean), points(regret.split), points(regret.tau)
+            name(regret.selector),
+            points(regret.mean),
+            points(regret.split),
+            points(regret.tau)
         );
     }
     println!("points of accuracy below the best of each budget with more than one stitch, mean over budgets");

@@ -55,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let hear = |step: u64, total: u64, loss: f64| {
             bar.set_length(total);
             bar.set_position(step + 1);
-            if step % 20 == 0 {
+            if step.is_multiple_of(20) {
                 bar.set_message(format!("{loss:.3}"));
             }
         };

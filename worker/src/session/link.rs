@@ -66,7 +66,10 @@ impl LinkError {
             Self::Connect { .. } => true,
             Self::Refused { source, .. } => matches!(
                 source.code(),
-                tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::DeadlineExceeded | tonic::Code::Unknown
+                tonic::Code::Unavailable
+                    | tonic::Code::Cancelled
+                    | tonic::Code::DeadlineExceeded
+                    | tonic::Code::Unknown
             ),
             Self::Address { .. } | Self::Spec { .. } => false,
         }
@@ -214,4 +217,3 @@ pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage
     };
     Ok(Inbound::Law(fence, law))
 }
-

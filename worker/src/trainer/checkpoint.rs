@@ -140,8 +140,8 @@ impl CheckpointFolder {
     ) -> Result<(), CheckpointError> {
         tensors(folder).map_err(|source| CheckpointError::Tensors { path: folder.to_owned(), source })?;
         let path = folder.join(STATE_FILE);
-        let text = serde_json::to_vec_pretty(state)
-            .map_err(|source| CheckpointError::State { path: path.clone(), source })?;
+        let text =
+            serde_json::to_vec_pretty(state).map_err(|source| CheckpointError::State { path: path.clone(), source })?;
         fs::write(&path, text).map_err(io_error("write", &path))?;
         for entry in fs::read_dir(folder).map_err(io_error("list", folder))?.flatten() {
             let file = fs::File::open(entry.path()).map_err(io_error("open", &entry.path()))?;

@@ -2,10 +2,7 @@
 
 use std::error::Error;
 
-use esta_engine::{
-    run::Finish,
-    spec::EvalStitches,
-};
+use esta_engine::{run::Finish, spec::EvalStitches};
 
 use super::{Job, State};
 use crate::{

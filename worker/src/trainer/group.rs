@@ -173,7 +173,8 @@ pub struct Header {
 /// Reads a header.
 #[must_use]
 pub fn read_header(words: &Tensor) -> Header {
-    let words = Vec::<i64>::try_from(words.to_device(Device::Cpu).to_kind(Kind::Int64)).expect("integers become integers");
+    let words =
+        Vec::<i64>::try_from(words.to_device(Device::Cpu).to_kind(Kind::Int64)).expect("integers become integers");
     let mut chain = Digest::default();
     for (bytes, word) in chain.0.chunks_exact_mut(8).zip(&words[1..5]) {
         bytes.copy_from_slice(&word.to_le_bytes());

@@ -33,7 +33,9 @@ impl fmt::Display for DeviceKind {
 
 /// The device that was asked for is not there.
 #[derive(Debug, Error)]
-#[error("--device cuda: this program or this machine has no CUDA device; build with --features cuda against a CUDA libtorch")]
+#[error(
+    "--device cuda: this program or this machine has no CUDA device; build with --features cuda against a CUDA libtorch"
+)]
 pub struct DeviceError;
 
 impl DeviceKind {

@@ -101,6 +101,12 @@ impl World {
         session
     }
 
+    fn join_many(&mut self, workers: u32) {
+        for number in 0..workers {
+            self.join(Self::fresh(&format!("w{number}")));
+        }
+    }
+
     fn kill(&mut self, session: SessionId) -> Fake {
         let fake = self.alive.remove(&session).expect("it lives");
         self.event(Event::Left(session));
@@ -192,7 +198,7 @@ impl World {
 /// The records of a run that nothing disturbed.
 fn undisturbed(workers: u32) -> Vec<StepRecord> {
     let mut world = World::new(law(), workers, Recovered::default());
-    (0..workers).for_each(|i| drop(world.join(World::fresh(&format!("w{i}")))));
+    world.join_many(workers);
     world.run_to_end();
     world.records
 }
@@ -208,7 +214,7 @@ fn st_2_the_draws_are_the_same_for_1_3_and_8_workers() {
 #[test]
 fn st_1_each_slot_of_a_step_runs_on_exactly_one_rank() {
     let mut world = World::new(law(), 3, Recovered::default());
-    (0..3).for_each(|i| drop(world.join(World::fresh(&format!("w{i}")))));
+    world.join_many(3);
     world.run_to_end();
     for step in 0..40 {
         let ran = world.alive.values().flat_map(|fake| &fake.ran).filter(|(s, _)| *s == Step(step));
