@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use esta_data::{Batch, BatchTicket, DataError};
-use esta_engine::{plan::RankPlan, run::Report, streams::Stream, table::Outcome};
-use esta_model::{AdamW, Schedule, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
+use esta_engine::{plan::RankPlan, run::Report, schedule::Schedule, streams::Stream, table::Outcome};
+use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
 use esta_proto::{Digest, SlotId, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
@@ -83,12 +83,7 @@ impl Stepper {
                 weight_decay: train.weight_decay,
                 max_grad_norm: train.max_grad_norm,
             },
-            schedule: Schedule {
-                shape: train.lr_scheduler_type,
-                peak: train.learning_rate,
-                steps: job.total_steps,
-                warmup_ratio: train.warmup_ratio,
-            },
+            schedule: Schedule::of(train, job.total_steps),
             dropout: pst.lora_dropout > 0.0,
         }
     }
