@@ -46,7 +46,7 @@ class Stitched(nn.Module):
         self.stitch = nn.Linear(front, end).requires_grad_(False)
         self.a, self.b = pair(front, end, STITCH_R)
         self.bias = nn.Parameter(torch.zeros(end))
-        self.end = nn.Sequential(*[Block(end) for _ in range(4 + EXTRA)])
+        self.end = nn.Sequential(*[Block(end) for _ in range(END_BLOCKS)])
         self.norm = nn.LayerNorm(end, eps=1e-6).requires_grad_(False)
         self.head = nn.Linear(end, CLASSES)
 
@@ -58,7 +58,7 @@ class Stitched(nn.Module):
         return self.head(self.norm(self.end(x))[:, 0])
 
 
-EXTRA = 1  # the first stitch that leaves after block 3 enters at block 3
+END_BLOCKS = 6  # the first stitch that leaves after block 3 enters at block 2 of 8
 batch, front, end, steps = map(int, sys.argv[1:5])
 torch.set_num_threads(1)
 net = Stitched(front, end)
