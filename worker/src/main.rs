@@ -6,6 +6,7 @@ use clap::Parser;
 use esta_worker::{commands::Cli, exit};
 
 fn main() -> ExitCode {
+    fix_rounding();
     let cli = Cli::parse();
     start_logging();
     match cli.command.run() {
@@ -14,6 +15,15 @@ fn main() -> ExitCode {
             eprintln!("esta-worker: {error:#}");
             ExitCode::from(exit::of(&error))
         }
+    }
+}
+
+/// MKL rounds some products by the alignment of their operands unless it is told not to; the same slot has to give the
+/// same bits wherever its tensors lie (RD-4).
+fn fix_rounding() {
+    if std::env::var_os("MKL_CBWR").is_none() {
+        // SAFETY: this is the first statement of the program: no other thread reads the environment.
+        unsafe { std::env::set_var("MKL_CBWR", "AUTO,STRICT") };
     }
 }
 
