@@ -67,8 +67,10 @@ check
 say "anchors on the source domain"
 link_anchors
 make_anchors
-if [ -e "$run_dir/report.html" ]; then
-  say "$run_dir holds a finished run; 'rm -r $run_dir' starts afresh"
+if [ -e "$run_dir/eval.json" ] && [ -e "$run_dir/report.html" ]; then
+  "$bin/esta-coordinator" palette --run-dir "$run_dir"
+  say "this is the finished run in $run_dir, see its report.html; 'rm -r $run_dir' and once more to run afresh"
+  exit 0
 fi
 say "the family on the target domain"
 "$bin/esta-coordinator" run --config "$target" --workers "${WORKERS:-$(default_workers)}" --device "$DEVICE"
