@@ -33,9 +33,17 @@ build: setup ## Build coordinator and worker
 quickstart: build data ## From images to a palette of adapted models, on this machine
 	@./scripts/quickstart.sh
 
+.PHONY: alone
+alone: ## After quickstart: tune each anchor alone and add the results to its report as stars
+	@./scripts/study/alone.sh
+
 .PHONY: test
 test: setup data ## Everything that has to pass
 	@./scripts/test.sh
+
+.PHONY: bench
+bench: setup data ## Speed, memory and bytes, beside plain PyTorch
+	@./scripts/bench.sh
 
 .PHONY: lint
 lint: setup ## Format, lints, documentation
