@@ -4,7 +4,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 DEVICE ?= cpu
-WORKERS ?= 2
 PROFILE ?= release
 export DEVICE
 # The library path serves target folders outside the checkout; inside it the rpath does.
