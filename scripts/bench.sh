@@ -30,6 +30,12 @@ python() { # a Python with the libtorch the worker is linked to; the folder is t
 
 cargo build --release -p esta-engine --example bench_law
 cargo build --release -p esta-worker --example bench_step
+cargo build --release -p esta-coordinator -p esta-worker
 interpreter=$(python)
-exec "$interpreter" scripts/bench/bench.py --law "$target/examples/bench_law" --step "$target/examples/bench_step" \
+"$interpreter" scripts/bench/bench.py --law "$target/examples/bench_law" --step "$target/examples/bench_step" \
   --digits .cache/data/digits/digits.csv.gz "$@"
+if [ -e .cache/anchors/l ]; then
+  "$interpreter" scripts/bench/coordination.py --coordinator "$target/esta-coordinator" --worker "$target/esta-worker"
+else
+  say "no anchors at .cache/anchors: run 'make quickstart' first to measure coordination too"
+fi

@@ -7,7 +7,7 @@ set -euo pipefail
 DEVICE="${DEVICE:-cpu}"
 PROFILE="${PROFILE:-release}"
 # Steps of each anchor: a larger network has more to learn.
-STEPS_S=1500 STEPS_M=2400 STEPS_L=3600
+STEPS_S=1500 STEPS_M=2400 STEPS_L=4800
 
 cd "$(dirname "$0")/.."
 cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"

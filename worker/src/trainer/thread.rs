@@ -1,11 +1,14 @@
 //! The trainer thread's loop (HANDS): takes commands in order, owns every tensor, says what became of them.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
 
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form, exit},
+    run::{Finish, Form},
     spec::JobSpec,
 };
 use esta_proto::{Generation, Step};
@@ -15,7 +18,7 @@ use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use super::{
     Abandoned, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
     group::{Broken, Standing},
-    step::{StepError, Stepper},
+    step::{StepError, Stepper, Timings},
 };
 use crate::session::StoreCall;
 
@@ -52,8 +55,10 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
     }
     let stepper = Stepper::new(&job);
     let mut thread = Thread { job, stepper, context, standing: None, state: None };
+    let mut idle_since = Instant::now();
     while let Ok(work) = work.recv() {
-        thread.carry_out(work);
+        thread.carry_out(work, idle_since.elapsed());
+        idle_since = Instant::now();
     }
 }
 
@@ -66,10 +71,14 @@ struct Thread {
 }
 
 impl Thread {
-    fn carry_out(&mut self, work: Work) {
+    fn carry_out(&mut self, work: Work, waited: Duration) {
         match work.command {
             TrainerCommand::Form(generation, form) => self.form(generation, &form),
-            TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches),
+            TrainerCommand::Run(generation, plan) => {
+                if let Some(timings) = self.run(generation, &plan, work.batches) {
+                    log_step(&plan, waited, timings);
+                }
+            }
             TrainerCommand::Stage(step) => self.stage(step),
             TrainerCommand::Publish(step) => self.publish(step),
             TrainerCommand::Finale(finish) => self.finale(&finish),
@@ -117,21 +126,23 @@ impl Thread {
         }
     }
 
-    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>) {
+    /// Runs a step; where its time went if it was applied.
+    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>) -> Option<Timings> {
         let over = self.context.abandoned.covers(generation);
-        let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return };
+        let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return None };
         if over || standing.generation != generation || state.applied != plan.step {
-            return;
+            return None;
         }
         match self.stepper.run(&self.job, standing, state, plan, batches) {
             Ok((report, timings)) => {
-                tracing::debug!(step = plan.step.0, ?timings, "step applied");
                 self.say(TrainerEvent::Stepped(report));
+                return Some(timings);
             }
             Err(StepError::Broken(error)) => self.broke(generation, &error),
             Err(error @ StepError::Data { .. }) => self.fail(&error, crate::exit::DATA),
-            Err(error @ StepError::Slot { .. }) => self.fail(&error, exit::MISFIT as u8),
+            Err(error @ StepError::Slot { .. }) => self.fail(&error, crate::exit::MISFIT),
         }
+        None
     }
 
     fn stage(&mut self, step: Step) {
@@ -160,6 +171,20 @@ impl Thread {
             Err(error) => self.fail(&*error, crate::exit::OUTPUT),
         }
     }
+}
+
+/// Where a step's time went, in microseconds; `plan_us` is the trainer's wait for its next plan.
+fn log_step(plan: &RankPlan, waited: Duration, timings: Timings) {
+    let us = |time: Duration| time.as_micros() as i64;
+    tracing::debug!(
+        step = plan.step.0.cast_signed(),
+        plan_us = us(waited),
+        batch_us = us(timings.batch),
+        compute_us = us(timings.compute),
+        reduce_us = us(timings.reduce),
+        apply_us = us(timings.apply),
+        "step applied"
+    );
 }
 
 /// An error with its causes, in one line.
