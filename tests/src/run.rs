@@ -142,7 +142,8 @@ impl<'a> Run<'a> {
             if !coordinator.runs() {
                 return Some(false);
             }
-            let committed = runtime.block_on(committed(&url)).unwrap_or(0);
+            // Nobody answers until the coordinator listens: that too is waited for, also at step 0.
+            let committed = runtime.block_on(committed(&url)).ok()?;
             (committed >= step).then_some(true)
         });
         let log = || format!("log of the coordinator:\n{}", self.coordinator.log());
