@@ -108,7 +108,10 @@ fn flips_are_keyed_by_seed_epoch_and_sample() {
 
 /// Every visit of 60 epochs as (sample, quarter turns, inverted, mirrored), told by the pixels.
 fn poses(folder: &Folder, more: serde_json::Value) -> Vec<(u64, usize, bool, bool)> {
-    let batch = Loader::open(&halves(folder, more), GREY_2, 5).unwrap().batch(0..SAMPLES * 60).unwrap();
+    let batch = Loader::open(&halves(folder, more), GREY_2, 5)
+        .expect("the set opens")
+        .batch(0..SAMPLES * 60)
+        .expect("its images decode");
     batch.images.chunks_exact(4).map(pose).collect()
 }
 
@@ -116,7 +119,8 @@ fn poses(folder: &Folder, more: serde_json::Value) -> Vec<(u64, usize, bool, boo
 /// corners of a side are equal: a turn by two quarters looks as a mirrored one does.
 fn pose(image: &[f32]) -> (u64, usize, bool, bool) {
     let values: Vec<u64> = image.iter().map(|&number| intensity(number)).collect();
-    let (low, high) = (*values.iter().min().unwrap(), *values.iter().max().unwrap());
+    let (low, high) =
+        (*values.iter().min().expect("an image has pixels"), *values.iter().max().expect("an image has pixels"));
     assert_eq!(high - low, 100);
     let inverted = low > 100;
     let sample = if inverted { 255 - high } else { low };

@@ -174,7 +174,6 @@ impl Stepper {
 }
 
 /// The images [B, C, H, W] and labels [B] of a batch on the device.
-#[must_use]
 pub fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
     let shape: Vec<i64> = batch.shape.iter().map(|side| *side as i64).collect();
     let images = Tensor::from_slice(&batch.images).view(&shape[..]).to_device(device);
