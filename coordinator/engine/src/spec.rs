@@ -1,19 +1,24 @@
 //! The job specification (LAW): one YAML file, typed. Field names follow Hugging Face's `TrainingArguments` and PEFT
 //! where those have a word for it. Reading the file is the coordinator's work; what it means is decided here.
 
+mod adaptation;
 mod data;
 mod family;
+mod outcome;
+mod sampling;
 mod training;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
+pub use adaptation::{PstBias, PstSpec, Target};
 pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
-pub use training::{
-    BudgetSpec, Divisor, EvalSpec, EvalStitches, HeadInit, LrSchedule, PaletteRule, PaletteSpec, Precision, PstBias,
-    PstSpec, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec, Target, TrainSpec,
+pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
+pub use sampling::{
+    BudgetSpec, Divisor, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
 };
+pub use training::{HeadInit, LrSchedule, Precision, TrainSpec};
 pub use validate::SpecError;
 
 /// One job: a family of anchors, a target task, and how to turn the one into a palette for the other.

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{BudgetSpec, JobSpec, Mode, SpaceKind};
+use super::{BudgetSpec, JobSpec};
 use crate::arch::VitArch;
 
 /// A job specification that cannot be run.
@@ -59,49 +59,19 @@ impl JobSpec {
 
     fn validate_anchors(&self) -> Result<(), SpecError> {
         let archs = self.architectures()?;
-        if archs.is_empty() {
-            return Err(SpecError::new("family.anchors", "no anchor is given"));
-        }
-        if archs.len() < 2 && self.mode != Mode::Anchor {
-            return Err(SpecError::new("family.anchors", "one anchor cannot be stitched; give two, or mode: anchor"));
-        }
         for (i, anchor) in self.family.anchors.iter().enumerate() {
             if self.family.anchors[..i].iter().any(|earlier| earlier.name == anchor.name) {
                 return Err(SpecError::new(format!("family.anchors[{i}].name"), format!("{:?} is taken", anchor.name)));
             }
         }
+        // What stitching asks of anchors is the catalog's to say; in every mode all of them see the same images.
         for (i, pair) in archs.windows(2).enumerate() {
-            let same_input = (pair[0].image_size, pair[0].patch_size, pair[0].in_chans)
-                == (pair[1].image_size, pair[1].patch_size, pair[1].in_chans);
-            if !same_input {
-                let flaw = format!(
-                    "its tokens differ from the anchor before it: image {} patch {} channels {} against image {} patch {} channels {}",
-                    pair[1].image_size,
-                    pair[1].patch_size,
-                    pair[1].in_chans,
-                    pair[0].image_size,
-                    pair[0].patch_size,
-                    pair[0].in_chans
-                );
+            let input = |arch: &VitArch| (arch.image_size, arch.in_chans);
+            if input(&pair[0]) != input(&pair[1]) {
+                let says =
+                    |arch: &VitArch| format!("images of {0} x {0} in {1} channels", arch.image_size, arch.in_chans);
+                let flaw = format!("it sees {}, the anchor before it {}", says(&pair[1]), says(&pair[0]));
                 return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
-            }
-        }
-        let space = &self.family.space;
-        if space.window == 0 || space.stride == 0 {
-            return Err(SpecError::new("family.space.window", "window and stride are at least 1"));
-        }
-        if matches!(space.kind, SpaceKind::Snnet | SpaceKind::Esta) {
-            let depth = archs[0].depth;
-            if let Some(other) = archs.iter().find(|arch| arch.depth != depth) {
-                let flaw = format!(
-                    "windows need equal depths, but one anchor has {depth} blocks and another {}; use proportional, unpaired or twoway",
-                    other.depth
-                );
-                return Err(SpecError::new("family.space.kind", flaw));
-            }
-            if space.window > depth {
-                let flaw = format!("{} exceeds the anchors' {depth} blocks", space.window);
-                return Err(SpecError::new("family.space.window", flaw));
             }
         }
         Ok(())

@@ -1,0 +1,74 @@
+//! The section on adaptation: LoRA pairs and stitch biases (METHOD.md section 2).
+
+use serde::{Deserialize, Serialize};
+
+/// Parameter-efficient stitch fine-tuning: h = W x + (alpha/r) B A x + b + `b_stitch` (METHOD.md section 2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct PstSpec {
+    /// Rank of the LoRA pairs in attention.
+    pub lora_r: u32,
+    /// Scale numerator; `lora_r` when absent, so that the scale is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora_alpha: Option<f64>,
+    /// Dropout on the input of the LoRA pairs.
+    pub lora_dropout: f64,
+    /// Which attention projections carry a pair.
+    #[serde(alias = "target_modules")]
+    pub targets: Vec<Target>,
+    /// Rank of the pair on a stitching layer; 0 trains no pair there.
+    pub stitch_r: u32,
+    /// Where a stitch's own biases sit.
+    pub bias: PstBias,
+}
+
+impl Default for PstSpec {
+    fn default() -> Self {
+        Self {
+            lora_r: 8,
+            lora_alpha: None,
+            lora_dropout: 0.0,
+            targets: vec![Target::Q, Target::K, Target::V],
+            stitch_r: 16,
+            bias: PstBias::All,
+        }
+    }
+}
+
+impl PstSpec {
+    /// The factor alpha/r on attention pairs.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.lora_alpha.map_or(1.0, |alpha| alpha / f64::from(self.lora_r))
+    }
+}
+
+/// An attention projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Queries.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Output projection.
+    O,
+}
+
+/// Where a stitch's own biases sit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum PstBias {
+    /// Nowhere.
+    None,
+    /// On its stitching layers only.
+    StitchLayer,
+    /// On every LoRA-carrying linear of its path and on its stitching layers. Our choice.
+    #[default]
+    All,
+}

@@ -1,0 +1,57 @@
+//! The sections on what a run ends with: the palette and its evaluation.
+
+use serde::{Deserialize, Serialize};
+
+/// What is chosen at the end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct PaletteSpec {
+    /// The rule that picks a stitch per budget.
+    pub rule: PaletteRule,
+}
+
+/// A rule that picks one stitch of a budget from the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PaletteRule {
+    /// Highest importance (the paper).
+    #[default]
+    Snip,
+    /// Lowest running training loss. Our choice.
+    Loss,
+}
+
+/// What is measured at the end of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalSpec {
+    /// Which stitches are evaluated on the held-out images.
+    pub stitches: EvalStitches,
+    /// Images per forward pass.
+    pub batch_size: u32,
+    /// Export the palette's models as standalone folders.
+    pub export: bool,
+}
+
+impl Default for EvalSpec {
+    fn default() -> Self {
+        Self { stitches: EvalStitches::Palette, batch_size: 128, export: true }
+    }
+}
+
+/// Which stitches are evaluated at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum EvalStitches {
+    /// None.
+    None,
+    /// Those that any rule picks, and the anchors.
+    #[default]
+    Palette,
+    /// The whole catalog: regrets can be computed.
+    All,
+}
