@@ -3,6 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# The GPU path compiles in every test run, C++ included; without a GPU nothing links it.
+./scripts/provision-cuda-headers.sh
+cargo build -p esta-c10d --features cuda
+
 # The tests that start real processes look for the binaries of this very build.
 cargo build --workspace --all-targets
 if cargo nextest --version >/dev/null 2>&1; then

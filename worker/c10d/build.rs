@@ -41,7 +41,7 @@ fn nccl_headers(libtorch: &Path) -> [PathBuf; 3] {
     let nvidia = libtorch.join("nvidia");
     assert!(
         nvidia.join("nccl/include/nccl.h").exists(),
-        "the feature `cuda` needs NCCL's headers under {}: run DEVICE=cuda scripts/provision-libtorch.sh",
+        "the feature `cuda` needs NCCL's headers under {}: run scripts/provision-cuda-headers.sh, or DEVICE=cuda scripts/provision-libtorch.sh to link too",
         nvidia.display()
     );
     ["nccl/include", "cu13/include", "cu13/include/cccl"].map(|folder| nvidia.join(folder))
