@@ -15,7 +15,14 @@ pub mod summary;
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
-use esta_engine::{law::Law, palette::Choice, run::StepRecord, schedule::Schedule, spec::PaletteRule, table::Table};
+use esta_engine::{
+    law::Law,
+    palette::Choice,
+    run::{StepRecord, StepTimings},
+    schedule::Schedule,
+    spec::PaletteRule,
+    table::Table,
+};
 use esta_proto::Step;
 
 use self::{
@@ -78,6 +85,11 @@ impl Artifacts {
     /// Tells the size of the training set: lines then say their epoch and learning rate.
     pub fn set_samples(&mut self, samples: u64) {
         self.samples = Some(samples);
+    }
+
+    /// Adds where a rank's time of a step went to the window.
+    pub fn add_timings(&mut self, timings: &StepTimings) {
+        self.window.add_timings(timings);
     }
 
     /// The first step that the files lack; equals `resume_from` unless a crash took something.

@@ -135,7 +135,12 @@ impl Leader {
                 self.events.push_back(Event::Joined(session, hello));
             }
             // A session that was closed or cut off has nothing more to say.
-            Input::Happened(session, event) if self.sessions.contains_key(&session) => self.events.push_back(event),
+            Input::Happened(session, event) if self.sessions.contains_key(&session) => {
+                if let Event::Reported(_, report) = &event {
+                    self.observers.tell(&Observation::Timed(report.timings));
+                }
+                self.events.push_back(event);
+            }
             Input::Happened(..) => {}
             Input::Left(session) => {
                 if self.close(session) {

@@ -8,7 +8,7 @@ use std::{
 
 use esta_engine::{
     palette::Choice,
-    run::{Notice, StepRecord},
+    run::{Notice, StepRecord, StepTimings},
     spec::PaletteRule,
     table::Table,
 };
@@ -28,6 +28,8 @@ pub enum Observation {
         /// Since this coordinator began.
         elapsed: Duration,
     },
+    /// A rank has finished a step and says where its time went.
+    Timed(StepTimings),
     /// The training set has this many samples.
     Samples(u64),
     /// Something worth a line.

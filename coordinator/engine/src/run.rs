@@ -19,7 +19,7 @@ use esta_proto::{Digest, Fence, Generation, LeaderEpoch, Step};
 pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
-    Command, Event, Finish, Form, Hello, Message, Notice, Origin, Record, Report, StepRecord, Stop, exit,
+    Command, Event, Finish, Form, Hello, Message, Notice, Origin, Record, Report, StepRecord, StepTimings, Stop, exit,
 };
 
 use crate::law::Law;

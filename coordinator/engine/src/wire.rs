@@ -1,12 +1,14 @@
 //! Between the law's types and the messages of `esta-proto` (LAW): checked on the way in, total on the way out. Both
 //! ends of a session use this one home.
 
+use std::time::Duration;
+
 use esta_proto::{GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
 
 use crate::{
     palette::Choice,
     plan::{RankPlan, Reporter},
-    run::{Finish, Form, Hello, Message, Origin, Report, Stop},
+    run::{Finish, Form, Hello, Message, Origin, Report, StepTimings, Stop},
     spec::PaletteRule,
     table::Outcome,
 };
@@ -30,7 +32,7 @@ impl From<&Report> for v1::StepReport {
             plan_digest: report.plan.0.to_vec(),
             reduced_digest: report.reduced.0.to_vec(),
             outcomes: report.outcomes.iter().map(Into::into).collect(),
-            timings: None,
+            timings: Some((&report.timings).into()),
         }
     }
 }
@@ -44,7 +46,34 @@ impl TryFrom<&v1::StepReport> for Report {
             plan: digest(&report.plan_digest, "StepReport.plan_digest")?,
             reduced: digest(&report.reduced_digest, "StepReport.reduced_digest")?,
             outcomes: report.outcomes.iter().map(Into::into).collect(),
+            timings: report.timings.as_ref().map(Into::into).unwrap_or_default(),
         })
+    }
+}
+
+impl From<&StepTimings> for v1::StepTimings {
+    fn from(timings: &StepTimings) -> Self {
+        let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        Self {
+            wait_plan_us: us(timings.plan),
+            wait_batch_us: us(timings.batch),
+            compute_us: us(timings.compute),
+            reduce_us: us(timings.reduce),
+            apply_us: us(timings.apply),
+        }
+    }
+}
+
+impl From<&v1::StepTimings> for StepTimings {
+    fn from(timings: &v1::StepTimings) -> Self {
+        let time = |us: u32| Duration::from_micros(us.into());
+        Self {
+            plan: time(timings.wait_plan_us),
+            batch: time(timings.wait_batch_us),
+            compute: time(timings.compute_us),
+            reduce: time(timings.reduce_us),
+            apply: time(timings.apply_us),
+        }
     }
 }
 
@@ -226,10 +255,13 @@ mod tests {
     #[test]
     fn a_report_survives_the_wire_to_the_bit() {
         let outcome = Outcome { score: 0.1 + 0.2, loss: f64::NAN, grad_norm: -0.0, valid: false };
-        let report = Report { step: Step(7), plan: Digest([1; 32]), reduced: Digest([2; 32]), outcomes: vec![outcome] };
+        let (plan, reduced) = (Digest([1; 32]), Digest([2; 32]));
+        let timings = StepTimings { compute: Duration::from_millis(81), ..StepTimings::default() };
+        let report = Report { step: Step(7), plan, reduced, outcomes: vec![outcome], timings };
         let back = Report::try_from(&v1::StepReport::from(&report)).expect("it is whole");
         assert!(back.outcomes[0].same_bits(&outcome));
         assert_eq!((back.step, back.plan, back.reduced), (report.step, report.plan, report.reduced));
+        assert_eq!(back.timings, timings);
     }
 
     #[test]

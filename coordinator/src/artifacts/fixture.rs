@@ -6,7 +6,7 @@ use esta_engine::{
     catalog::Stitch,
     law::Law,
     palette,
-    run::{Ledger, Report, StepRecord},
+    run::{Ledger, Report, StepRecord, StepTimings},
     spec::{JobSpec, PaletteRule},
     table::Outcome,
 };
@@ -46,7 +46,13 @@ pub fn train(law: &Law, total: u64, mut each: impl FnMut(&StepRecord, &Ledger, D
         let outcomes =
             (0..).zip(&plan.draws).map(|(slot, draw)| outcome(law, step.0, slot, law.catalog.get(draw.stitch)));
         let outcomes = outcomes.collect();
-        ledger.accept(&Report { step, plan: plan.digest, reduced: Digest::default(), outcomes });
+        ledger.accept(&Report {
+            step,
+            plan: plan.digest,
+            reduced: Digest::default(),
+            outcomes,
+            timings: StepTimings::default(),
+        });
         for record in ledger.commit_ready() {
             each(&record, &ledger, Duration::from_millis(90 * (step.0 + 1)));
         }

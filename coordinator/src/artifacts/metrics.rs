@@ -4,9 +4,14 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::Path,
+    time::Duration,
 };
 
-use esta_engine::{law::Law, run::StepRecord, table::Table};
+use esta_engine::{
+    law::Law,
+    run::{StepRecord, StepTimings},
+    table::Table,
+};
 use esta_proto::BudgetId;
 use serde::{Deserialize, Serialize};
 
@@ -38,10 +43,28 @@ pub struct MetricsLine {
     /// Entropy in nats of the distribution inside the budget; `exp` of it is the number of stitches in play.
     #[serde(default)]
     pub entropy: Vec<f64>,
+    /// Where a step's time went; none before the first report, and on a line made up after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<PhaseSeconds>,
     /// Seconds of training so far, over all processes of the run.
     pub elapsed: f64,
     /// When it was written, in seconds since 1970.
     pub time: f64,
+}
+
+/// Seconds of a step by phase, mean over the window's steps and ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PhaseSeconds {
+    /// Waiting for the plan.
+    pub plan: f64,
+    /// Waiting for batches.
+    pub batch: f64,
+    /// Forward and backward.
+    pub compute: f64,
+    /// All-reduce, waiting for slower ranks included.
+    pub reduce: f64,
+    /// Digest and optimizer.
+    pub apply: f64,
 }
 
 /// Sums over the steps since the last line.
@@ -52,13 +75,17 @@ pub struct Window {
     draws: Vec<u64>,
     /// By budget: loss summed, slots that gave it.
     losses: Vec<(f64, u64)>,
+    time: StepTimings,
+    /// Reports summed in `time`.
+    reports: u32,
 }
 
 impl Window {
     /// An empty window over this many budgets.
     #[must_use]
     pub fn new(budgets: usize) -> Self {
-        Self { steps: 0, skipped: 0, draws: vec![0; budgets], losses: vec![(0.0, 0); budgets] }
+        let (draws, losses) = (vec![0; budgets], vec![(0.0, 0); budgets]);
+        Self { steps: 0, skipped: 0, draws, losses, time: StepTimings::default(), reports: 0 }
     }
 
     /// Whether nothing has been added.
@@ -82,6 +109,24 @@ impl Window {
         }
     }
 
+    /// Adds where one rank's time of one step went.
+    pub fn add_timings(&mut self, timings: &StepTimings) {
+        let sum = &mut self.time;
+        sum.plan += timings.plan;
+        sum.batch += timings.batch;
+        sum.compute += timings.compute;
+        sum.reduce += timings.reduce;
+        sum.apply += timings.apply;
+        self.reports += 1;
+    }
+
+    fn phases(&self) -> Option<PhaseSeconds> {
+        let mean = |sum: Duration| sum.as_secs_f64() / f64::from(self.reports);
+        let StepTimings { plan, batch, compute, reduce, apply } = self.time;
+        let (plan, batch, compute) = (mean(plan), mean(batch), mean(compute));
+        (self.reports > 0).then(|| PhaseSeconds { plan, batch, compute, reduce: mean(reduce), apply: mean(apply) })
+    }
+
     /// The line of this window; what the table and the clock know is left open.
     #[must_use]
     pub fn line(&self, committed: u64) -> MetricsLine {
@@ -98,6 +143,7 @@ impl Window {
             draws: self.draws.clone(),
             budget_loss: self.losses.iter().copied().map(mean).collect(),
             entropy: Vec::new(),
+            seconds: self.phases(),
             elapsed: 0.0,
             time: unix_seconds(),
         }
@@ -135,6 +181,10 @@ pub fn scalars(line: &MetricsLine) -> Vec<(String, f64)> {
     ];
     let mut scalars: Vec<(String, f64)> =
         single.into_iter().filter_map(|(tag, value)| Some((tag.to_owned(), value?))).collect();
+    if let Some(PhaseSeconds { plan, batch, compute, reduce, apply }) = line.seconds {
+        let phases = [("plan", plan), ("batch", batch), ("compute", compute), ("reduce", reduce), ("apply", apply)];
+        scalars.extend(phases.map(|(phase, seconds)| (format!("seconds/{phase}"), seconds)));
+    }
     let tag = |group: &str, budget: usize| format!("{group}/budget_{budget:02}");
     scalars.extend(line.draws.iter().enumerate().map(|(b, draws)| (tag("draws", b), *draws as f64)));
     scalars.extend(line.budget_loss.iter().enumerate().filter_map(|(b, loss)| Some((tag("loss", b), (*loss)?))));

@@ -157,3 +157,19 @@ fn without_accuracies_the_front_is_the_rules_own() {
     assert_eq!(file.palettes[0].pareto_by, summary::ParetoBy::Value);
     assert!(file.palettes[0].choices.iter().all(|choice| choice.accuracy.is_none()));
 }
+
+#[test]
+fn where_the_time_went_is_a_mean_over_the_reports_of_a_window() {
+    let dir = tempdir().expect("a folder");
+    let law = law(20);
+    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    for millis in [30, 50] {
+        let (compute, reduce) = (Duration::from_millis(millis), Duration::from_millis(60 - millis));
+        artifacts.add_timings(&StepTimings { compute, reduce, ..StepTimings::default() });
+    }
+    feed(&mut artifacts, &law, 0, 20);
+    let seconds: Vec<_> = lines(dir.path()).iter().map(|line| line.seconds).collect();
+    let first = seconds[0].expect("two ranks reported");
+    assert_eq!((first.plan, first.compute, first.reduce), (0.0, 0.04, 0.02));
+    assert_eq!(seconds[1], None, "nobody reported in the second window");
+}

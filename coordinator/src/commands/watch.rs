@@ -53,6 +53,11 @@ impl Watch {
                     self.write(|artifacts| artifacts.step(record, &table, elapsed));
                 }
             }
+            Observation::Timed(timings) => {
+                if let Some(artifacts) = &mut self.artifacts {
+                    artifacts.add_timings(&timings);
+                }
+            }
             Observation::Samples(samples) => {
                 if let Some(artifacts) = &mut self.artifacts {
                     artifacts.set_samples(samples);

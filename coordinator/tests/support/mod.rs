@@ -22,7 +22,7 @@ use esta_coordinator::{
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Form, Ledger, Origin, Patience, Report, StepRecord},
+    run::{Form, Ledger, Origin, Patience, Report, StepRecord, StepTimings},
     spec::JobSpec,
     table::{Outcome, Table},
 };
@@ -260,7 +260,7 @@ impl FakeWorker {
         let reduced = Digest(*blake3::hash(&plan.digest.0).as_bytes());
         let outcomes = (0..plan.slots_in_step).map(|slot| outcome(plan.step, slot)).collect();
         self.applied = Some(plan.step.next());
-        let report = Report { step: plan.step, plan: plan.digest, reduced, outcomes };
+        let report = Report { step: plan.step, plan: plan.digest, reduced, outcomes, timings: StepTimings::default() };
         let sent = match plan.reporter {
             Reporter::Yes => report.clone(),
             Reporter::No => Report { outcomes: Vec::new(), ..report.clone() },

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use esta_data::{Batch, BatchTicket, DataError};
-use esta_engine::{plan::RankPlan, run::Report, schedule::Schedule, streams::Stream, table::Outcome};
+use esta_engine::{plan::RankPlan, run::{Report, StepTimings}, schedule::Schedule, streams::Stream, table::Outcome};
 use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
 use esta_proto::{Digest, SlotId, StitchId};
 use rand::RngExt;
@@ -44,16 +44,31 @@ pub enum StepError {
 }
 
 /// Where a step's time went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Waiting for batches.
     pub batch: Duration,
-    /// Forward and backward of this rank's slots.
-    pub compute: Duration,
+    /// Forward and backward of each of this rank's slots, in slot order.
+    pub slots: Vec<(SlotId, Duration)>,
     /// All-reduce, waiting for slower ranks included.
     pub reduce: Duration,
     /// Digest and optimizer.
     pub apply: Duration,
+}
+
+impl Timings {
+    /// Forward and backward of all of this rank's slots.
+    #[must_use]
+    pub fn compute(&self) -> Duration {
+        self.slots.iter().map(|(_, took)| *took).sum()
+    }
+
+    /// What a report says of them, with the time that the trainer waited for the plan.
+    #[must_use]
+    pub fn with_plan(&self, plan: Duration) -> StepTimings {
+        let Self { batch, reduce, apply, .. } = *self;
+        StepTimings { plan, batch, compute: self.compute(), reduce, apply }
+    }
 }
 
 /// What turns plans into updates; fixed for a run.
@@ -131,7 +146,7 @@ impl Stepper {
             timings.batch += started.elapsed();
             let started = Instant::now();
             self.run_slot(job, state, plan, (slot, stitch), &batch, &mut buffer)?;
-            timings.compute += started.elapsed();
+            timings.slots.push((slot, started.elapsed()));
         }
         Ok(buffer)
     }
@@ -169,7 +184,8 @@ impl Stepper {
         }
         state.applied = plan.step.next();
         let outcomes = reduced.outcomes().iter().map(outcome).collect();
-        Report { step: plan.step, plan: plan.digest, reduced: state.chain, outcomes }
+        let timings = StepTimings::default();
+        Report { step: plan.step, plan: plan.digest, reduced: state.chain, outcomes, timings }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form},
+    run::{Finish, Form, Report},
     spec::JobSpec,
 };
 use esta_proto::{Generation, Step};
@@ -75,8 +75,8 @@ impl Thread {
         match work.command {
             TrainerCommand::Form(generation, form) => self.form(generation, &form),
             TrainerCommand::Run(generation, plan) => {
-                if let Some(timings) = self.run(generation, &plan, work.batches) {
-                    log_step(&plan, waited, timings);
+                if let Some(timings) = self.run(generation, &plan, work.batches, waited) {
+                    log_step(&plan, waited, &timings);
                 }
             }
             TrainerCommand::Stage(step) => self.stage(step),
@@ -90,7 +90,9 @@ impl Thread {
         drop(self.context.events.send(event));
     }
 
-    fn fail(&self, error: &dyn std::error::Error, exit_code: u8) {
+    /// Ends the worker with the exit code of whatever caused this, or `otherwise`.
+    fn fail(&self, error: &(dyn std::error::Error + 'static), otherwise: u8) {
+        let exit_code = crate::exit::of_chain(error).unwrap_or(otherwise);
         self.say(TrainerEvent::Failed(in_one_line(error), i32::from(exit_code)));
     }
 
@@ -127,7 +129,13 @@ impl Thread {
     }
 
     /// Runs a step; where its time went if it was applied.
-    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>) -> Option<Timings> {
+    fn run(
+        &mut self,
+        generation: Generation,
+        plan: &RankPlan,
+        batches: Vec<BatchTicket>,
+        waited: Duration,
+    ) -> Option<Timings> {
         let over = self.context.abandoned.covers(generation);
         let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return None };
         if over || standing.generation != generation || state.applied != plan.step {
@@ -135,12 +143,11 @@ impl Thread {
         }
         match self.stepper.run(&self.job, standing, state, plan, batches) {
             Ok((report, timings)) => {
-                self.say(TrainerEvent::Stepped(report));
+                self.say(TrainerEvent::Stepped(Report { timings: timings.with_plan(waited), ..report }));
                 return Some(timings);
             }
             Err(StepError::Broken(error)) => self.broke(generation, &error),
-            Err(error @ StepError::Data { .. }) => self.fail(&error, crate::exit::DATA),
-            Err(error @ StepError::Slot { .. }) => self.fail(&error, crate::exit::MISFIT),
+            Err(error @ (StepError::Data { .. } | StepError::Slot { .. })) => self.fail(&error, crate::exit::MISFIT),
         }
         None
     }
@@ -173,14 +180,17 @@ impl Thread {
     }
 }
 
-/// Where a step's time went, in microseconds; `plan_us` is the trainer's wait for its next plan.
-fn log_step(plan: &RankPlan, waited: Duration, timings: Timings) {
+/// Where a step's time went, in microseconds; `plan_us` is the trainer's wait for its next plan, `slots` has the compute
+/// time of each slot.
+fn log_step(plan: &RankPlan, waited: Duration, timings: &Timings) {
     let us = |time: Duration| time.as_micros() as i64;
+    let slots: Vec<(u32, i64)> = timings.slots.iter().map(|(slot, took)| (slot.0, us(*took))).collect();
     tracing::debug!(
         step = plan.step.0.cast_signed(),
         plan_us = us(waited),
         batch_us = us(timings.batch),
-        compute_us = us(timings.compute),
+        compute_us = us(timings.compute()),
+        slots = ?slots,
         reduce_us = us(timings.reduce),
         apply_us = us(timings.apply),
         "step applied"

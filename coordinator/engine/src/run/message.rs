@@ -1,5 +1,7 @@
 //! What reaches the law of a run and what it does to the world (LAW).
 
+use std::time::Duration;
+
 use esta_proto::{Digest, Fence, Generation, Rank, SessionId, Step};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,23 @@ pub struct Report {
     pub reduced: Digest,
     /// One per slot in slot order; empty from ranks that were not asked for them.
     pub outcomes: Vec<Outcome>,
+    /// Where the rank's time went: for people to read, no decision rests on it.
+    pub timings: StepTimings,
+}
+
+/// Where one rank's time of a step went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StepTimings {
+    /// Waiting for the plan.
+    pub plan: Duration,
+    /// Waiting for batches.
+    pub batch: Duration,
+    /// Forward and backward of its slots.
+    pub compute: Duration,
+    /// All-reduce, waiting for slower ranks included.
+    pub reduce: Duration,
+    /// Digest and optimizer.
+    pub apply: Duration,
 }
 
 /// Everything the law does to the world.

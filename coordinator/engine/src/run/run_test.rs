@@ -181,12 +181,25 @@ impl World {
 
     fn apply(&mut self, session: SessionId, plan: RankPlan, outcomes: &[Outcome]) -> Report {
         let fake = self.alive.get_mut(&session).expect("it lives");
-        let full =
-            Report { step: plan.step, plan: plan.digest, reduced: reduced(plan.step), outcomes: outcomes.to_vec() };
+        let full = Report {
+            step: plan.step,
+            plan: plan.digest,
+            reduced: reduced(plan.step),
+            outcomes: outcomes.to_vec(),
+            timings: StepTimings::default(),
+        };
         fake.applied = Some(plan.step.next());
         fake.retained.insert(plan.step, full.clone());
         fake.ran.push((plan.step, plan.slots));
         if fake.rank == Some(Rank(0)) { full } else { Report { outcomes: Vec::new(), ..full } }
+    }
+
+    /// The next step with numbers that are not finite in every slot.
+    fn bad_step(&mut self, session: SessionId) {
+        let plan = self.alive.get_mut(&session).expect("it lives").pending.remove(0);
+        let bad = Outcome { score: f64::NAN, loss: f64::NAN, grad_norm: f64::NAN, valid: false };
+        let report = self.apply(session, plan, &[bad; 4]);
+        self.event(Event::Reported(session, report));
     }
 
     fn run_to_end(&mut self) {
@@ -325,10 +338,7 @@ fn after_all_workers_are_lost_the_steps_since_the_checkpoint_run_again_and_nothi
 fn a_step_with_a_bad_slot_is_skipped_and_the_run_goes_on() {
     let mut world = World::new(law(), 1, Recovered::default());
     let session = world.join(World::fresh("w0"));
-    let plan = world.alive.get_mut(&session).expect("it lives").pending.remove(0);
-    let bad = Outcome { score: f64::NAN, loss: f64::NAN, grad_norm: f64::NAN, valid: false };
-    let report = world.apply(session, plan, &[bad; 4]);
-    world.event(Event::Reported(session, report));
+    world.bad_step(session);
     assert!(world.notices.contains(&Notice::Skipped(Step(0))));
     assert_eq!(world.run.ledger().map(|ledger| ledger.table().rows().iter().map(|row| row.visits).sum()), Some(0));
     world.run_to_end();
@@ -339,7 +349,13 @@ fn rd_3_ranks_that_disagree_stop_the_run() {
     let mut world = World::new(law(), 2, Recovered::default());
     let sessions = [world.join(World::fresh("w0")), world.join(World::fresh("w1"))];
     let plan = world.alive[&sessions[0]].pending[0].clone();
-    let report = |byte| Report { step: Step(0), plan: plan.digest, reduced: Digest([byte; 32]), outcomes: vec![] };
+    let report = |byte| Report {
+        step: Step(0),
+        plan: plan.digest,
+        reduced: Digest([byte; 32]),
+        outcomes: vec![],
+        timings: StepTimings::default(),
+    };
     world.event(Event::Reported(sessions[0], report(1)));
     world.event(Event::Reported(sessions[1], report(2)));
     assert!(world.complete);
