@@ -88,6 +88,8 @@ pub struct Run {
     first_join: Option<Duration>,
     /// Generations in a row that broke before they finished a step.
     barren: u32,
+    /// Steps in a row that were committed as skipped under this leader.
+    skipped: u32,
     /// A generation has been formed under this leader.
     stood: bool,
     /// By generation and step: the digest that the first report named.
@@ -119,6 +121,7 @@ impl Run {
             phase: Phase::Waiting,
             first_join: None,
             barren: 0,
+            skipped: 0,
             stood: false,
             digests: BTreeMap::new(),
             checkpoints: recovered.checkpoints.into_iter().collect(),

@@ -345,6 +345,22 @@ fn a_step_with_a_bad_slot_is_skipped_and_the_run_goes_on() {
 }
 
 #[test]
+fn steps_that_are_never_finite_end_the_run_with_advice_and_one_good_step_in_between_does_not() {
+    let mut world = World::new(law(), 1, Recovered::default());
+    let session = world.join(World::fresh("w0"));
+    (0..9).for_each(|_| world.bad_step(session));
+    assert!(world.step());
+    (0..9).for_each(|_| world.bad_step(session));
+    assert!(!world.complete);
+    world.bad_step(session);
+    assert!(world.complete);
+    let stop = world.alive[&session].stopped.clone().expect("it was told");
+    assert_eq!(stop.exit_code, exit::DIVERGED);
+    assert!(stop.reason.contains("10 steps in a row, the last one 19") && stop.reason.contains("learning_rate"));
+    assert_eq!(world.records.len(), 20, "what was committed stays");
+}
+
+#[test]
 fn rd_3_ranks_that_disagree_stop_the_run() {
     let mut world = World::new(law(), 2, Recovered::default());
     let sessions = [world.join(World::fresh("w0")), world.join(World::fresh("w1"))];

@@ -10,6 +10,9 @@ use crate::{palette, spec::PaletteRule, table::Outcome};
 /// Generations that may break in a row without finishing one step before the run gives up.
 const BARREN_LIMIT: u32 = 20;
 
+/// Steps in a row that may be skipped for numbers that are not finite before the run gives up: it has diverged.
+const SKIP_LIMIT: u32 = 10;
+
 impl Run {
     pub(super) fn group_ready(&mut self, session: SessionId, fence: Fence, applied: Step, out: &mut Vec<Command>) {
         if fence != self.fence() || self.phase != Phase::Forming {
@@ -81,6 +84,17 @@ impl Run {
             return false;
         }
         self.commit_ready(out);
+        if self.skipped >= SKIP_LIMIT {
+            self.fail(
+                &format!(
+                    "{SKIP_LIMIT} steps in a row, the last one {}, had losses or gradients that are not finite; \
+                     lower train.learning_rate, or look for damaged anchors and images",
+                    report.step
+                ),
+                out,
+            );
+            return false;
+        }
         true
     }
 
@@ -95,7 +109,10 @@ impl Run {
     fn commit_ready(&mut self, out: &mut Vec<Command>) {
         let Some(ledger) = &mut self.ledger else { return };
         for record in ledger.commit_ready() {
-            if !record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
+            if record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
+                self.skipped = 0;
+            } else {
+                self.skipped += 1;
                 out.push(Command::Notice(Notice::Skipped(record.step)));
             }
             out.push(Command::Persist(Record::Step(record)));
@@ -180,6 +197,9 @@ impl Run {
     }
 
     pub(super) fn fail(&mut self, reason: &str, out: &mut Vec<Command>) {
+        if self.phase == Phase::Over {
+            return;
+        }
         out.push(Command::Notice(Notice::Failed(reason.to_owned())));
         for session in self.members.live().keys() {
             out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
