@@ -12,13 +12,9 @@ mod sitting;
 mod status;
 mod watch;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use esta_engine::law::Law;
 
 use crate::failure::Failure;
 
@@ -53,23 +49,6 @@ pub enum Command {
     Config(config::ConfigCommand),
     /// Write report.html into a run's folder.
     Report(report::ReportArgs),
-}
-
-/// A job and what is changed about it.
-#[derive(Debug, Args)]
-pub struct JobArgs {
-    /// The job's YAML file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Set a value, such as train.learning_rate=3e-4 or family.anchors[0].weights=x.safetensors; null takes a key back.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
-}
-
-impl JobArgs {
-    fn law(&self) -> Result<Law, Failure> {
-        Ok(crate::config::load(&self.config, &self.set)?)
-    }
 }
 
 /// A live coordinator.

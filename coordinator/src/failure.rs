@@ -14,12 +14,10 @@
 
 use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
+use esta_config::ConfigError;
 use thiserror::Error;
 
-use crate::{
-    config::ConfigError, coordinator::StartError, leader::Ending, report::ReportError, rpc::BindError,
-    store::StoreError,
-};
+use crate::{coordinator::StartError, leader::Ending, report::ReportError, rpc::BindError, store::StoreError};
 
 /// Why a command failed.
 #[derive(Debug, Error)]

@@ -1,9 +1,8 @@
-//! HANDS: the coordinator's config files, record, sockets and output. What a run does next is decided in
+//! HANDS: the coordinator's record, sockets and output. What a run does next is decided in
 //! `esta-engine`; nothing here judges about training.
 
 pub mod artifacts;
 pub mod commands;
-pub mod config;
 pub mod coordinator;
 pub mod failure;
 pub mod leader;

@@ -6,11 +6,9 @@ pub mod export;
 pub mod pretrain;
 pub mod train;
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use esta_engine::spec::JobSpec;
 
 /// Trains the stitches a coordinator gives it, and turns finished runs into models.
 #[derive(Debug, Parser)]
@@ -52,12 +50,57 @@ impl Command {
     }
 }
 
-/// Reads a job file or a run's resolved `job.json`.
-///
-/// # Errors
-/// With the file's name, and line and column of what is wrong.
-pub(crate) fn read_job(path: &Path) -> anyhow::Result<JobSpec> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let spec: JobSpec = serde_saphyr::from_str(&text).with_context(|| format!("{} is no job", path.display()))?;
-    Ok(spec)
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const BASE: &str = "
+name: tiny
+reduce: {kind: f32}
+family:
+  anchors:
+    - {name: a, weights: a, arch: {image_size: 8, patch_size: 4, in_chans: 1, embed_dim: 8, depth: 2, num_heads: 2}}
+    - {name: b, weights: b, arch: {image_size: 8, patch_size: 4, in_chans: 1, embed_dim: 16, depth: 2, num_heads: 2}}
+train: {max_steps: 1, batch_size: 4}
+data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
+";
+
+    /// Exit code and line of a command that fails on a job file saying `text`, without the folder's name.
+    fn failure(command: &str, text: &str, set: &str) -> (u8, String) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("writes");
+        write("base.yaml", BASE);
+        write("job.yaml", text);
+        let job = folder.path().join("job.yaml").display().to_string();
+        let words = ["esta-worker", command, "--config", &job, "--set", set];
+        let error =
+            Cli::try_parse_from(words).expect("they are words of this program").command.run().expect_err("flawed");
+        let line = format!("{error:#}").replace(&format!("{}/", folder.path().display()), "");
+        (crate::exit::of(&error), line)
+    }
+
+    #[test]
+    fn a_mistake_in_a_job_file_is_named_by_place_and_key_with_a_suggestion() {
+        for command in ["pretrain", "angles"] {
+            let (code, line) = failure(command, "base: base.yaml\nsede: 1\n", "seed=1");
+            assert_eq!(
+                (code, line.as_str()),
+                (crate::exit::MISFIT, r#"job.yaml:2:1: unknown key "sede"; did you mean "seed"?"#)
+            );
+            let (code, line) = failure(command, "base: base.yaml\n", "pst.lora_r=0");
+            let expected = "--set pst.lora_r=0: pst.lora_r: 0 is no rank; it is at least 1";
+            assert_eq!((code, line.as_str()), (crate::exit::MISFIT, expected));
+        }
+    }
+
+    #[test]
+    fn bases_and_overrides_reach_the_job() {
+        let extended = "base: base.yaml\n";
+        let (code, line) = failure("pretrain", extended, "data.train.path=/nowhere/images");
+        assert!(code == crate::exit::DATA && line.contains("/nowhere/images"), "{code}: {line}");
+        let (code, line) = failure("angles", extended, "family.anchors[0].weights=/nowhere/a");
+        assert!(code == crate::exit::WEIGHTS && line.contains("/nowhere/a"), "{code}: {line}");
+    }
 }

@@ -1,10 +1,19 @@
 //! Exit codes of the worker that mean something (HANDS); those the coordinator decides are `esta_engine::run::exit`.
 
+use std::error::Error;
+
+use esta_config::ConfigError;
+use esta_data::DataError;
+use esta_engine::spec::SpecError;
+use esta_model::WeightsError;
+
+use crate::{export::ExportError, pretrain::PretrainError, session::SessionError};
+
 /// Something failed that no other code names.
 pub const FAILED: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
-/// The worker or its files do not fit the job.
+/// The job file is wrong, or the worker does not fit the job.
 pub const MISFIT: u8 = 3;
 /// No coordinator could be reached within the budget.
 pub const UNREACHABLE: u8 = 6;
@@ -15,26 +24,87 @@ pub const WEIGHTS: u8 = 8;
 /// Results could not be written.
 pub const OUTPUT: u8 = 9;
 
-/// The code of an error that reached `main`.
+/// The code of an error that reached `main`: that of the first cause that has one.
 #[must_use]
 pub fn of(error: &anyhow::Error) -> u8 {
-    use crate::{export::ExportError, session::SessionError, trainer::SetupError};
-    let setup = |error: &SetupError| match error {
-        SetupError::Spec(_) => MISFIT,
-        SetupError::Data(_) => DATA,
-        SetupError::Weights { .. } => WEIGHTS,
-        SetupError::Device(_) | SetupError::Thread(_) => FAILED,
-    };
-    if let Some(error) = error.downcast_ref::<SessionError>() {
-        return match error {
-            SessionError::Unreachable { .. } => UNREACHABLE,
-            SessionError::Refused(_) | SessionError::OtherJob => MISFIT,
-            SessionError::Setup(error) => setup(error),
-            SessionError::TrainerGone => FAILED,
-        };
+    of_chain(error.as_ref()).unwrap_or(FAILED)
+}
+
+/// The code of the first cause that has one, the error itself included.
+#[must_use]
+pub fn of_chain(error: &(dyn Error + 'static)) -> Option<u8> {
+    std::iter::successors(Some(error), |&cause| cause.source()).find_map(of_cause)
+}
+
+fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
+    if cause.is::<ConfigError>() || cause.is::<SpecError>() {
+        return Some(MISFIT);
     }
-    if let Some(ExportError::Io { .. } | ExportError::Occupied { .. }) = error.downcast_ref::<ExportError>() {
-        return OUTPUT;
+    if cause.is::<DataError>() {
+        return Some(DATA);
     }
-    error.downcast_ref::<SetupError>().map_or(FAILED, setup)
+    let session = cause.downcast_ref().and_then(of_session);
+    let weights = || cause.downcast_ref().map(of_weights);
+    session.or_else(weights).or_else(|| is_output(cause).then_some(OUTPUT))
+}
+
+/// None where the cause below says more.
+fn of_session(error: &SessionError) -> Option<u8> {
+    match error {
+        SessionError::Unreachable { .. } => Some(UNREACHABLE),
+        SessionError::Refused(_) | SessionError::OtherJob => Some(MISFIT),
+        SessionError::Setup(_) | SessionError::TrainerGone => None,
+    }
+}
+
+fn is_output(cause: &(dyn Error + 'static)) -> bool {
+    let export = cause.downcast_ref::<ExportError>();
+    export.is_some_and(|error| matches!(error, ExportError::Io { .. } | ExportError::Occupied { .. }))
+        || matches!(cause.downcast_ref(), Some(PretrainError::Folder { .. }))
+}
+
+fn of_weights(error: &WeightsError) -> u8 {
+    match error {
+        WeightsError::Write { .. } => OUTPUT,
+        _ => WEIGHTS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+    use crate::trainer::SetupError;
+
+    fn missing_anchor() -> SetupError {
+        let nowhere = std::path::Path::new("/nowhere/a.safetensors");
+        let source = esta_model::Weights::read(nowhere).expect_err("there is no such file");
+        SetupError::Weights { name: "a".into(), path: "a.safetensors".into(), source }
+    }
+
+    #[test]
+    fn a_cause_has_its_code_however_deep_it_lies() {
+        assert_eq!(of(&missing_anchor().into()), WEIGHTS);
+        assert_eq!(of(&SessionError::Setup(missing_anchor()).into()), WEIGHTS);
+        let pretraining = Err::<(), _>(PretrainError::Setup(missing_anchor())).context("pre-training anchor \"a\"");
+        assert_eq!(of(&pretraining.expect_err("an error")), WEIGHTS);
+    }
+
+    #[test]
+    fn a_wrong_job_file_is_no_failure_without_a_name() {
+        let error = esta_config::load("/nowhere/job.yaml".as_ref(), &[]).expect_err("there is no such file");
+        assert_eq!(of(&error.into()), MISFIT);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_from_what_cannot_be_read() {
+        let (path, source) = ("/full/model.safetensors".into(), std::io::ErrorKind::StorageFull.into());
+        assert_eq!(of(&PretrainError::Write(WeightsError::Write { path, source }).into()), OUTPUT);
+    }
+
+    #[test]
+    fn what_nobody_expected_is_a_failure() {
+        assert_eq!(of(&anyhow::anyhow!("something")), FAILED);
+    }
 }

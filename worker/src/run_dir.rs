@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use esta_engine::{palette::Choice, spec::PaletteRule, table::Row};
+use esta_engine::{
+    palette::Choice,
+    spec::{JobSpec, PaletteRule},
+    table::Row,
+};
 use esta_proto::{Step, StitchId};
 use serde::Deserialize;
 
-use crate::{
-    commands::read_job,
-    trainer::{DeviceKind, Job, State},
-};
+use crate::trainer::{DeviceKind, Job, State};
 
 /// A run's job with the state of one of its checkpoints.
 pub struct RunDir {
@@ -28,7 +29,7 @@ impl RunDir {
     /// # Errors
     /// Naming the file that is absent or damaged.
     pub fn open(path: &Path, checkpoint: Option<Step>, device: DeviceKind) -> anyhow::Result<Self> {
-        let mut spec = read_job(&path.join("job.json"))?;
+        let mut spec: JobSpec = read_json(&path.join("job.json"))?;
         // The folder may have been moved since.
         spec.output_dir = Some(path.to_string_lossy().into_owned());
         let job = Job::load(spec, device)?;

@@ -1,9 +1,10 @@
 //! `catalog` (HANDS): the stitches of a job.
 
 use clap::Args;
+use esta_config::JobArgs;
 use esta_engine::{catalog::Stitch, law::Law};
 
-use super::{Format, JobArgs, outcome::columns, say};
+use super::{Format, outcome::columns, say};
 use crate::{
     failure::Failure,
     palette::{path, show_cost},

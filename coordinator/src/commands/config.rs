@@ -1,9 +1,10 @@
 //! `config` (HANDS): checks, resolves and describes configurations.
 
 use clap::Subcommand;
+use esta_config::{JobArgs, to_yaml};
 use esta_engine::spec::JobSpec;
 
-use super::{JobArgs, say};
+use super::say;
 use crate::failure::Failure;
 
 /// What can be done with a configuration.
@@ -27,10 +28,7 @@ pub(super) fn config(command: &ConfigCommand) -> Result<(), Failure> {
             }
             say(&format!("{} is valid: {stitches} stitches in {budgets} budgets", job.config.display()))
         }
-        ConfigCommand::Print(job) => {
-            let yaml = serde_saphyr::to_string(&job.law()?.spec);
-            say(&yaml.map_err(|error| Failure::Other(format!("cannot write YAML: {error}")))?)
-        }
+        ConfigCommand::Print(job) => say(&to_yaml(&job.law()?.spec)?),
         ConfigCommand::Schema => say(&format!("{:#}", schema())),
     }
 }

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::{Args, ValueEnum};
+use esta_config::JobArgs;
 
 use super::{
-    JobArgs,
     children::{Crew, Farewell, Gone},
     sitting::{Interrupts, Sitting},
 };

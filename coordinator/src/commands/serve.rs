@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use esta_config::JobArgs;
 
 use super::{
-    JobArgs, say,
+    say,
     sitting::{Interrupts, Sitting},
 };
 use crate::failure::Failure;

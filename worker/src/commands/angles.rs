@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
+use esta_config::JobArgs;
 use esta_engine::spec::JobSpec;
 use serde::Serialize;
 
@@ -17,14 +18,13 @@ use crate::{
     trainer::DeviceKind,
 };
 
-/// Arguments of `angles`.
+/// Arguments of `angles`: the job's anchors, its space, and its training images as the target domain.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The job: its anchors, its space, and its training images as the target domain.
-    #[arg(long)]
-    config: PathBuf,
-    /// A job whose training images are the source domain; of it only `data` is used.
-    #[arg(long)]
+    #[command(flatten)]
+    job: JobArgs,
+    /// A job file whose training images are the source domain; of it only `data` is used, and `--set` does not reach it.
+    #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
     /// Stitches, the first of the first stitched pair of anchors.
     #[arg(long, default_value = "32")]
@@ -45,7 +45,7 @@ pub struct Args {
 /// # Errors
 /// What could not be read, computed or written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let target = super::read_job(&args.config)?;
+    let target = args.job.law()?.spec;
     let source = args.source.as_deref().map(|path| on_images_of(&target, path)).transpose()?;
     let out = args.out.unwrap_or_else(|| PathBuf::from(target.run_dir()));
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// The target's job on the source's images.
 fn on_images_of(target: &JobSpec, source: &Path) -> anyhow::Result<JobSpec> {
-    let JobSpec { name, data, .. } = super::read_job(source)?;
+    let JobSpec { name, data, .. } = esta_config::load(source, &[])?.spec;
     Ok(JobSpec { name, data, ..target.clone() })
 }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
+use esta_config::JobArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -11,12 +12,11 @@ use crate::{
     trainer::DeviceKind,
 };
 
-/// Arguments of `pretrain`.
+/// Arguments of `pretrain`; the `weights` of the job's anchors say where they are written.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// A job file; its anchors' `weights` say where they are written.
-    #[arg(long)]
-    config: PathBuf,
+    #[command(flatten)]
+    job: JobArgs,
     /// Only this anchor; all of them, smallest first, when absent.
     #[arg(long)]
     anchor: Option<String>,
@@ -36,7 +36,7 @@ pub struct Args {
 /// # Errors
 /// What could not be read, trained or written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut spec = super::read_job(&args.config)?;
+    let mut spec = args.job.law()?.spec;
     if let Some(steps) = args.steps {
         spec.train.max_steps = Some(steps);
     }

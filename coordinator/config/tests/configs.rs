@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use esta_coordinator::config;
+use esta_config::load;
 
 fn configs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
 }
 
 /// All YAML files below a folder.
@@ -29,7 +29,7 @@ fn is_base(file: &Path) -> bool {
 fn every_file_is_a_valid_job() {
     let jobs: Vec<PathBuf> = files(&configs()).into_iter().filter(|file| !is_base(file)).collect();
     for file in &jobs {
-        config::load(file, &[]).unwrap_or_else(|error| panic!("{error}"));
+        load(file, &[]).unwrap_or_else(|error| panic!("{error}"));
     }
     assert!(jobs.len() > 25, "only {} files were found", jobs.len());
     let vision = jobs.iter().filter(|file| file.parent().is_some_and(|folder| folder.ends_with("vision"))).count();
@@ -56,7 +56,7 @@ fn names_are_unique_so_that_runs_get_folders_of_their_own() {
     let jobs = files(&configs()).into_iter().filter(|file| !is_base(file));
     let mut folders = BTreeSet::new();
     for file in jobs {
-        let law = config::load(&file, &[]).expect("it is valid");
+        let law = load(&file, &[]).expect("it is valid");
         assert!(folders.insert(law.spec.run_dir()), "{} shares the folder {}", file.display(), law.spec.run_dir());
     }
 }
@@ -64,7 +64,7 @@ fn names_are_unique_so_that_runs_get_folders_of_their_own() {
 #[test]
 fn the_shipped_spaces_have_the_published_sizes() {
     let size = |name: &str| {
-        let law = config::load(&configs().join(name), &[]).expect("it is valid");
+        let law = load(&configs().join(name), &[]).expect("it is valid");
         (law.catalog.stitches().count(), law.catalog.id_bound(), law.catalog.bins().len())
     };
     assert_eq!(size("snnet-deit.yaml"), (71, 71, 16));

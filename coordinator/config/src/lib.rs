@@ -1,6 +1,7 @@
 //! From YAML files to a [`JobSpec`] (HANDS): `base:` chains are merged, overrides applied, every flaw named by file,
-//! line and key. What the values mean is the law's business.
+//! line and key, for every program alike. What the values mean is the law's business.
 
+mod args;
 mod load;
 mod node;
 mod overrides;
@@ -17,6 +18,8 @@ use esta_engine::{
     spec::{JobSpec, SpecError},
 };
 use thiserror::Error;
+
+pub use args::JobArgs;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +85,16 @@ pub enum ConfigError {
         flaw: String,
     },
     /// The values do not make a job.
-    #[error("{place}: {source}")]
+    #[error("{place}: {flaw}")]
     Spec {
         /// Where the offending value was written, as near as it is known.
         place: Place,
         /// The flaw.
-        source: SpecError,
+        flaw: SpecError,
     },
+    /// A job cannot be written as YAML.
+    #[error("the job cannot be written as YAML: {0}")]
+    Unwritable(String),
 }
 
 fn prefix(key: &str) -> String {
@@ -105,7 +111,15 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
         overrides::apply(&mut top, text)?;
     }
     let spec: JobSpec = typed::read(&top)?;
-    Law::new(spec).map_err(|source| ConfigError::Spec { place: top.nearest(&source.key).clone(), source })
+    Law::new(spec).map_err(|flaw| ConfigError::Spec { place: top.nearest(&flaw.key).clone(), flaw })
+}
+
+/// Writes a resolved job as YAML that [`load`] reads as the same job.
+///
+/// # Errors
+/// [`ConfigError::Unwritable`].
+pub fn to_yaml(spec: &JobSpec) -> Result<String, ConfigError> {
+    serde_saphyr::to_string(spec).map_err(|error| ConfigError::Unwritable(error.to_string()))
 }
 
 #[cfg(test)]
@@ -205,6 +219,14 @@ data:
         assert_eq!(flaw("pst:\n  lora_r: 0\n", &[]), "job.yaml:3:11: pst.lora_r: 0 is no rank; it is at least 1");
         let overridden = flaw("", &["pst.lora_r=0"]);
         assert_eq!(overridden, "--set pst.lora_r=0: pst.lora_r: 0 is no rank; it is at least 1");
+    }
+
+    #[test]
+    fn a_job_that_was_written_is_read_as_the_same_job() {
+        let spec = tiny(&["train.learning_rate=3e-5", "data.normalize={values: {mean: [0.1], std: [0.3]}}"]);
+        let text = to_yaml(&spec).expect("it can be written");
+        let folder = folder(&[("job.yaml", &text)]);
+        assert_eq!(load(&folder.path().join("job.yaml"), &[]).expect("it is whole").spec, spec);
     }
 
     #[test]
