@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction};
 use thiserror::Error;
 
-use crate::trainer::{Job, tensors};
+use crate::trainer::{Family, tensors};
 
 /// Why stitches cannot be evaluated.
 #[derive(Debug, Error)]
@@ -80,9 +80,9 @@ impl Evaluation {
 
 /// The stitches that a job evaluates at its end, ascending.
 #[must_use]
-pub fn chosen(job: &Job, palettes: &[(PaletteRule, Vec<Choice>)]) -> Vec<StitchId> {
-    let catalog = &job.law.catalog;
-    let mut stitches: Vec<StitchId> = match job.law.spec.eval.stitches {
+pub fn chosen(family: &Family, palettes: &[(PaletteRule, Vec<Choice>)]) -> Vec<StitchId> {
+    let catalog = &family.law.catalog;
+    let mut stitches: Vec<StitchId> = match family.law.spec.eval.stitches {
         EvalStitches::None => Vec::new(),
         EvalStitches::All => catalog.stitches().map(|stitch| stitch.id).collect(),
         EvalStitches::Palette => {
@@ -95,21 +95,21 @@ pub fn chosen(job: &Job, palettes: &[(PaletteRule, Vec<Choice>)]) -> Vec<StitchI
     stitches
 }
 
-/// Evaluates stitches on the job's held-out images, every image once; `done` hears of each finished stitch.
+/// Evaluates stitches of a family on its job's held-out images, every image once; `done` hears of each finished stitch.
 ///
 /// # Errors
 /// [`EvalError`].
 pub fn evaluate(
-    job: &Job,
+    family: &Family,
     net: &StitchedNet,
     stitches: &[StitchId],
     mut done: impl FnMut(usize, &StitchResult),
 ) -> Result<Evaluation, EvalError> {
     let started = Instant::now();
-    let held_out = HeldOut::open(&job.law.spec.data, job.input)?.ok_or(EvalError::NoImages)?;
+    let held_out = HeldOut::open(&family.law.spec.data, family.input)?.ok_or(EvalError::NoImages)?;
     let mut results = Vec::with_capacity(stitches.len());
     for (number, &stitch) in stitches.iter().enumerate() {
-        let result = tch::no_grad(|| evaluate_stitch(job, net, stitch, &held_out))?;
+        let result = tch::no_grad(|| evaluate_stitch(family, net, stitch, &held_out))?;
         done(number, &result);
         results.push(result);
     }
@@ -118,16 +118,16 @@ pub fn evaluate(
 }
 
 fn evaluate_stitch(
-    job: &Job,
+    family: &Family,
     net: &StitchedNet,
     stitch: StitchId,
     held_out: &HeldOut,
 ) -> Result<StitchResult, EvalError> {
     let mut loss = 0.0;
     let mut right = Vec::with_capacity(held_out.dataset().len() as usize);
-    let size = NonZeroU32::new(job.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN);
+    let size = NonZeroU32::new(family.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN);
     for batch in held_out.chunks(size) {
-        let (images, labels) = tensors(&batch?, job.device);
+        let (images, labels) = tensors(&batch?, family.device);
         let logits = net.forward(stitch, &images, Phase::Eval)?;
         let sum =
             logits.to_kind(Kind::Double).cross_entropy_loss::<tch::Tensor>(&labels, None, Reduction::Sum, -100, 0.0);

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::{
     eval::Exported,
-    trainer::{Job, State},
+    trainer::{Family, State},
 };
 
 /// What each rule chose, as `Finish` carries it.
@@ -73,19 +73,19 @@ pub struct Models<'a> {
 ///
 /// # Errors
 /// [`ExportError`]; the models written before stay.
-pub fn palette(job: &Job, state: &State, finish: &Finish, run_dir: &Path) -> Result<Vec<Exported>, ExportError> {
-    Models::of(job, state)?.write_palette(&finish.palettes, run_dir, "export")
+pub fn palette(family: &Family, state: &State, finish: &Finish, run_dir: &Path) -> Result<Vec<Exported>, ExportError> {
+    Models::of(family, state)?.write_palette(&finish.palettes, run_dir, "export")
 }
 
 impl<'a> Models<'a> {
-    /// The models of a job's state.
+    /// The models of a state of a job's family.
     ///
     /// # Errors
-    /// [`ExportError::Weights`] when the state does not fit the job.
-    pub fn of(job: &'a Job, state: &'a State) -> Result<Self, ExportError> {
-        let mut frozen = job.anchors.to_device(job.device);
-        frozen.absorb("", state.layers.to_device(job.device));
-        Self::new(&job.law, &state.store, frozen)
+    /// [`ExportError::Weights`] when the state does not fit the family.
+    pub fn of(family: &'a Family, state: &'a State) -> Result<Self, ExportError> {
+        let mut frozen = family.anchors.to_device(family.device);
+        frozen.absorb("", state.layers.to_device(family.device));
+        Self::new(&family.law, &state.store, frozen)
     }
 
     /// The models of trained parameters over `frozen`: anchors under `anchors.{a}.`, stitching layers under

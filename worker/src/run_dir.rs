@@ -11,14 +11,14 @@ use esta_engine::{
 use esta_proto::{Step, StitchId};
 use serde::Deserialize;
 
-use crate::trainer::{DeviceKind, Job, State};
+use crate::trainer::{DeviceKind, Family, State};
 
-/// A run's job with the state of one of its checkpoints.
+/// A run's family with the state of one of its checkpoints; no image is opened for it.
 pub struct RunDir {
     /// The folder.
     pub path: PathBuf,
-    /// The job.
-    pub job: Job,
+    /// Its networks.
+    pub family: Family,
     /// The checkpoint's state.
     pub state: State,
 }
@@ -32,15 +32,20 @@ impl RunDir {
         let mut spec: JobSpec = read_json(&path.join("job.json"))?;
         // The folder may have been moved since.
         spec.output_dir = Some(path.to_string_lossy().into_owned());
-        let job = Job::load(spec, device)?;
-        let complete = job.checkpoints.complete();
+        let absent = absent_anchors(&spec);
+        let needs = || match absent.is_empty() {
+            true => format!("the family of the run in {} does not load", path.display()),
+            false => format!("the run in {} needs its anchors; not there: {}", path.display(), absent.join(", ")),
+        };
+        let family = Family::load(spec, device).with_context(needs)?;
+        let complete = family.checkpoints.complete();
         let step = match checkpoint.or(complete.last().copied()) {
             Some(step) if complete.contains(&step) => step,
             Some(step) => bail!("{} has no complete checkpoint of step {step}, only {complete:?}", path.display()),
             None => bail!("{} holds no complete checkpoint", path.display()),
         };
-        let state = State::from_checkpoint(&job, step).with_context(|| format!("checkpoint of step {step}"))?;
-        Ok(Self { path: path.to_owned(), job, state })
+        let state = State::from_checkpoint(&family, step).with_context(|| format!("checkpoint of step {step}"))?;
+        Ok(Self { path: path.to_owned(), family, state })
     }
 
     /// What each rule chose, from `palette.json`.
@@ -60,6 +65,12 @@ impl RunDir {
         let file: TableFile = read_json(&self.path.join("table.json"))?;
         Ok(file.rows.into_iter().map(|entry| (entry.stitch, entry.row)).collect())
     }
+}
+
+/// All at once: whoever moved a run's folder has to bring them all.
+fn absent_anchors(spec: &JobSpec) -> Vec<String> {
+    let absent = spec.family.anchors.iter().filter(|anchor| !Path::new(&anchor.weights).exists());
+    absent.map(|anchor| format!("{:?} at {}", anchor.name, anchor.weights)).collect()
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 //! It never blocks for good: collectives are polled, and given up as soon as their generation is abandoned.
 
 mod checkpoint;
+mod family;
 mod finale;
 mod group;
 mod job;
@@ -27,6 +28,7 @@ use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
 
 pub use checkpoint::{CheckpointError, CheckpointFolder};
+pub use family::Family;
 pub use job::{DeviceError, DeviceKind, Job, SetupError};
 pub use state::{State, StateError};
 pub use step::{StepError, Stepper, Timings, tensors};

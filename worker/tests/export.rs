@@ -11,7 +11,7 @@ use clap::Parser;
 use esta_engine::{palette::Choice, spec::PaletteRule, table::Row};
 use esta_model::{ParamStore, Phase, SourceHead, Weights, read_vit, tensor_shapes};
 use esta_proto::{BudgetId, StitchId};
-use esta_worker::{commands::Cli, export::Models};
+use esta_worker::{commands::Cli, exit, export::Models};
 use fixture::{CLASSES, Family, distance, forward, images, law, plain_forward, read_json, start, zeros};
 use serde_json::json;
 
@@ -202,6 +202,32 @@ fn the_command_exports_a_run_from_its_folder() {
     export(&["--bundle", "--checkpoint", "0", "--out", out.to_str().unwrap()]).unwrap();
     let bundle = read_json(&out.join("bundle/config.json"));
     assert_eq!(bundle["stitches"][1]["values"], json!({ "snip": 0.5, "loss": -2.0 }));
+}
+
+#[test]
+fn the_command_needs_the_anchors_of_a_run_and_none_of_its_images() {
+    let dir = tempfile::tempdir().unwrap();
+    run::write(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    let export = || {
+        let run_dir = dir.path().to_str().unwrap();
+        Cli::try_parse_from(["esta-worker", "export", "--run-dir", run_dir, "--stitch", "2"]).unwrap().command.run()
+    };
+    fs::remove_file(path("images")).unwrap();
+    fs::remove_file(path("labels")).unwrap();
+    export().unwrap();
+    assert!(path("export/stitch-2/model.safetensors").is_file());
+
+    fs::remove_file(path("a.safetensors")).unwrap();
+    fs::remove_file(path("b.safetensors")).unwrap();
+    let error = export().unwrap_err();
+    let absent = ["a", "b"].map(|name| format!("{name:?} at {}", path(&format!("{name}.safetensors")).display()));
+    let line = format!("{error:#}");
+    assert!(
+        line.contains(&format!("needs its anchors; not there: {}: anchor \"a\" does", absent.join(", "))),
+        "{line}"
+    );
+    assert_eq!(exit::of(&error), exit::WEIGHTS);
 }
 
 /// `make test-all` loads what this writes with PyTorch alone (check_export.py), at `ESTA_EXPORT_GOLDEN`; everywhere

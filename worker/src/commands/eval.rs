@@ -54,7 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stitches = stitches(&run, &args.which)?;
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
     let total = stitches.len();
-    let mut evaluation = evaluate(&run.job, &run.state.net, &stitches, |number, result| {
+    let mut evaluation = evaluate(&run.family, &run.state.net, &stitches, |number, result| {
         eprintln!("{}/{total} stitch {}: {:.2} %", number + 1, result.stitch, 100.0 * result.accuracy);
     })?;
     print_table(&run, &evaluation);
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn stitches(run: &RunDir, which: &Which) -> anyhow::Result<Vec<StitchId>> {
-    let catalog = &run.job.law.catalog;
+    let catalog = &run.family.law.catalog;
     let mut stitches: Vec<StitchId> = if which.all {
         catalog.stitches().map(|stitch| stitch.id).collect()
     } else if which.palette {
@@ -98,7 +98,7 @@ fn keep_what_is_known(run: &RunDir, evaluation: &mut Evaluation) -> anyhow::Resu
 fn measured(run: &RunDir, results: &[StitchResult]) -> anyhow::Result<Vec<Measured>> {
     let table = run.table()?;
     let of = |result: &StitchResult| {
-        let stitch = run.job.law.catalog.get(result.stitch)?;
+        let stitch = run.family.law.catalog.get(result.stitch)?;
         let (_, row) = table.iter().find(|(id, _)| *id == result.stitch)?;
         let (budget, macs) = (stitch.budget, stitch.macs);
         let halves = Some(result.halves);
@@ -110,7 +110,7 @@ fn measured(run: &RunDir, results: &[StitchResult]) -> anyhow::Result<Vec<Measur
 fn print_table(run: &RunDir, evaluation: &Evaluation) {
     println!("{:>7} {:>6} {:>14} {:>12} {:>10} {:>8}", "stitch", "budget", "MACs", "parameters", "accuracy", "loss");
     for result in &evaluation.results {
-        let Some(stitch) = run.job.law.catalog.get(result.stitch) else { continue };
+        let Some(stitch) = run.family.law.catalog.get(result.stitch) else { continue };
         println!(
             "{:>7} {:>6} {:>14} {:>12} {:>8.2} % {:>8.4}",
             result.stitch.0,

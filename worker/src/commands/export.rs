@@ -59,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn write(what: &What, run: &RunDir, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let models = Models::of(&run.job, &run.state)?;
+    let models = Models::of(&run.family, &run.state)?;
     if what.palette {
         let written = models.write_palette(&run.palettes()?, out, "")?;
         return Ok(written.into_iter().map(|model| out.join(model.path)).collect());

@@ -1,17 +1,14 @@
-//! A job on this worker (HANDS): its law, its data and its anchors, loaded once.
+//! A job on this worker (HANDS): its law, its anchors and its data, loaded once.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
-use esta_data::{DataError, InputShape, Loader, Prefetcher};
-use esta_engine::{
-    law::Law,
-    spec::{JobSpec, SpecError},
-};
-use esta_model::{SourceHead, Weights, WeightsError, random_vit, read_vit};
+use esta_data::{DataError, Loader, Prefetcher};
+use esta_engine::spec::{JobSpec, SpecError};
+use esta_model::WeightsError;
 use tch::Device;
 use thiserror::Error;
 
-use super::CheckpointFolder;
+use super::Family;
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -79,24 +76,23 @@ pub enum SetupError {
     Thread(#[source] std::io::Error),
 }
 
-/// Everything of a job that does not change while it runs.
+/// Everything of a job that does not change while it runs: its family, which it can be used as, and its images.
 pub struct Job {
-    /// What the specification fixes.
-    pub law: Law,
-    /// The anchors' weights under `anchors.{a}.`, on the device.
-    pub anchors: Weights,
+    family: Family,
     /// Labelled images to adapt on.
     pub train: Loader,
     /// Threads that prepare its batches.
     pub prefetcher: Arc<Prefetcher>,
-    /// What the anchors take; all of them the same.
-    pub input: InputShape,
-    /// Where tensors live.
-    pub device: Device,
     /// Steps of the run.
     pub total_steps: u64,
-    /// Checkpoints of the run.
-    pub checkpoints: CheckpointFolder,
+}
+
+impl Deref for Job {
+    type Target = Family;
+
+    fn deref(&self) -> &Family {
+        &self.family
+    }
 }
 
 impl Job {
@@ -105,10 +101,7 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        let device = device.device()?;
-        let law = Law::new(spec)?;
-        let anchors = load_anchors(&law, device)?;
-        Self::assemble(law, anchors, device)
+        Self::with_images(Family::load(spec, device)?)
     }
 
     /// A job whose anchors start from nothing: what pre-training begins with.
@@ -116,35 +109,14 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        let device = device.device()?;
-        let law = Law::new(spec)?;
-        let mut anchors = Weights::new("from scratch");
-        for (number, arch) in law.catalog.anchors.iter().enumerate() {
-            let weights = random_vit(arch, law.spec.data.num_classes, law.spec.seed);
-            anchors.absorb(&format!("anchors.{number}."), weights.to_device(device));
-        }
-        Self::assemble(law, anchors, device)
+        Self::with_images(Family::from_scratch(spec, device)?)
     }
 
-    fn assemble(law: Law, anchors: Weights, device: Device) -> Result<Self, SetupError> {
-        let data = &law.spec.data;
-        let arch = &law.catalog.anchors[0];
-        let input = InputShape { image_size: arch.image_size, channels: arch.in_chans };
-        let train = Loader::open(data, input, law.spec.seed)?;
+    fn with_images(family: Family) -> Result<Self, SetupError> {
+        let data = &family.law.spec.data;
+        let train = Loader::open(data, family.input, family.law.spec.seed)?;
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
-        let total_steps = law.total_steps(train.dataset().len());
-        let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
-        Ok(Self { law, anchors, train, prefetcher, input, device, total_steps, checkpoints })
+        let total_steps = family.law.total_steps(train.dataset().len());
+        Ok(Self { family, train, prefetcher, total_steps })
     }
-}
-
-fn load_anchors(law: &Law, device: Device) -> Result<Weights, SetupError> {
-    let mut all = Weights::new("anchors");
-    for (number, anchor) in law.spec.family.anchors.iter().enumerate() {
-        let arch = &law.catalog.anchors[number];
-        let failed = |source| SetupError::Weights { name: anchor.name.clone(), path: anchor.weights.clone(), source };
-        let weights = read_vit(anchor.weights.as_ref(), arch, SourceHead::Drop).map_err(failed)?;
-        all.absorb(&format!("anchors.{number}."), weights.to_device(device));
-    }
-    Ok(all)
 }

@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 use thiserror::Error;
 
 use super::{
-    CheckpointError, Job,
+    CheckpointError, Family, Job,
     checkpoint::TrainerState,
     group::{Header, read_header},
     step::tensors,
@@ -83,38 +83,38 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`].
-    pub fn hollow(job: &Job) -> Result<Self, StateError> {
+    pub fn hollow(family: &Family) -> Result<Self, StateError> {
         let mut layers = Weights::new("to be received");
-        for layer in &job.law.catalog.layers {
-            let width = |anchor: esta_proto::AnchorId| i64::from(job.law.catalog.anchors[anchor.index()].embed_dim);
-            let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, job.device));
+        for layer in &family.law.catalog.layers {
+            let width = |anchor: esta_proto::AnchorId| i64::from(family.law.catalog.anchors[anchor.index()].embed_dim);
+            let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, family.device));
             layers.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[width(layer.to), width(layer.from)]));
             layers.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[width(layer.to)]));
         }
-        Self::assemble(job, layers, Weights::new("none"))
+        Self::assemble(family, layers, Weights::new("none"))
     }
 
-    fn assemble(job: &Job, layers: Weights, heads: Weights) -> Result<Self, StateError> {
-        let spec = &job.law.spec;
+    fn assemble(family: &Family, layers: Weights, heads: Weights) -> Result<Self, StateError> {
+        let spec = &family.law.spec;
         let mut weights = Weights::new("start");
         weights.absorb("", heads);
         let mut frozen_layers = Weights::new("stitching layers");
         if spec.trains_everything() {
-            weights.absorb("", job.anchors.to_device(job.device));
+            weights.absorb("", family.anchors.to_device(family.device));
             weights.absorb("", layers);
         } else {
             frozen_layers = layers;
         }
-        let start = Start { seed: spec.seed, weights: &weights, device: job.device };
-        let store = ParamStore::new(&job.law.layout, start)?;
-        Self::over(job, store, frozen_layers)
+        let start = Start { seed: spec.seed, weights: &weights, device: family.device };
+        let store = ParamStore::new(&family.law.layout, start)?;
+        Self::over(family, store, frozen_layers)
     }
 
-    fn over(job: &Job, store: ParamStore, layers: Weights) -> Result<Self, StateError> {
-        let spec = &job.law.spec;
-        let mut frozen = job.anchors.to_device(job.device);
-        frozen.absorb("", layers.to_device(job.device));
-        let net = StitchedNet::new(&job.law.catalog, &store, &frozen, &spec.pst, spec.train.precision)?;
+    fn over(family: &Family, store: ParamStore, layers: Weights) -> Result<Self, StateError> {
+        let spec = &family.law.spec;
+        let mut frozen = family.anchors.to_device(family.device);
+        frozen.absorb("", layers.to_device(family.device));
+        let net = StitchedNet::new(&family.law.catalog, &store, &frozen, &spec.pst, spec.train.precision)?;
         Ok(Self { net, store, layers, applied: Step(0), chain: Digest::default() })
     }
 
@@ -122,14 +122,14 @@ impl State {
     ///
     /// # Errors
     /// [`StateError::Checkpoint`] naming what is absent or damaged.
-    pub fn from_checkpoint(job: &Job, step: Step) -> Result<Self, StateError> {
-        let saved = job.checkpoints.read_state(step, job.law.layout_digest)?;
-        let folder = job.checkpoints.path(step);
-        let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(job.device);
-        let mut store = Self::hollow(job)?.store;
+    pub fn from_checkpoint(family: &Family, step: Step) -> Result<Self, StateError> {
+        let saved = family.checkpoints.read_state(step, family.law.layout_digest)?;
+        let folder = family.checkpoints.path(step);
+        let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(family.device);
+        let mut store = Self::hollow(family)?.store;
         store.load_params(&folder.join(PARAMS_FILE))?;
         store.load_optimizer(&folder.join(OPTIMIZER_FILE))?;
-        let state = Self::over(job, store, layers)?;
+        let state = Self::over(family, store, layers)?;
         Ok(Self { applied: saved.global_step, chain: saved.digest, ..state })
     }
 
