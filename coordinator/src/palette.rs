@@ -1,13 +1,16 @@
 //! A palette as people and programs read it (HANDS): choices with their paths in words.
 
+use std::path::{Path, PathBuf};
+
 use esta_engine::{
-    catalog::{Catalog, Segment, Stitch},
     law::Law,
     palette::{self, Choice},
-    spec::{JobSpec, PaletteRule},
+    spec::PaletteRule,
     table::Table,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::artifacts::summary::EvalFile;
 
 /// One choice with its path in words: an item of `palette --format json` and of the `Palette` call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,10 +18,27 @@ pub struct Entry {
     /// The choice.
     #[serde(flatten)]
     pub choice: Choice,
-    /// Its blocks, such as `Ti[0-5]>S[6-11]`.
+    /// Its blocks, such as `ti[0-5]>s[6-11]`.
     pub path: String,
     /// The rule that chose it.
     pub rule: PaletteRule,
+    /// Its held-out accuracy, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// The folder it was exported to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+}
+
+impl Entry {
+    /// Adds what the evaluation of the run in `run_dir` knows.
+    #[must_use]
+    pub fn evaluated(self, eval: &EvalFile, run_dir: &Path) -> Self {
+        let result = eval.results.iter().find(|result| result.stitch == self.choice.stitch);
+        let export = eval.exports.iter().find(|export| export.stitch == self.choice.stitch);
+        let (accuracy, file) = (result.map(|result| result.accuracy), export.map(|export| run_dir.join(&export.path)));
+        Self { accuracy, file, ..self }
+    }
 }
 
 /// The whole palette of a rule, or the one best stitch of at most `at_most` MACs; empty before any visit.
@@ -34,26 +54,8 @@ pub fn entries(law: &Law, table: &Table, rule: PaletteRule, at_most: Option<u64>
 /// A choice of a rule with its path in words.
 #[must_use]
 pub fn entry(law: &Law, choice: Choice, rule: PaletteRule) -> Entry {
-    let path = path_of(&law.spec, &law.catalog, choice.stitch.0);
-    Entry { choice, path, rule }
-}
-
-fn path_of(spec: &JobSpec, catalog: &Catalog, stitch: u32) -> String {
-    catalog.get(stitch.into()).map_or_else(String::new, |stitch| path(spec, stitch))
-}
-
-/// A stitch's blocks in words: `Ti[0-5]>S[6-11]`; an anchor alone is its name.
-#[must_use]
-pub fn path(spec: &JobSpec, stitch: &Stitch) -> String {
-    let name = |anchor: usize| spec.family.anchors.get(anchor).map_or("?", |anchor| anchor.name.as_str());
-    if stitch.is_anchor() {
-        return name(stitch.end_anchor().index()).to_owned();
-    }
-    let segment = |s: &Segment| match s.first == s.last {
-        true => format!("{}[{}]", name(s.anchor.index()), s.first),
-        false => format!("{}[{}-{}]", name(s.anchor.index()), s.first, s.last),
-    };
-    stitch.segments.iter().map(segment).collect::<Vec<_>>().join(">")
+    let path = law.catalog.get(choice.stitch).map_or_else(String::new, |stitch| stitch.path(&law.spec.family));
+    Entry { choice, path, rule, accuracy: None, file: None }
 }
 
 /// A rule by its name in the specification.

@@ -15,6 +15,7 @@ use esta_proto::v1::PaletteRequest;
 
 use super::{Format, Server, outcome::columns, say};
 use crate::{
+    artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
     palette::{Entry, entries, parse_cost, parse_rule, rule_name, show_cost},
     store,
@@ -71,18 +72,66 @@ fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure
     let ledger =
         Ledger::replay(law.clone(), total, recovered.steps).map_err(|error| Failure::Diverged(error.to_string()))?;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);
-    Ok(entries(&law, ledger.table(), rule, args.at_most))
+    let entries = entries(&law, ledger.table(), rule, args.at_most);
+    let eval: Option<EvalFile> =
+        read_optional(&run_dir.join("eval.json")).map_err(|error| Failure::Other(format!("eval.json: {error}")))?;
+    Ok(match eval {
+        Some(eval) => entries.into_iter().map(|entry| entry.evaluated(&eval, run_dir)).collect(),
+        None => entries,
+    })
 }
 
 fn table(entries: &[Entry]) -> String {
     let rule = entries.first().map_or("value", |entry| rule_name(entry.rule));
-    let header = ["bin", "stitch", "path", "MACs", "params", rule].map(str::to_owned).to_vec();
-    let row = |entry: &Entry| {
-        let choice = &entry.choice;
-        let costs = [show_cost(choice.macs), show_cost(choice.params), format!("{:.4e}", choice.value)];
-        let mut row = vec![choice.budget.to_string(), choice.stitch.to_string(), entry.path.clone()];
-        row.extend(costs);
-        row
-    };
-    columns(&std::iter::once(header).chain(entries.iter().map(row)).collect::<Vec<_>>())
+    let header = ["budget", "stitch", "path", "MACs", "params", rule, "accuracy", "file"].map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> = std::iter::once(header).chain(entries.iter().map(row)).collect();
+    columns(&that_say_something(&rows))
+}
+
+const UNKNOWN: &str = "-";
+
+fn row(entry: &Entry) -> Vec<String> {
+    let Entry { choice, path, accuracy, file, .. } = entry;
+    vec![
+        choice.budget.to_string(),
+        choice.stitch.to_string(),
+        path.clone(),
+        show_cost(choice.macs),
+        show_cost(choice.params),
+        format!("{:.4e}", choice.value),
+        accuracy.map_or_else(|| UNKNOWN.to_owned(), |share| format!("{:.2} %", 100.0 * share)),
+        file.as_ref().map_or_else(|| UNKNOWN.to_owned(), |file| file.display().to_string()),
+    ]
+}
+
+/// Without the columns that no row knows.
+fn that_say_something(rows: &[Vec<String>]) -> Vec<Vec<String>> {
+    let known = |column: usize| rows.iter().skip(1).any(|row| row[column] != UNKNOWN);
+    let kept: Vec<usize> = (0..rows[0].len()).filter(|&column| known(column)).collect();
+    rows.iter().map(|row| kept.iter().map(|&column| row[column].clone()).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_engine::palette::Choice;
+    use esta_proto::{BudgetId, StitchId};
+
+    use super::*;
+
+    fn entry(accuracy: Option<f64>) -> Entry {
+        let choice = Choice { budget: BudgetId(1), stitch: StitchId(7), macs: 2_000_000, params: 30_000, value: 0.5 };
+        Entry { choice, path: "s[0]>m[1]".into(), rule: PaletteRule::Snip, accuracy, file: None }
+    }
+
+    #[test]
+    fn accuracies_are_shown_where_any_is_known() {
+        let measured = table(&[entry(Some(0.6814)), entry(None)]);
+        assert_eq!(
+            measured,
+            "budget  stitch  path         MACs   params       snip  accuracy\n     \
+             1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1   68.14 %\n     \
+             1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1         -\n"
+        );
+        assert!(!table(&[entry(None)]).contains("accuracy"));
+    }
 }
