@@ -6,6 +6,7 @@ use super::{
     evidence::{Evidence, rule_word},
     markup::{count, date, duration, escape, or_dash, percent, si, significant},
 };
+use crate::artifacts::metrics::PhaseSeconds;
 
 pub fn section(evidence: &Evidence) -> String {
     let name = escape(&evidence.spec.name);
@@ -74,6 +75,7 @@ fn tiles(evidence: &Evidence) -> String {
     [
         progress_tile(evidence),
         time_tile(evidence),
+        compute_tile(evidence),
         loss_tile(evidence),
         coverage_tile(evidence),
         accuracy_tile(evidence),
@@ -117,6 +119,20 @@ fn time_tile(evidence: &Evidence) -> String {
         String::new()
     };
     tile("training", &duration(last.elapsed), &format!("{rate}until {}", date(last.time)))
+}
+
+/// Which share of the workers' time was forward and backward, and where the rest went.
+fn compute_tile(evidence: &Evidence) -> String {
+    let sum =
+        |phase: fn(&PhaseSeconds) -> f64| evidence.lines.iter().filter_map(|l| l.seconds.as_ref()).map(phase).sum();
+    let (compute, waits, reduce): (f64, f64, f64) = (sum(|s| s.compute), sum(|s| s.plan + s.batch), sum(|s| s.reduce));
+    let whole = compute + waits + reduce + sum(|s: &PhaseSeconds| s.apply);
+    if whole <= 0.0 {
+        return String::new();
+    }
+    let share = |part: f64| percent(part / whole);
+    let note = format!("{} reduces or waits for slower ranks, {} waits for work", share(reduce), share(waits));
+    tile("compute", &share(compute), &note)
 }
 
 fn loss_tile(evidence: &Evidence) -> String {
