@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use esta_data::DataError;
+use esta_data::{BatchTicket, DataError};
 use esta_engine::{
     plan::Plan,
     sampler::{Draw, Reason},
@@ -94,8 +94,12 @@ pub fn pretrain(
     let mut state = State::fresh(&job)?;
     let stepper = Stepper::new(&job);
     let anchor = StitchId(0);
+    let batch = u64::from(job.law.spec.train.batch_size);
+    let request = |step: u64| job.prefetcher.request(step * batch..(step + 1) * batch);
+    let mut ahead = request(0);
     for step in 0..job.total_steps {
-        let loss = one_step(&job, &stepper, &mut state, anchor, step)?;
+        let ticket = std::mem::replace(&mut ahead, request(step + 1));
+        let loss = one_step(&job, &stepper, &mut state, anchor, (step, ticket))?;
         hear(step, job.total_steps, loss);
     }
     save(&job, &state, anchor, &target)?;
@@ -110,13 +114,12 @@ fn one_step(
     stepper: &Stepper,
     state: &mut State,
     anchor: StitchId,
-    step: u64,
+    (step, ticket): (u64, BatchTicket),
 ) -> Result<f64, PretrainError> {
     let batch = u64::from(job.law.spec.train.batch_size);
     let draw = Draw { stitch: anchor, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
     let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.law.layout);
     let share = plan.shares(&job.law.catalog, 1).swap_remove(0);
-    let ticket = job.prefetcher.request(step * batch..(step + 1) * batch);
     let failed = |source| PretrainError::Step { step, source };
     let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut Timings::default()).map_err(failed)?;
     let report = stepper.apply(state, &share, buffer);
