@@ -22,7 +22,8 @@ pub enum SourceHead {
 /// f32; position embeddings of another grid are resized as timm does (bicubic, antialiased).
 ///
 /// # Errors
-/// [`WeightsError`] naming file, tensor, expected and found shape: for a missing, misshapen or unplaceable tensor.
+/// [`WeightsError`] naming file and tensor, for a shape both shapes: for a missing, misshapen or unplaceable tensor, and
+/// for one with a value that is not finite.
 pub fn read_vit(path: &Path, arch: &VitArch, head: SourceHead) -> Result<Weights, WeightsError> {
     let mut file = Weights::read(path)?;
     let classes = match head {
@@ -32,7 +33,9 @@ pub fn read_vit(path: &Path, arch: &VitArch, head: SourceHead) -> Result<Weights
     resize_pos_embed(&mut file, arch);
     let mut weights = Weights::new(file.origin());
     for (name, shape) in tensor_shapes(arch, classes) {
-        file.expect(&name, &shape)?;
+        if file.expect(&name, &shape)?.isfinite().all().int64_value(&[]) == 0 {
+            return Err(WeightsError::NotFinite { origin: file.origin().to_owned(), name });
+        }
         weights.insert(name.clone(), file.remove(&name).expect("it was found a line above"));
     }
     match file.iter().find(|(name, _)| !is_head(name)) {

@@ -69,6 +69,14 @@ pub enum WeightsError {
         /// The shape it has.
         found: Vec<i64>,
     },
+    /// A tensor that would make every loss after it no number.
+    #[error("{origin}: tensor {name} holds a value that is not finite")]
+    NotFinite {
+        /// Where it was found.
+        origin: String,
+        /// The tensor.
+        name: String,
+    },
     /// A tensor that the architecture has no place for: the file holds another kind of network.
     #[error("{origin}: tensor {name} has no place in a plain vision transformer of this depth")]
     Unexpected {

@@ -105,6 +105,19 @@ fn a_missing_tensor_is_named_with_its_shape() {
 }
 
 #[test]
+fn a_tensor_with_a_value_that_is_no_number_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    let mut weights = Weights::read(&golden("plain")).expect("readable");
+    let bias = weights.get("norm.bias").expect("it is part of every state").copy();
+    let _ = bias.get(3).fill_(f64::NAN);
+    weights.insert("norm.bias", bias);
+    weights.save(&path).expect("written");
+    let error = read_vit(&path, &plain(), SourceHead::Drop).expect_err("one value is no number");
+    assert!(error.to_string().ends_with("model.safetensors: tensor norm.bias holds a value that is not finite"));
+}
+
+#[test]
 fn another_kind_of_network_is_refused() {
     let error = read_vit(&golden("plain"), &VitArch { depth: 1, ..plain() }, SourceHead::Drop).expect_err("2 blocks");
     assert!(matches!(&error, WeightsError::Unexpected { name, .. } if name.starts_with("blocks.1.")));
