@@ -150,7 +150,8 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit. Doing it twice changes nothing.
+    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit and what processes that are gone
+    /// left half done up to here. Doing it twice changes nothing.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
@@ -167,7 +168,18 @@ impl CheckpointFolder {
         for old in &complete[..complete.len().saturating_sub(self.limit)] {
             remove(&self.path(*old))?;
         }
-        Ok(())
+        self.half_done(step).iter().try_for_each(|folder| remove(folder))
+    }
+
+    /// Staged checkpoints of any process up to a step: once that one is complete nobody needs them.
+    fn half_done(&self, last: Step) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.run_dir) else { return Vec::new() };
+        let staged = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (step, _process) = name.strip_prefix(".checkpoint-")?.split_once('.')?;
+            (Step(step.parse().ok()?) <= last).then(|| entry.path())
+        };
+        entries.flatten().filter_map(staged).collect()
     }
 
     /// The state of a complete checkpoint, checked against the job's layout.
@@ -232,6 +244,21 @@ mod tests {
             folder.publish(Step(step)).unwrap();
         }
         assert_eq!(folder.complete(), [Step(10), Step(100)]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_half_done_goes_once_a_later_checkpoint_is_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        for left in [".checkpoint-5.1", ".checkpoint-10.1", ".checkpoint-100.1"] {
+            fs::create_dir_all(dir.path().join(left)).unwrap();
+        }
+        folder.stage(&state(10), |_| Ok(())).unwrap();
+        folder.publish(Step(10)).unwrap();
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, [".checkpoint-100.1", "checkpoint-10"], "a later one may still be published");
     }
 
     #[test]
