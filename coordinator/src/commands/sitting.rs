@@ -81,7 +81,8 @@ impl Sitting {
         let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
         let palettes = watch.conclude();
         ending.into_result()?;
-        say(&palette_table(&self.law, &palettes.unwrap_or_default(), &self.run_dir))?;
+        let palettes = palettes.map_err(|source| Failure::Artifacts { run_dir: self.run_dir.clone(), source })?;
+        say(&palette_table(&self.law, &palettes, &self.run_dir))?;
         let page = report::write(&self.run_dir)?;
         say(&format!("report: {}", page.display()))
     }

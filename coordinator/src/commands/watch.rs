@@ -19,6 +19,8 @@ pub(super) struct Watch {
     run_id: String,
     /// Gone after a failure: one clear line, and the run goes on without its files.
     artifacts: Option<Artifacts>,
+    /// That failure: whoever reads the exit code has to hear of it too.
+    failure: Option<io::Error>,
     progress: Progress,
     /// When the last group of steps was seen, on the leader's clock.
     last: Duration,
@@ -30,7 +32,7 @@ impl Watch {
     pub fn start(run_id: String, artifacts: Artifacts) -> io::Result<(Sender<Observation>, JoinHandle<Self>)> {
         let (sender, seen) = channel();
         let (progress, last) = (Progress::new(), Duration::ZERO);
-        let watch = Self { run_id, artifacts: Some(artifacts), progress, last, finished: None };
+        let watch = Self { run_id, artifacts: Some(artifacts), failure: None, progress, last, finished: None };
         let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.watch(&seen))?;
         Ok((sender, thread))
     }
@@ -72,19 +74,24 @@ impl Watch {
         }
     }
 
-    /// After the run: writes what only its evaluation could tell, and answers what was chosen.
-    pub fn conclude(mut self) -> Option<Palettes> {
-        let (palettes, table) = self.finished.take()?;
-        self.write(|artifacts| artifacts.finish(&palettes, &table));
-        Some(palettes)
+    /// After the run: writes what only its evaluation could tell, and answers what was chosen, if anything.
+    ///
+    /// # Errors
+    /// The failure for which the files of the run are not complete.
+    pub fn conclude(mut self) -> io::Result<Palettes> {
+        let finished = self.finished.take();
+        if let Some((palettes, table)) = &finished {
+            self.write(|artifacts| artifacts.finish(palettes, table));
+        }
+        self.failure.map_or_else(|| Ok(finished.map(|(palettes, _)| palettes).unwrap_or_default()), Err)
     }
 
     fn write(&mut self, write: impl FnOnce(&mut Artifacts) -> io::Result<()>) {
         let Some(artifacts) = &mut self.artifacts else { return };
         if let Err(error) = write(artifacts) {
-            let error = error.to_string();
-            tracing::error!(error, "metrics and draws are no longer written; the run and its record go on");
-            self.artifacts = None;
+            let reason = error.to_string();
+            tracing::error!(error = reason, "metrics and draws are no longer written; the run and its record go on");
+            (self.artifacts, self.failure) = (None, Some(error));
         }
     }
 }
