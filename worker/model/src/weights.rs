@@ -201,11 +201,13 @@ pub(crate) fn save_tensors<'a>(
     let temporary = path.with_file_name(name);
     let views: Vec<_> = tensors.map(|(name, tensor)| (name, SavedTensor::new(tensor))).collect();
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+    // safetensors gives its files to their owner alone; models are for whom the user's umask says.
+    let usual = File::create(&temporary).and_then(|file| file.metadata()).map_err(write)?.permissions();
     let written = match safetensors::serialize_to_file(views, metadata, &temporary) {
         Err(SafeTensorError::IoError(source)) => Err(write(source)),
         other => other.map_err(|source| WeightsError::Format { path: path.to_owned(), source }),
     };
-    let renamed = written.and_then(|()| settle(&temporary, path).map_err(write));
+    let renamed = written.and_then(|()| settle(&temporary, usual, path).map_err(write));
     if renamed.is_err() {
         // Whatever went wrong is the news; a temporary file that cannot be removed either adds nothing to it.
         fs::remove_file(&temporary).ok();
@@ -213,8 +215,9 @@ pub(crate) fn save_tensors<'a>(
     renamed
 }
 
-/// Flushes a finished file and gives it its name.
-fn settle(temporary: &Path, path: &Path) -> io::Result<()> {
+/// Flushes a finished file and gives it its permissions and its name.
+fn settle(temporary: &Path, permissions: fs::Permissions, path: &Path) -> io::Result<()> {
+    fs::set_permissions(temporary, permissions)?;
     File::open(temporary)?.sync_all()?;
     fs::rename(temporary, path)?;
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {

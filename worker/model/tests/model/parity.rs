@@ -148,6 +148,9 @@ fn what_is_saved_reads_back_bit_for_bit_and_the_name_is_never_half_written() {
     let names: Vec<_> =
         std::fs::read_dir(folder.path()).expect("listed").map(|entry| entry.expect("read").file_name()).collect();
     assert_eq!(names, ["out.safetensors"], "no temporary file is left");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions();
+    std::fs::write(folder.path().join("any"), "").expect("written");
+    assert_eq!(mode(&path), mode(&folder.path().join("any")), "readable by whom any other file is");
     let error = weights.save(&folder.path().join("absent/out.safetensors")).expect_err("there is no such folder");
     assert!(matches!(error, WeightsError::Write { .. }));
 }
