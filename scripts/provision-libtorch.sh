@@ -5,7 +5,8 @@ set -euo pipefail
 
 TORCH_VERSION=2.11.0
 DEVICE="${DEVICE:-cpu}"
-root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$(dirname "$0")/.."
+root=$PWD
 cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
 form="$cache/libtorch-$TORCH_VERSION-$DEVICE"
 
@@ -53,12 +54,9 @@ make_cpu_form() {
 }
 
 make_cuda_form() {
-  local venv="$cache/venv-cuda-$TORCH_VERSION" tmp="$form.tmp.$$"
-  say "installing torch $TORCH_VERSION with CUDA into $venv (4.7 GB, once)"
-  python3 -m venv "$venv"
-  "$venv/bin/pip" install --disable-pip-version-check -q "torch==$TORCH_VERSION" 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*'
-  local site
-  site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+  local tmp="$form.tmp.$$" python site
+  python=$(./scripts/torch-python.sh 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*')
+  site=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
   rm -rf "$tmp" && mkdir -p "$tmp"
   ln -s "$site/torch/include" "$tmp/include"
   ln -s "$site/torch/lib" "$tmp/lib"
