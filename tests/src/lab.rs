@@ -15,6 +15,8 @@ use crate::process::Process;
 pub const SAMPLES: usize = 96;
 const SIDE: usize = 8;
 const CLASSES: usize = 3;
+/// Bytes before the first pixel of an IDX file of images.
+const IDX_IMAGES_HEADER: usize = 16;
 
 /// A place to run small jobs in.
 pub struct Lab {
@@ -27,8 +29,7 @@ impl Lab {
     /// # Errors
     /// When the anchors cannot be made.
     pub fn new() -> anyhow::Result<Self> {
-        let lab = Self { dir: tempfile::tempdir()? };
-        lab.write_images()?;
+        let lab = Self::without_anchors()?;
         let source = lab.write_job("source", "mode: anchor\nreduce: {kind: f32}\n", 30)?;
         let mut pretrain = Process::start(
             lab.path(),
@@ -38,6 +39,16 @@ impl Lab {
         )?;
         let status = pretrain.wait()?;
         anyhow::ensure!(status.success(), "pre-training ended with {status}:\n{}", pretrain.log());
+        Ok(lab)
+    }
+
+    /// Makes images and labels only: enough for jobs that never reach a worker.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn without_anchors() -> anyhow::Result<Self> {
+        let lab = Self { dir: tempfile::tempdir()? };
+        lab.write_images(SAMPLES)?;
         Ok(lab)
     }
 
@@ -60,7 +71,7 @@ impl Lab {
                  in_chans: 1, embed_dim: {width}, depth: 3, num_heads: 2}}}}\n"
             )
         };
-        let data = format!("layout: idx, path: {root}/images.idx, labels: {root}/labels.idx");
+        let data = self.data_of();
         write!(
             text,
             "family:\n  anchors:\n{}{}\
@@ -76,12 +87,49 @@ impl Lab {
         Ok(path)
     }
 
-    /// Three classes of noisy bars: horizontal, vertical, both.
-    fn write_images(&self) -> anyhow::Result<()> {
+    /// Replaces a piece of a job file, everywhere it occurs.
+    ///
+    /// # Errors
+    /// When it does not occur.
+    pub fn change(&self, job: &Path, from: &str, to: &str) -> anyhow::Result<()> {
+        let text = fs::read_to_string(job)?;
+        anyhow::ensure!(text.contains(from), "{} has no {from:?}", job.display());
+        Ok(fs::write(job, text.replace(from, to))?)
+    }
+
+    /// Writes the images as PNG files, one folder per class, and answers the root; a job takes them with
+    /// [`Lab::data_of`] replaced.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_photos(&self) -> anyhow::Result<PathBuf> {
+        let root = self.path().join("photos");
+        (0..CLASSES).try_for_each(|class| fs::create_dir_all(root.join(class.to_string())))?;
+        let idx = fs::read(self.path().join("images.idx"))?;
+        for (sample, pixels) in idx[IDX_IMAGES_HEADER..].chunks(SIDE * SIDE).enumerate() {
+            let path = root.join(format!("{}/{sample:03}.png", sample % CLASSES));
+            image::save_buffer(&path, pixels, SIDE as u32, SIDE as u32, image::ExtendedColorType::L8)?;
+        }
+        Ok(root)
+    }
+
+    /// The keys that name the images and labels in every job file of this lab.
+    #[must_use]
+    pub fn data_of(&self) -> String {
+        let root = self.path().display();
+        format!("layout: idx, path: {root}/images.idx, labels: {root}/labels.idx")
+    }
+
+    /// Writes this many images and labels, instead of those that are there: three classes of noisy bars, horizontal,
+    /// vertical, both.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_images(&self, samples: usize) -> anyhow::Result<()> {
         let mut noise = 12345_u32;
-        let mut images = idx_header(0x803, &[SAMPLES, SIDE, SIDE]);
-        let mut labels = idx_header(0x801, &[SAMPLES]);
-        for sample in 0..SAMPLES {
+        let mut images = idx_header(0x803, &[samples, SIDE, SIDE]);
+        let mut labels = idx_header(0x801, &[samples]);
+        for sample in 0..samples {
             let class = sample % CLASSES;
             labels.push(class as u8);
             for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {

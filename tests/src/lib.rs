@@ -2,10 +2,13 @@
 //!
 //! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
 
+mod evidence;
 mod lab;
 mod process;
 mod run;
+pub mod tensors;
 
-pub use lab::Lab;
+pub use evidence::{Draw, Evidence};
+pub use lab::{Lab, SAMPLES};
 pub use process::{Process, binary, deadline};
 pub use run::{Outcome, Run};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 /// How long a test waits for a condition before it fails: far more than any healthy run needs.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -54,18 +54,42 @@ impl Process {
     /// # Errors
     /// When it does not start.
     pub fn start(folder: &Path, name: &str, program: &str, args: &[&str]) -> anyhow::Result<Self> {
-        let log = folder.join(format!("{name}.log"));
-        let stderr = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(binary(program))
-            .args(args)
+        let mut command = Command::new(binary(program));
+        Self::spawn(folder, name, command.args(args))
+    }
+
+    /// Starts it where no file can grow beyond this many bytes: every longer write fails, as on a full disk.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_on_full_disk(
+        folder: &Path,
+        name: &str,
+        program: &str,
+        args: &[&str],
+        most: u64,
+    ) -> anyhow::Result<Self> {
+        // The limit counts blocks of 512 bytes. Ignored, its signal leaves the failed write to the program.
+        let script = r#"trap '' XFSZ; ulimit -f "$0"; exec "$@""#;
+        let mut command = Command::new("sh");
+        Self::spawn(
+            folder,
+            name,
+            command.args(["-c", script, &(most / 512).to_string()]).arg(binary(program)).args(args),
+        )
+    }
+
+    fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+        let open = |kind: &str| File::options().create(true).append(true).open(folder.join(format!("{name}.{kind}")));
+        let child = command
             .stdin(Stdio::null())
-            .stdout(File::options().create(true).append(true).open(folder.join(format!("{name}.out")))?)
-            .stderr(stderr)
+            .stdout(open("out")?)
+            .stderr(open("log")?)
             .env("RUST_LOG", "info")
             .env_remove("RUST_BACKTRACE")
             .spawn()
-            .with_context(|| format!("starting {program}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Self { name: name.to_owned(), child, log: folder.join(format!("{name}.log")) })
     }
 
     /// What it has written to standard error.
@@ -82,6 +106,17 @@ impl Process {
         let child = &mut self.child;
         let status = deadline(&format!("the end of {}", self.name), || child.try_wait().ok().flatten());
         status.with_context(|| format!("log of {}:\n{}", self.name, self.log()))
+    }
+
+    /// Waits for its end, which has to be a failure with this exit code, and answers the one line that says why.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or its last line is not the program's own; its log is in the error.
+    pub fn fails_with(&mut self, code: i32) -> anyhow::Result<String> {
+        let (status, log) = (self.wait()?, self.log());
+        ensure!(status.code() == Some(code), "{} ended with {status}, not with code {code}:\n{log}", self.name);
+        let last = log.lines().last().filter(|line| line.starts_with("esta-"));
+        last.map(str::to_owned).with_context(|| format!("{} does not say why at its end:\n{log}", self.name))
     }
 
     /// Whether it still runs.

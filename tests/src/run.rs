@@ -80,11 +80,22 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When it does not start.
     pub fn worker(&self, name: &str, more: &[&str]) -> anyhow::Result<Process> {
-        let url = self.url();
-        let mut args = vec!["train", "--coordinator", &url, "--name", name, "--host", "127.0.0.1"];
-        args.extend(more);
-        let job = self.job.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Process::start(self.lab.path(), &format!("{job}-{name}"), "esta-worker", &args)
+        let (url, log) = (self.url(), self.log_of(name));
+        let args = [&train_args(&url, name), more].concat();
+        Process::start(self.lab.path(), &log, "esta-worker", &args)
+    }
+
+    /// Starts a worker that the run does not count and that cannot write more than `most` bytes into a file.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn worker_on_full_disk(&self, name: &str, most: u64) -> anyhow::Result<Process> {
+        let (url, log) = (self.url(), self.log_of(name));
+        Process::start_on_full_disk(self.lab.path(), &log, "esta-worker", &train_args(&url, name), most)
+    }
+
+    fn log_of(&self, worker: &str) -> String {
+        format!("{}-{worker}", self.job.file_stem().unwrap_or_default().to_string_lossy())
     }
 
     /// The coordinator's address.
@@ -183,6 +194,10 @@ impl Outcome {
             digest: state["digest"].to_string(),
         })
     }
+}
+
+fn train_args<'a>(url: &'a str, name: &'a str) -> [&'a str; 7] {
+    ["train", "--coordinator", url, "--name", name, "--host", "127.0.0.1"]
 }
 
 fn last_checkpoint(dir: &Path) -> anyhow::Result<PathBuf> {
