@@ -16,6 +16,7 @@ pub mod sampler;
 pub mod schedule;
 mod space;
 pub mod spec;
+pub mod statistics;
 pub mod streams;
 pub mod table;
 pub mod wire;

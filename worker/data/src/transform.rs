@@ -1,6 +1,7 @@
 //! From a decoded image to a normalised tensor (HANDS), in the steps of timm's evaluation transform.
 
 use esta_engine::spec::{DataSpec, Normalize, Resize};
+use esta_engine::statistics::ChannelStatistics;
 
 use crate::error::DataError;
 use crate::pixels::Pixels;
@@ -115,12 +116,7 @@ fn half_to_even(n: usize) -> usize {
 
 /// timm's statistics, in its order of operations: v / 255, less the mean, by the deviation, each in f32.
 fn levels(normalize: &Normalize, channels: usize) -> Result<Vec<[f32; 256]>, DataError> {
-    let half = vec![0.5; channels];
-    let (mean, std) = match normalize {
-        Normalize::Half => (half.clone(), half),
-        Normalize::Imagenet => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
-        Normalize::Values { mean, std } => (mean.clone(), std.clone()),
-    };
+    let ChannelStatistics { mean, std } = normalize.statistics(channels);
     if mean.len() != channels || std.len() != channels {
         return Err(DataError::Statistics { mean: mean.len(), std: std.len(), channels });
     }

@@ -3,7 +3,8 @@
 use esta_engine::{
     arch::VitArch,
     catalog::Stitch,
-    spec::{JobSpec, Normalize, PaletteRule, Resize},
+    spec::{JobSpec, PaletteRule, Resize},
+    statistics::ChannelStatistics,
 };
 use esta_model::MergedSegment;
 use esta_proto::{BudgetId, StitchId};
@@ -94,7 +95,7 @@ impl Header {
     /// The header for networks of this input.
     pub fn new(spec: &JobSpec, kind: Kind, front: &VitArch) -> Self {
         let (channels, side) = (front.in_chans, front.image_size);
-        let (mean, std) = statistics(&spec.data.normalize, channels as usize);
+        let ChannelStatistics { mean, std } = spec.data.normalize.statistics(channels as usize);
         Self {
             format: "esta-stitched-vit",
             version: 1,
@@ -132,15 +133,6 @@ fn chosen_by(stitch: StitchId, palettes: &Palettes) -> Vec<ChosenBy> {
     let all = palettes.iter().flat_map(|(rule, choices)| choices.iter().map(move |choice| (*rule, choice)));
     let mine = all.filter(|(_, choice)| choice.stitch == stitch);
     mine.map(|(rule, choice)| ChosenBy { rule, budget: choice.budget, value: choice.value }).collect()
-}
-
-/// Mean and standard deviation per channel.
-fn statistics(normalize: &Normalize, channels: usize) -> (Vec<f32>, Vec<f32>) {
-    match normalize {
-        Normalize::Half => (vec![0.5; channels], vec![0.5; channels]),
-        Normalize::Imagenet => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
-        Normalize::Values { mean, std } => (mean.clone(), std.clone()),
-    }
 }
 
 /// How to use a standalone folder.
