@@ -124,7 +124,7 @@ impl<'a> Models<'a> {
         let merged = self.net.merged_state(&self.law.catalog, stitch)?;
         let entry = self.law.catalog.get(stitch).ok_or(StitchError::Unknown(stitch))?;
         let config = config::StitchConfig::new(&self.law.spec, entry, &merged.segments, palettes);
-        let readme = config::stitch_readme(&config);
+        let readme = config::stitch_readme(&config, &entry.path(&self.law.spec.family));
         folder::replace(target, |files| {
             files.tensors(&merged.weights)?;
             files.json("config.json", &config)?;

@@ -9,7 +9,7 @@ use std::fmt;
 use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 use serde::Serialize;
 
-use crate::arch::VitArch;
+use crate::{arch::VitArch, spec::FamilySpec};
 
 /// A run of consecutive blocks of one anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -87,6 +87,20 @@ impl Stitch {
     pub fn is_anchor(&self) -> bool {
         self.layers.is_empty()
     }
+
+    /// Its blocks in words, by the names of the family's anchors: `ti[0-5]>s[6-11]`; an anchor alone is its name.
+    #[must_use]
+    pub fn path(&self, family: &FamilySpec) -> String {
+        let name = |anchor: AnchorId| family.anchors.get(anchor.index()).map_or("?", |anchor| anchor.name.as_str());
+        let blocks = |segment: &Segment| match (name(segment.anchor), segment.first, segment.last) {
+            (name, first, last) if first == last => format!("{name}[{first}]"),
+            (name, first, last) => format!("{name}[{first}-{last}]"),
+        };
+        match self.segments.as_slice() {
+            [alone] => name(alone.anchor).to_owned(),
+            segments => segments.iter().map(blocks).collect::<Vec<_>>().join(">"),
+        }
+    }
 }
 
 impl Catalog {
@@ -139,5 +153,26 @@ impl fmt::Display for CatalogWarning {
                 write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller budgets.gap offers more choice")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_anchors_and_blocks() {
+        let anchor = |name: &str| serde_json::json!({"name": name, "weights": "-"});
+        let family = serde_json::json!({"anchors": [anchor("ti"), anchor("s")]});
+        let family: FamilySpec = serde_json::from_value(family).expect("a family");
+        let path = |segments: &[(u32, u32, u32)]| {
+            let segment = |&(anchor, first, last): &(u32, u32, u32)| Segment { anchor: AnchorId(anchor), first, last };
+            let segments = segments.iter().map(segment).collect();
+            let (id, budget) = (StitchId(7), BudgetId(0));
+            Stitch { id, segments, layers: Vec::new(), macs: 1, params: 1, budget }.path(&family)
+        };
+        assert_eq!(path(&[(1, 0, 11)]), "s");
+        assert_eq!(path(&[(0, 0, 5), (1, 6, 11)]), "ti[0-5]>s[6-11]");
+        assert_eq!(path(&[(0, 0, 0), (1, 1, 9), (0, 10, 10)]), "ti[0]>s[1-9]>ti[10]");
     }
 }

@@ -48,7 +48,7 @@ pub struct PaletteEntry {
     pub budget: BudgetId,
     /// The stitch.
     pub stitch: StitchId,
-    /// Its path in words, such as `ti[0–5] → s[6–11]`.
+    /// Its path in words, such as `ti[0-5]>s[6-11]`.
     pub path: String,
     /// Its path in numbers.
     pub segments: Vec<SegmentEntry>,
@@ -157,23 +157,6 @@ pub fn read_optional<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> 
     }
 }
 
-/// A path in words: `ti[0–5] → s[6–11]`; an anchor alone is its name.
-#[must_use]
-pub fn path_words(spec: &JobSpec, stitch: &Stitch) -> String {
-    let name = |segment: &Segment| {
-        let anchor = segment.anchor;
-        spec.family.anchors.get(anchor.index()).map_or_else(|| anchor.to_string(), |anchor| anchor.name.clone())
-    };
-    let words = |segment: &Segment| match (segment.first, segment.last) {
-        (first, last) if first == last => format!("{}[{first}]", name(segment)),
-        (first, last) => format!("{}[{first}–{last}]", name(segment)),
-    };
-    match stitch.segments.as_slice() {
-        [whole] => name(whole),
-        segments => segments.iter().map(words).collect::<Vec<_>>().join(" → "),
-    }
-}
-
 /// The final table as its file.
 #[must_use]
 pub fn table_file(catalog: &Catalog, table: &Table) -> TableFile {
@@ -203,7 +186,7 @@ pub fn rule_palette(
     let entry = |(choice, accuracy): (&Choice, &Option<f64>)| PaletteEntry {
         budget: choice.budget,
         stitch: choice.stitch,
-        path: catalog.get(choice.stitch).map_or_else(String::new, |stitch| path_words(spec, stitch)),
+        path: catalog.get(choice.stitch).map_or_else(String::new, |stitch| stitch.path(&spec.family)),
         segments: catalog.get(choice.stitch).into_iter().flat_map(|stitch| &stitch.segments).map(Into::into).collect(),
         macs: choice.macs,
         params: choice.params,

@@ -5,10 +5,7 @@ use esta_config::JobArgs;
 use esta_engine::{catalog::Stitch, law::Law};
 
 use super::{Format, outcome::columns, say};
-use crate::{
-    failure::Failure,
-    palette::{path, show_cost},
-};
+use crate::{failure::Failure, palette::show_cost};
 
 /// Arguments of `catalog`.
 #[derive(Debug, Args)]
@@ -38,7 +35,7 @@ fn table(law: &Law) -> String {
     let header = ["id", "path", "MACs", "params", "bin"].map(str::to_owned).to_vec();
     let row = |stitch: &Stitch| {
         let (macs, params) = (show_cost(stitch.macs), show_cost(stitch.params));
-        vec![stitch.id.to_string(), path(&law.spec, stitch), macs, params, stitch.budget.to_string()]
+        vec![stitch.id.to_string(), stitch.path(&law.spec.family), macs, params, stitch.budget.to_string()]
     };
     let rows: Vec<_> = std::iter::once(header).chain(law.catalog.stitches().map(row)).collect();
     columns(&rows)

@@ -7,7 +7,7 @@ use esta_proto::StitchId;
 
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
-    palette::{path, rule_name, show_cost},
+    palette::{rule_name, show_cost},
 };
 
 /// Columns of cells, as wide as their widest cell; a column of numbers is aligned to the right.
@@ -57,7 +57,7 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
 
 fn cells(law: &Law, choice: &Choice) -> Vec<String> {
     let budget = law.catalog.bin_range(choice.budget).map_or(choice.macs, |(_, most)| most);
-    let words = law.catalog.get(choice.stitch).map_or_else(String::new, |stitch| path(&law.spec, stitch));
+    let words = law.catalog.get(choice.stitch).map_or_else(String::new, |stitch| stitch.path(&law.spec.family));
     vec![
         show_cost(budget),
         choice.stitch.to_string(),

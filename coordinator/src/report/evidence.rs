@@ -166,7 +166,7 @@ impl Evidence {
     /// A stitch's path in words.
     #[must_use]
     pub fn path(&self, stitch: &Stitch) -> String {
-        summary::path_words(&self.spec, stitch)
+        stitch.path(&self.spec.family)
     }
 }
 

@@ -135,10 +135,8 @@ fn chosen_by(stitch: StitchId, palettes: &Palettes) -> Vec<ChosenBy> {
     mine.map(|(rule, choice)| ChosenBy { rule, budget: choice.budget, value: choice.value }).collect()
 }
 
-/// How to use a standalone folder.
-pub fn stitch_readme(config: &StitchConfig) -> String {
-    let path = config.segments.iter().map(|segment| format!("{}[{}-{}]", segment.anchor, segment.first, segment.last));
-    let path = path.collect::<Vec<_>>().join(" -> ");
+/// How to use a standalone folder; `path` is the stitch's, in words.
+pub fn stitch_readme(config: &StitchConfig, path: &str) -> String {
     let (stitch, macs, params) = (config.stitch, config.macs, config.params);
     let run = &config.header.run;
     let timm = match &config.timm {
