@@ -6,9 +6,12 @@ pub mod export;
 pub mod pretrain;
 pub mod train;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use esta_proto::Step;
+
+use crate::{run_dir::RunDir, trainer::DeviceKind};
 
 /// Trains the stitches a coordinator gives it, and turns finished runs into models.
 #[derive(Debug, Parser)]
@@ -26,12 +29,32 @@ pub enum Command {
     Train(train::Args),
     /// Measure stitches on held-out images.
     Eval(eval::Args),
-    /// Make small anchors from scratch.
+    /// Make a job's anchors from scratch, written where their `weights` point.
     Pretrain(pretrain::Args),
     /// Turn a run into models that need PyTorch alone.
     Export(export::Args),
-    /// Measure how far apart stitches pull the weights they share.
+    /// Measure how far apart stitches pull the weights they share, on the job's training images.
     Angles(angles::Args),
+}
+
+/// A run's folder and what of it is taken.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The run's folder.
+    #[arg(long, value_name = "DIR")]
+    run_dir: PathBuf,
+    /// Applied steps of the checkpoint to take; the newest when absent.
+    #[arg(long, value_name = "STEP")]
+    checkpoint: Option<u64>,
+    /// Where tensors live.
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
+}
+
+impl RunArgs {
+    fn open(&self) -> anyhow::Result<RunDir> {
+        RunDir::open(&self.run_dir, self.checkpoint.map(Step), self.device)
+    }
 }
 
 impl Command {

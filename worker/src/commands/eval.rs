@@ -1,34 +1,27 @@
 //! `esta-worker eval` (HANDS): held-out accuracy of stitches, and the palette's regret against exhaustive evaluation.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use esta_engine::{
     regret::{Measured, Regret, Selector, regrets},
     spec::PaletteRule,
 };
-use esta_proto::{Step, StitchId};
+use esta_proto::StitchId;
 
+use super::RunArgs;
 use crate::{
     eval::{Evaluation, StitchResult, evaluate},
     run_dir::RunDir,
-    trainer::DeviceKind,
 };
 
 /// Arguments of `eval`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The run's folder.
-    #[arg(long)]
-    run_dir: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     which: Which,
-    /// Evaluate the checkpoint of this step instead of the newest.
-    #[arg(long)]
-    checkpoint: Option<u64>,
-    /// Where tensors live.
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
-    device: DeviceKind,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -50,7 +43,7 @@ struct Which {
 /// # Errors
 /// What could not be read or evaluated.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let run = RunDir::open(&args.run_dir, args.checkpoint.map(Step), args.device)?;
+    let run = args.run.open()?;
     let stitches = stitches(&run, &args.which)?;
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
     let total = stitches.len();

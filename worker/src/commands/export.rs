@@ -6,25 +6,21 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
-use esta_proto::{Step, StitchId};
+use esta_proto::StitchId;
 
+use super::RunArgs;
 use crate::{
     export::{Models, stitch_folder},
     run_dir::RunDir,
-    trainer::DeviceKind,
 };
 
 /// Arguments of `export`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Folder of the run.
-    #[arg(long)]
-    run_dir: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     what: What,
-    /// Applied steps of the checkpoint to take; the newest when absent.
-    #[arg(long)]
-    checkpoint: Option<u64>,
     /// Folder that receives `stitch-<id>/` or `bundle/`; `export/` in the run's when absent.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -50,7 +46,7 @@ struct What {
 /// # Errors
 /// When the run cannot be read or a model cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let run = RunDir::open(&args.run_dir, args.checkpoint.map(Step), DeviceKind::Cpu)?;
+    let run = args.run.open()?;
     let out = args.out.unwrap_or_else(|| run.path.join("export"));
     for folder in write(&args.what, &run, &out)? {
         println!("{}", folder.display());
