@@ -12,7 +12,7 @@ use esta_engine::{palette::Choice, spec::PaletteRule, table::Row};
 use esta_model::{ParamStore, Phase, SourceHead, Weights, read_vit, tensor_shapes};
 use esta_proto::{BudgetId, StitchId};
 use esta_worker::{commands::Cli, exit, export::Models};
-use fixture::{CLASSES, Family, distance, forward, images, law, plain_forward, read_json, start, zeros};
+use fixture::{CLASSES, Family, distance, forward, frozen, images, law, plain_forward, read_json, start};
 use serde_json::json;
 
 /// Every space of the tiny family, with every part of the adaptation alive somewhere.
@@ -147,7 +147,7 @@ fn a_bundle_is_a_few_per_cent_larger_than_its_anchors() {
         "pst": { "lora_r": 8, "stitch_r": 16 },
         "budgets": { "gap": 1e9 },
     }));
-    let frozen = zeros(&law.catalog);
+    let frozen = frozen(&law.catalog);
     let anchors: u64 = law
         .catalog
         .anchors

@@ -1,19 +1,22 @@
-//! A tiny family whose every number is alive, and a forward pass that knows nothing but an export's files.
+//! The model's tiny families as runs to export, and a forward pass that knows nothing but an export's files.
+
+#[path = "../../model/tests/model/fixture.rs"]
+#[allow(dead_code, reason = "shared with the model's tests")]
+mod tiny;
 
 use std::path::Path;
 
 use esta_engine::{
-    catalog::Catalog,
     law::Law,
-    spec::{JobSpec, Precision},
+    spec::{Precision, SpaceKind},
 };
-use esta_model::{ParamStore, Phase, Start, StitchedNet, Weights, tensor_shapes};
+use esta_model::{ParamStore, Phase, Start, StitchedNet, Weights};
 use esta_proto::StitchId;
 use esta_worker::export::Models;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-pub const CLASSES: u32 = 5;
+pub use tiny::{CLASSES, distance, frozen};
 
 /// A run in the middle of its training.
 pub struct Family {
@@ -22,51 +25,21 @@ pub struct Family {
     pub store: ParamStore,
 }
 
-/// Two anchors of widths 8 and 12, with sections replaced.
+/// Two anchors of widths 8 and 12 in the default space, with sections replaced.
 pub fn law(changes: Value) -> Law {
-    let arch = |width: u32, heads: u32| json!({ "image_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": width, "depth": 3, "num_heads": heads });
-    let anchor = |name: &str, arch: Value| json!({ "name": name, "arch": arch, "weights": "-" });
-    let mut value = json!({
-        "name": "tiny",
-        "family": { "anchors": [anchor("a", arch(8, 2)), anchor("b", arch(12, 3))] },
-        "pst": { "lora_r": 2, "stitch_r": 3 },
-        "train": { "max_steps": 10 },
-        "data": { "num_classes": CLASSES, "train": { "layout": "idx", "path": "-", "labels": "-" } },
-        "budgets": { "gap": 1e4 },
-    });
-    merge(&mut value, changes);
-    let spec: JobSpec = serde_json::from_value(value).expect("a specification");
-    Law::new(spec).expect("a valid one")
+    Law::new(tiny::spec(in_default_space(changes))).expect("a valid specification")
 }
 
-fn merge(base: &mut Value, changes: Value) {
-    match (base, changes) {
-        (Value::Object(base), Value::Object(changes)) => {
-            for (key, change) in changes {
-                merge(base.entry(key).or_insert(Value::Null), change);
-            }
-        }
-        (base, change) => *base = change,
-    }
+fn in_default_space(changes: Value) -> Value {
+    let mut all = json!({ "family": { "space": { "kind": SpaceKind::default() } } });
+    tiny::merge(&mut all, changes);
+    all
 }
 
 impl Family {
     pub fn trained(changes: Value) -> Self {
-        // The tests already fill the cores.
-        tch::set_num_threads(1);
-        let law = law(changes);
-        let mut frozen = zeros(&law.catalog);
-        let names: Vec<(String, Vec<i64>)> = frozen.iter().map(|(name, t)| (name.to_owned(), t.size())).collect();
-        for (name, shape) in names {
-            let base = if name.contains("norm") && name.ends_with("weight") { 1.0 } else { 0.0 };
-            frozen.insert(name.as_str(), noise(&name, &shape) * 0.3 + base);
-        }
-        let store = ParamStore::new(&law.layout, start(&frozen)).expect("every parameter has a start");
-        for param in store.groups().iter().flat_map(|group| &group.params) {
-            let mut tensor = param.tensor.detach();
-            tensor += noise(&format!("trained {}", param.name), &param.tensor.size()) * 0.3;
-        }
-        Self { law, frozen, store }
+        let tiny::Family { spec, frozen, store, .. } = tiny::Family::trained(in_default_space(changes));
+        Self { law: Law::new(spec).expect("a valid specification"), frozen, store }
     }
 
     pub fn models(&self) -> Models<'_> {
@@ -94,47 +67,13 @@ pub fn forward(law: &Law, store: &ParamStore, frozen: &Weights, precision: Preci
     tch::no_grad(|| net.forward(stitch, &images(), Phase::Eval).expect("the stitch exists"))
 }
 
-/// Anchors and stitching layers of the right shapes.
-pub fn zeros(catalog: &Catalog) -> Weights {
-    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    let mut frozen = Weights::new("fixture");
-    for (number, arch) in catalog.anchors.iter().enumerate() {
-        for (name, shape) in tensor_shapes(arch, None) {
-            frozen.insert(format!("anchors.{number}.{name}"), zeros(&shape));
-        }
-    }
-    for layer in &catalog.layers {
-        let width = |anchor: esta_proto::AnchorId| i64::from(catalog.anchors[anchor.index()].embed_dim);
-        let (from, to) = (width(layer.from), width(layer.to));
-        frozen.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[to, from]));
-        frozen.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[to]));
-    }
-    frozen
-}
-
 pub fn start(weights: &Weights) -> Start<'_> {
     Start { seed: 1, weights, device: Device::Cpu }
 }
 
 /// [8, 1, 8, 8]
 pub fn images() -> Tensor {
-    noise("images", &[8, 1, 8, 8])
-}
-
-/// Uniform in -1..1, a function of name and shape.
-fn noise(name: &str, shape: &[i64]) -> Tensor {
-    let mut state = name.bytes().fold(17_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 40) as f32 / (1 << 23) as f32) - 1.0
-    };
-    let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(|_| next()).collect();
-    Tensor::from_slice(&values).view(shape)
-}
-
-/// Largest absolute difference.
-pub fn distance(one: &Tensor, other: &Tensor) -> f64 {
-    (one.to_kind(Kind::Double) - other.to_kind(Kind::Double)).abs().max().double_value(&[])
+    tiny::batch(8).0
 }
 
 pub fn read_json(path: &Path) -> Value {

@@ -1,4 +1,5 @@
-//! Tiny families whose every number is alive: no weight is zero unless a test wants it so.
+//! Tiny families whose every number is alive: no weight is zero unless a test wants it so. The worker's tests of exports
+//! use them too.
 
 use esta_engine::catalog::Catalog;
 use esta_engine::groups::GroupLayout;
@@ -8,7 +9,7 @@ use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-pub const CLASSES: i64 = 5;
+pub const CLASSES: u32 = 5;
 
 /// A run's parts up to the network.
 pub struct Family {
@@ -36,7 +37,8 @@ pub fn spec(changes: Value) -> JobSpec {
     serde_json::from_value(value).expect("a valid specification")
 }
 
-fn merge(base: &mut Value, changes: Value) {
+/// Lays one tree over another: objects merge, anything else replaces.
+pub fn merge(base: &mut Value, changes: Value) {
     match (base, changes) {
         (Value::Object(base), Value::Object(changes)) => {
             for (key, change) in changes {
@@ -99,11 +101,12 @@ impl Family {
 
 /// Images and labels of the tiny families.
 pub fn batch(images: i64) -> (Tensor, Tensor) {
-    let labels = Tensor::arange(images, (Kind::Int64, Device::Cpu)).fmod(CLASSES);
+    let labels = Tensor::arange(images, (Kind::Int64, Device::Cpu)).fmod(i64::from(CLASSES));
     (noise("images", &[images, 1, 8, 8]), labels)
 }
 
-fn frozen(catalog: &Catalog) -> Weights {
+/// Anchors without heads, and stitching layers.
+pub fn frozen(catalog: &Catalog) -> Weights {
     let mut frozen = Weights::new("fixture");
     for (number, arch) in catalog.anchors.iter().enumerate() {
         let mut anchor = random_vit(arch, 1, 7);

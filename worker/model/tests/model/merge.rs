@@ -31,7 +31,7 @@ fn a_lone_anchor_is_an_ordinary_timm_state() {
     let state = family.net.merged_state(&family.catalog, StitchId(1)).expect("single precision");
     let arch = &family.catalog.anchors[1];
     let names: Vec<&str> = state.weights.iter().map(|(name, _)| name).collect();
-    let mut expected = tensor_shapes(arch, Some(CLASSES as u32));
+    let mut expected = tensor_shapes(arch, Some(CLASSES));
     expected.sort();
     assert_eq!(names, expected.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
     for (name, shape) in &expected {
@@ -39,7 +39,7 @@ fn a_lone_anchor_is_an_ordinary_timm_state() {
     }
     let folder = tempfile::tempdir().expect("a folder");
     state.weights.save(&folder.path().join("model.safetensors")).expect("written");
-    read_vit(folder.path(), arch, SourceHead::Keep(CLASSES as u32)).expect("it reads back as an anchor");
+    read_vit(folder.path(), arch, SourceHead::Keep(CLASSES)).expect("it reads back as an anchor");
 }
 
 #[test]

@@ -109,5 +109,5 @@ fn ridge_heads_find_classes_that_are_linear_in_the_features() {
     assert!(hits > 0.85, "{hits} of the images");
     let slot = Slot { stitch: StitchId(1), images: &images, labels: &labels, dropout_seed: 0 };
     let run = run_slot(&family.net, &family.store, &slot, &SlotOptions::default()).expect("it runs");
-    assert!(run.loss < 0.5 * (CLASSES as f64).ln(), "scaled for a softmax: {}", run.loss);
+    assert!(run.loss < 0.5 * f64::from(CLASSES).ln(), "scaled for a softmax: {}", run.loss);
 }
