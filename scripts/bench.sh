@@ -1,41 +1,37 @@
 #!/usr/bin/env bash
 # Measures a worker's step against the same step in plain PyTorch, and what ESTA costs in time, bytes and memory; prints
 # one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3`. Wants a quiet machine.
-# Environment: ESTA_CACHE; BENCH_PYTHON, a Python with torch of the same version, made in the cache when absent.
+# Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch; one is made in the cache when absent).
 set -euo pipefail
 
-TORCH_VERSION=2.11.0
+DEVICE="${DEVICE:-cpu}"
+PROFILE="${PROFILE:-release}"
+
 cd "$(dirname "$0")/.."
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
-target="${CARGO_TARGET_DIR:-target}/release"
 
 say() { printf 'bench: %s\n' "$*" >&2; }
 
-has_torch() { "$1" -c "import torch; assert torch.__version__.split('+')[0] == '$TORCH_VERSION'" 2>/dev/null; }
-
-python() { # a Python with the libtorch the worker is linked to; the folder is the one of the CUDA form of libtorch
-  local venv="$cache/venv-cuda-$TORCH_VERSION"
-  if [ -n "${BENCH_PYTHON:-}" ]; then
-    has_torch "$BENCH_PYTHON" || { say "$BENCH_PYTHON has no torch $TORCH_VERSION"; exit 1; }
-    echo "$BENCH_PYTHON"
-    return
-  fi
-  if ! has_torch "$venv/bin/python"; then
-    say "installing torch $TORCH_VERSION into $venv (4.7 GB, once)"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --disable-pip-version-check -q "torch==$TORCH_VERSION" >&2
-  fi
-  echo "$venv/bin/python"
+binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
+  local folder=$PROFILE
+  [ "$PROFILE" != dev ] || folder=debug
+  echo "${CARGO_TARGET_DIR:-target}/$folder"
 }
 
-cargo build --release -p esta-engine --example bench_law
-cargo build --release -p esta-worker --example bench_step
-cargo build --release -p esta-coordinator -p esta-worker
-interpreter=$(python)
-"$interpreter" scripts/bench/bench.py --law "$target/examples/bench_law" --step "$target/examples/bench_step" \
-  --digits .cache/data/digits/digits.csv.gz "$@"
+build() {
+  local cuda=()
+  [ "$DEVICE" != cuda ] || cuda=(--features esta-worker/cuda)
+  cargo build --profile "$PROFILE" -p esta-engine --example bench_law
+  cargo build --profile "$PROFILE" -p esta-worker --example bench_step "${cuda[@]}"
+  cargo build --profile "$PROFILE" -p esta-coordinator -p esta-worker "${cuda[@]}"
+}
+
+interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"
+build
+bin=$(binaries)
+"$interpreter" scripts/bench/bench.py --law "$bin/examples/bench_law" --step "$bin/examples/bench_step" \
+  --digits .cache/data/digits/digits.csv.gz --device "$DEVICE" "$@"
 if [ -e .cache/anchors/l ]; then
-  "$interpreter" scripts/bench/coordination.py --coordinator "$target/esta-coordinator" --worker "$target/esta-worker"
+  "$interpreter" scripts/bench/coordination.py --coordinator "$bin/esta-coordinator" --worker "$bin/esta-worker"
 else
   say "no anchors at .cache/anchors: run 'make quickstart' first to measure coordination too"
 fi

@@ -1,7 +1,10 @@
-"""Measures and prints one table. Whatever is compared runs in turn, A B A B, in one run; numbers are medians."""
+"""Measures and prints one table. Whatever is compared runs in turn, A B A B, in one run; times are medians."""
 
 import argparse
+import functools
+import itertools
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -9,65 +12,11 @@ import sys
 from pathlib import Path
 
 import cases
+from child import Child, Ended
+from memory import GIVE_BACK, SETTLED, Card, largest_batch, line, step_peak
+from table import Table, kibibytes, mebibytes, milliseconds
 
 HERE = Path(__file__).parent
-
-
-class Child:
-    """A program that answers `word number` lines with JSON."""
-
-    def __init__(self, command, case):
-        environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-        self.case = self.ask(json.dumps(case))
-
-    def ask(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            sys.exit(f"bench: {self.process.args[0]} ended with {self.process.wait()}")
-        return json.loads(answer)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-class Table:
-    def __init__(self):
-        self.rows = []
-
-    def section(self, title):
-        self.rows.append((title,))
-
-    def row(self, what, ours, theirs="", ratio="", goal=""):
-        self.rows.append((what, ours, theirs, ratio, goal))
-        print("bench:", what, ours, theirs, ratio, file=sys.stderr, flush=True)
-
-    def __str__(self):
-        cells = [row for row in self.rows if len(row) > 1]
-        widths = [max(len(row[column]) for row in cells) for column in range(5)]
-        lines = []
-        for row in self.rows:
-            if len(row) == 1:
-                lines.append("\n" + row[0])
-                continue
-            first, *rest = (cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(zip(row, widths)))
-            lines.append(("  " + "  ".join([first, *rest])).rstrip())
-        return "\n".join(lines)
-
-
-def milliseconds(value):
-    return f"{value:.3f} ms" if value < 10 else f"{value:.1f} ms"
-
-
-def mebibytes(value):
-    return f"{value / 2**20:.1f} MiB"
 
 
 def in_turn(one, other, request, rounds):
@@ -87,67 +36,158 @@ def compare(table, name, children, request, rounds, goal=""):
     return last
 
 
+def same_size(name, ours, theirs):
+    if ours != theirs:
+        sys.exit(f"bench: {name}: {ours} trained parameters here, {theirs} in PyTorch")
+
+
 def against_pytorch(options, table):
     table.section("A worker's step, one slot, one thread | the same step in plain PyTorch")
     for name, case in cases.STEPS.items():
-        with options.worker(case) as ours, Child([sys.executable, str(HERE / "step.py")], case) as theirs:
-            if ours.case["trained"] != theirs.case["trained"]:
-                sys.exit(f"bench: {name}: {ours.case['trained']} trained parameters here, {theirs.case['trained']} in PyTorch")
-            compare(table, f"{name}, {case['images']} images", (ours, theirs), options.request(name), options.rounds, "<= 1.05")
+        with options.worker() as ours, options.pytorch() as theirs:
+            pair = (ours.begin(options.case(case)), theirs.begin(case))
+            same_size(name, *(child.case["trained"] for child in pair))
+            compare(table, f"{name}, {case['images']} images", pair, options.request(name), options.rounds, "<= 1.05")
 
 
 def exact_against_float(options, table):
     table.section("Exact reduction, int64 | f32")
     for name, case in cases.REDUCTION.items():
-        with options.worker(dict(case, reduce="int64")) as exact, options.worker(dict(case, reduce="f32")) as floating:
-            pair = (exact, floating)
+        with options.worker() as exact, options.worker() as floating:
+            pair = [child.begin(options.case(case, reduce=kind)) for child, kind in ((exact, "int64"), (floating, "f32"))]
             last = compare(table, f"{name}: step", pair, options.request(name), options.rounds)
             compare(table, f"{name}: all-reduce of two ranks", pair, f"reduce {options.reduces}", options.rounds)
             sizes = [answer["bytes"] for answer in last]
-            table.row(f"{name}: bytes reduced", *(f"{size / 1024:.1f} KiB" for size in sizes), f"{sizes[0] / sizes[1]:.3f}")
+            table.row(f"{name}: bytes reduced", *map(kibibytes, sizes), f"{sizes[0] / sizes[1]:.3f}")
+
+
+# Who trains a path: a program, and what its case says beside the path.
+SYSTEMS = {
+    "esta": ("worker", {}),
+    "pytorch": ("pytorch", dict(adapted=False)),
+    "snnet": ("worker", dict(mode="snnet", reduce="f32")),
+}
+FULL = {
+    "pytorch": "that path alone in plain PyTorch, all of it trained",
+    "snnet": "the family in ESTA, all of it trained (mode snnet, f32)",
+}
 
 
 def memory(options, table):
-    name, case = cases.MEMORY
-    table.section("Peak memory of a training process, ESTA | everything trained")
-    peaks = []
-    for mode in ("pst", "snnet"):
-        with options.worker(dict(case, mode=mode)) as child:
-            peaks.append(child.ask("steps 2")["peak_rss"])
-    table.row(f"{name} of ViT-Ti/S/B, {case['images']} images", *map(mebibytes, peaks), f"{peaks[0] / peaks[1]:.3f}")
+    """Peaks by path and batch, then the largest batch that fits."""
+    pairs = list(itertools.product(cases.MEMORY, SYSTEMS))
+    peaks = {pair: {count: options.peak(*pair, count) for count in options.images} for pair in pairs}
+    kept = {system: options.peak_kept(cases.KEPT, system, options.images[-1]) for system in SYSTEMS}
+    for name in cases.MEMORY:
+        same_size(name, *(peaks[name, other][options.images[0]].trained for other in FULL))
+    for other, what in FULL.items():
+        table.section(f"Peak memory of a step, freed memory given back, ViT-Ti/S/B resident | {what}")
+        for name, count in itertools.product(cases.MEMORY, options.images):
+            peak_row(table, f"{name}, {count} images", *(peaks[name, system][count] for system in ("esta", other)))
+        peak_row(table, f"{cases.KEPT}, {options.images[-1]} images, malloc as it comes", kept["esta"], kept[other])
+    for name in options.largest:
+        largest(options, table, name, {system: peaks[name, system] for system in SYSTEMS})
+
+
+def peak_row(table, what, ours, theirs):
+    table.row(what, mebibytes(ours.bytes), mebibytes(theirs.bytes), f"{ours.bytes / theirs.bytes:.3f}", "< 1")
+
+
+def largest(options, table, name, peaks):
+    """Rows on the largest batch of a path."""
+    sizes = {system: {count: peak.bytes for count, peak in found.items()} for system, found in peaks.items()}
+    ends = {}
+    for system, found in sizes.items():
+        measure = lambda count: options.peak(name, system, count).bytes
+        ends[system] = largest_batch(measure, found, options.limit)
+    for other, what in FULL.items():
+        table.section(f"Largest batch whose step fits {mebibytes(options.limit)} | {what}")
+        pair = ("esta", other)
+        (ours, _), (theirs, _) = (ends[system] for system in pair)
+        found = [images(*ends[system]) for system in pair]
+        table.row(f"{name}: largest batch, run", *found, f"{ours / max(theirs, 1):.2f}", "> 1")
+        for end, words in enumerate(("peak of that run", "peak of one image more, run, too")):
+            table.row(f"{name}: {words}", *(mebibytes(sizes[system].get(ends[system][end], math.nan)) for system in pair))
+        slopes = [line(sizes[system])[1] for system in pair]
+        table.row(f"{name}: each image more", *map(mebibytes, slopes), f"{slopes[0] / slopes[1]:.3f}")
+
+
+def images(within, beyond):
+    return f"{within} images" if beyond == within + 1 else f"{within} images or more"
 
 
 def law(options, table):
     """Rows that the engine's own benchmark measures."""
     lines = subprocess.run([options.law], check=True, capture_output=True, text=True).stdout.splitlines()
-    for line in map(json.loads, lines):
-        table.section(line["section"]) if "section" in line else table.row(*line["row"])
+    for entry in map(json.loads, lines):
+        table.section(entry["section"]) if "section" in entry else table.row(*entry["row"])
 
 
 PARTS = {"step": against_pytorch, "reduce": exact_against_float, "memory": memory, "law": law}
 
 
 class Options(argparse.Namespace):
-    def worker(self, case):
-        return Child([self.step], dict(case, digits=self.digits))
+    def worker(self, threads=1, **environment):
+        # As the program sets it: the same slot gives the same bits wherever its tensors lie.
+        return Child([self.step], self.device, threads, MKL_CBWR="AUTO,STRICT", **environment)
+
+    def pytorch(self, threads=1, **environment):
+        return Child([sys.executable, "-W", "ignore", str(HERE / "step.py")], self.device, threads, **environment)
+
+    def case(self, case, **rest):
+        return dict(case, digits=self.digits, **rest)
 
     def request(self, name):
         return f"steps {self.steps if name.startswith('quickstart') else max(1, self.steps // 25)}"
 
+    def peak(self, name, system, count):
+        return self._peak(name, system, count, 1, GIVE_BACK)
 
-def main():
+    def peak_kept(self, name, system, count):
+        return self._peak(name, system, count, SETTLED, {})
+
+    def _peak(self, name, system, count, steps, environment):
+        """A fresh process's peak. Not timed: it may use all processors."""
+        program, rest = SYSTEMS[system]
+        start = functools.partial(getattr(self, program), len(os.sched_getaffinity(0)), **environment)
+        peak = step_peak(start, self.case(cases.MEMORY[name], images=count, **rest), self.device, steps)
+        print(f"bench: {name}, {count} images, {system}: {mebibytes(peak.bytes)}", file=sys.stderr, flush=True)
+        return peak
+
+
+def size(text):
+    """Bytes, such as 4GiB."""
+    number, unit = text[:-3], text[-3:]
+    return int(float(number) * {"MiB": 2**20, "GiB": 2**30}[unit])
+
+
+def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--step", required=True, help="the example bench_step")
     parser.add_argument("--law", required=True, help="the example bench_law")
     parser.add_argument("--digits", required=True, help="digits.csv.gz")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=50, help="steps of a round for small models")
     parser.add_argument("--reduces", type=int, default=30)
+    parser.add_argument("--images", type=int, nargs="+", help="batches whose peak is measured, two or more")
+    parser.add_argument("--memory", dest="limit", type=size, help="what the largest batch has to fit: 4GiB, or the whole card")
+    parser.add_argument("--largest", choices=cases.MEMORY, nargs="*", default=cases.LARGEST, help="paths whose largest batch is sought")
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts instead of all")
     options = parser.parse_args(namespace=Options())
+    options.images = options.images or cases.MEMORY_IMAGES[options.device]
+    options.limit = options.limit or (size("4GiB") if options.device == "cpu" else Card.query("memory.total"))
+    return options
+
+
+def main():
+    options = parse()
     table = Table()
     for name in options.only or PARTS:
-        PARTS[name](options, table)
+        try:
+            PARTS[name](options, table)
+        except Ended as ended:
+            sys.exit(f"bench: {ended}")
     print(table)
 
 

@@ -1,4 +1,4 @@
-"""What is timed: families of anchors, and stitches as (anchor, first block, last block)."""
+"""What is measured: families of anchors, and stitches as (anchor, first block, last block)."""
 
 
 def vit(image_size, patch_size, in_chans, depth, sizes):
@@ -6,11 +6,11 @@ def vit(image_size, patch_size, in_chans, depth, sizes):
     return [dict(shared, embed_dim=width, num_heads=heads) for width, heads in sizes]
 
 
-QUICKSTART = vit(28, 7, 1, 6, [(24, 2), (48, 3), (96, 3)])
+QUICKSTART = vit(28, 7, 1, 6, [(16, 2), (40, 2), (96, 3)])
 VIT = vit(224, 16, 3, 12, [(192, 3), (384, 6), (768, 12)])
 
 
-def case(anchors, path, images, **rest):
+def case(anchors, path, images=1, **rest):
     return dict(anchors=anchors, path=path, images=images, classes=10, **rest)
 
 
@@ -22,5 +22,15 @@ STEPS = {
     "ViT-Ti": case(VIT[:2], [(0, 0, 11)], 8),
     "ViT-Ti>S": case(VIT[:2], [(0, 0, 5), (1, 6, 11)], 8),
 }
-MEMORY = ("ViT-S>B", case(VIT, [(1, 0, 5), (2, 6, 11)], 4))
 REDUCTION = {name: STEPS[name] for name in ("quickstart m>l", "ViT-Ti>S")}
+# The whole family is resident, as in a run; batches are chosen where memory is measured.
+MEMORY = {
+    "ViT-Ti": case(VIT, [(0, 0, 11)]),
+    "ViT-S": case(VIT, [(1, 0, 11)]),
+    "ViT-B": case(VIT, [(2, 0, 11)]),
+    "ViT-S>B": case(VIT, [(1, 0, 5), (2, 6, 11)]),
+}
+MEMORY_IMAGES = {"cpu": (2, 8), "cuda": (32, 128)}
+# What is measured as glibc comes, too; whose largest batch is sought.
+KEPT = "ViT-S>B"
+LARGEST = ("ViT-S>B",)

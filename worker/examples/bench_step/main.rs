@@ -1,15 +1,19 @@
 //! A worker's step under the clock, one slot, no coordinator: `scripts/bench/` runs it beside the same step in plain
-//! PyTorch, in turn. First line in: the case as JSON. First line out: what is trained. Then each `steps N` is answered by
-//! the milliseconds of N steps, and each `reduce N` by those of N all-reduces between two ranks.
+//! PyTorch, in turn, and watches the memory of both. Arguments: device, threads. It greets with a line once its libraries
+//! are at work. First line in: the case as JSON, answered by what is trained. Then each `steps N` is answered by the
+//! milliseconds of N steps, `warm N` likewise for steps of one image, which touch all that steps keep, and `reduce N` by
+//! those of N all-reduces between two ranks.
 
 mod reduce;
 
 use std::{
     error::Error,
     io::{BufRead, Write},
+    ops::Range,
     time::Instant,
 };
 
+use clap::ValueEnum;
 use esta_data::BatchTicket;
 use esta_engine::{
     arch::VitArch,
@@ -22,6 +26,7 @@ use esta_proto::{BudgetId, Step};
 use esta_worker::trainer::{DeviceKind, Job, State, Stepper, Timings};
 use serde::Deserialize;
 use serde_json::json;
+use tch::{Device, Kind, Tensor};
 
 /// What is timed.
 #[derive(Deserialize)]
@@ -40,10 +45,15 @@ struct Case {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [device, threads] = &arguments[..] else { return Err("the arguments are device and threads".into()) };
+    let device = DeviceKind::from_str(device, false)?;
+    tch::set_num_threads(threads.parse()?);
+    load_libraries(device.device()?);
+    answer(&json!({}))?;
     let mut lines = std::io::stdin().lock().lines();
     let case: Case = serde_json::from_str(&lines.next().ok_or("the first line is the case")??)?;
-    tch::set_num_threads(1);
-    let mut bench = Bench::new(&case)?;
+    let mut bench = Bench::new(&case, device)?;
     answer(&bench.describe())?;
     for line in lines {
         let line = line?;
@@ -51,11 +61,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         let count: u64 = count.parse()?;
         answer(&match what {
             "steps" => bench.steps(count)?,
+            "warm" => bench.warm(count)?,
             "reduce" => json!({ "ms": reduce::milliseconds(&bench.buffer()?, count)? }),
             _ => return Err(format!("{what} is no request").into()),
         })?;
     }
     Ok(())
+}
+
+/// What a process holds after a first product and its gradient is its libraries', not a model's.
+fn load_libraries(device: Device) {
+    let matrix = Tensor::randn([64, 64], (Kind::Float, device)).set_requires_grad(true);
+    matrix.matmul(&matrix).sum(Kind::Float).backward();
 }
 
 fn answer(value: &serde_json::Value) -> std::io::Result<()> {
@@ -74,8 +91,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(case: &Case) -> Result<Self, Box<dyn Error>> {
-        let job = Job::from_scratch(spec(case)?, DeviceKind::Cpu)?;
+    fn new(case: &Case, device: DeviceKind) -> Result<Self, Box<dyn Error>> {
+        let job = Job::from_scratch(spec(case)?, device)?;
         let path = |stitch: &&Stitch| {
             stitch.segments.iter().map(|part| (part.anchor.0, part.first, part.last)).eq(case.path.iter().copied())
         };
@@ -83,18 +100,19 @@ impl Bench {
         let state = State::fresh(&job)?;
         let stepper = Stepper::new(&job);
         let ahead = job.prefetcher.request(0..u64::from(case.images));
-        forget_peak();
         Ok(Self { job, state, stepper, stitch, next: 0, ahead })
     }
 
     fn plan(&self) -> RankPlan {
         let draw = Draw { stitch: self.stitch.id, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
-        let plan = Plan::new(Step(self.next), Step(self.next), self.first(), vec![draw], &self.job.law.layout);
+        let plan = Plan::new(Step(self.next), Step(self.next), self.samples().start, vec![draw], &self.job.law.layout);
         plan.shares(&self.job.law.catalog, 1).swap_remove(0)
     }
 
-    fn first(&self) -> u64 {
-        self.next * u64::from(self.job.law.spec.train.batch_size)
+    /// Counters of the coming step's samples.
+    fn samples(&self) -> Range<u64> {
+        let size = u64::from(self.job.law.spec.train.batch_size);
+        self.next * size..(self.next + 1) * size
     }
 
     fn describe(&self) -> serde_json::Value {
@@ -104,32 +122,45 @@ impl Bench {
     }
 
     fn steps(&mut self, count: u64) -> Result<serde_json::Value, Box<dyn Error>> {
+        self.timed(count, |bench| {
+            let coming = bench.job.prefetcher.request(bench.samples());
+            std::mem::replace(&mut bench.ahead, coming)
+        })
+    }
+
+    fn warm(&mut self, count: u64) -> Result<serde_json::Value, Box<dyn Error>> {
+        self.timed(count, |bench| bench.job.prefetcher.request(0..1))
+    }
+
+    /// Steps on the batches of `ticket`, asked for once the step is planned.
+    fn timed(
+        &mut self,
+        count: u64,
+        ticket: impl Fn(&mut Self) -> BatchTicket,
+    ) -> Result<serde_json::Value, Box<dyn Error>> {
         let (mut ms, mut slot_ms, mut loss, mut bytes) = (Vec::new(), Vec::new(), f64::NAN, 0);
         for _ in 0..count {
             let begin = Instant::now();
             let plan = self.plan();
             self.next += 1;
-            let coming =
-                self.job.prefetcher.request(self.first()..self.first() + u64::from(self.job.law.spec.train.batch_size));
-            let ticket = std::mem::replace(&mut self.ahead, coming);
+            let ticket = ticket(self);
             let mut timings = Timings::default();
             let buffer = self.stepper.accumulate(&self.job, &self.state, &plan, vec![ticket], &mut timings)?;
             bytes = buffer.bytes();
             let report = self.stepper.apply(&mut self.state, &plan, buffer);
             ms.push(begin.elapsed().as_secs_f64() * 1e3);
-            slot_ms.push(timings.compute.as_secs_f64() * 1e3);
+            slot_ms.push(timings.compute().as_secs_f64() * 1e3);
             loss = report.outcomes[0].loss;
         }
-        Ok(json!({ "ms": ms, "slot_ms": slot_ms, "loss": loss, "bytes": bytes, "peak_rss": peak_rss() }))
+        Ok(json!({ "ms": ms, "slot_ms": slot_ms, "loss": loss, "bytes": bytes }))
     }
 
-    /// A step's buffer, as it is reduced.
-    fn buffer(&mut self) -> Result<tch::Tensor, Box<dyn Error>> {
-        let size = u64::from(self.job.law.spec.train.batch_size);
-        let ticket = self.job.prefetcher.request(0..size);
+    /// A step's buffer where ranks of one machine reduce it.
+    fn buffer(&mut self) -> Result<Tensor, Box<dyn Error>> {
+        let ticket = self.job.prefetcher.request(self.samples());
         let buffer =
             self.stepper.accumulate(&self.job, &self.state, &self.plan(), vec![ticket], &mut Timings::default())?;
-        Ok(buffer.tensor())
+        Ok(buffer.tensor().to_device(Device::Cpu))
     }
 }
 
@@ -142,7 +173,8 @@ fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {
         "mode": case.mode,
         "family": {
             "anchors": case.anchors.iter().enumerate().map(anchor).collect::<Vec<_>>(),
-            "stitch_init": { "samples": 16, "ridge": 1e-3 },
+            // How well the stitching layers start is nothing that is measured.
+            "stitch_init": { "samples": 1, "ridge": 1e-3 },
         },
         "budgets": { "gap": 1e6 },
         "sampling": { "slots": 1 },
@@ -150,17 +182,4 @@ fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {
         "train": { "max_steps": 1_000_000, "batch_size": case.images },
         "data": { "num_classes": case.classes, "train": { "layout": "digits_csv", "path": case.digits } },
     }))
-}
-
-/// Peak resident bytes since [`forget_peak`]; 0 where the system does not say.
-fn peak_rss() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).map_or(0, |kib: u64| kib * 1024)
-}
-
-/// Loading and fitting are not what is measured.
-fn forget_peak() {
-    // Where the system has no such file the peak covers the loading, too.
-    drop(std::fs::write("/proc/self/clear_refs", "5"));
 }
