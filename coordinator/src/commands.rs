@@ -15,6 +15,8 @@ mod watch;
 use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use esta_config::JobArgs;
+use esta_engine::law::Law;
 
 use crate::failure::Failure;
 
@@ -84,6 +86,15 @@ impl Command {
             Self::Report(args) => report::report(&args),
         }
     }
+}
+
+/// Reads a job and warns of what is allowed in it but probably not meant.
+fn law(job: &JobArgs) -> Result<Law, Failure> {
+    let law = job.law()?;
+    for warning in law.catalog.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(law)
 }
 
 /// Writes a command's result to standard output. A reader that has seen enough, as `head` has, is no failure.

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
 
@@ -28,6 +28,11 @@ fn program(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esta-coordinator"));
     command.current_dir(folder).args(arguments).env_remove("RUST_LOG").env_remove("ESTA_COORDINATOR");
     command
+}
+
+/// A worker program that fails at once.
+fn dying_worker() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/dying-worker.sh")
 }
 
 fn call(folder: &Path, arguments: &[&str]) -> Output {
@@ -92,9 +97,8 @@ fn an_address_in_use_is_one_line() {
 #[test]
 fn a_run_whose_workers_all_die_says_what_they_said_last() {
     let folder = job();
-    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/dying-worker.sh");
     let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "2"]);
-    let (code, line) = failure(&command.env("ESTA_WORKER", &worker).output().expect("it runs"));
+    let (code, line) = failure(&command.env("ESTA_WORKER", dying_worker()).output().expect("it runs"));
     assert_eq!(code, 7);
     assert!(line.contains("exited with code 8 (esta-worker: no weights in a)"), "{line}");
 }
@@ -109,8 +113,9 @@ fn a_worker_program_that_is_not_there_is_named() {
 }
 
 /// A coordinator process that has said where it listens.
-fn serving(folder: &Path) -> (Child, SocketAddr) {
+fn serving(folder: &Path, more: &[&str]) -> (Child, SocketAddr) {
     let mut command = program(folder, &["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"]);
+    command.args(more);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut line = String::new();
     let stdout = child.stdout.as_mut().expect("it is piped");
@@ -123,7 +128,7 @@ fn serving(folder: &Path) -> (Child, SocketAddr) {
 async fn a_served_run_stops_at_a_signal_resumes_and_ends_with_its_palette() {
     let folder = job();
     let law = law();
-    let (child, address) = serving(folder.path());
+    let (child, address) = serving(folder.path(), &[]);
     let mut client = connect(address).await;
     let status = client.status(esta_proto::v1::StatusRequest {}).await.expect("an answer").into_inner().json;
     assert_eq!(serde_json::from_str::<Value>(&status).expect("JSON")["phase"], "waiting");
@@ -132,7 +137,7 @@ async fn a_served_run_stops_at_a_signal_resumes_and_ends_with_its_palette() {
     let (code, line) = failure(&child.wait_with_output().expect("it ends"));
     assert_eq!((code, line.as_str()), (130, "esta-coordinator: interrupted; the same command resumes the run"));
 
-    let (child, address) = serving(folder.path());
+    let (child, address) = serving(folder.path(), &[]);
     let mut worker = FakeWorker::new("w", &law);
     let last = worker.work(address).await;
     assert!(matches!(last, Last::Stopped(stop) if stop.exit_code == 0));
@@ -154,6 +159,27 @@ async fn a_served_run_stops_at_a_signal_resumes_and_ends_with_its_palette() {
     assert!(one.len() == 1 && one[0]["macs"].as_u64() <= entries[0]["macs"].as_u64());
     let (code, line) = failure(&call(folder.path(), &["palette", "--run-dir", "run", "--at-most", "1"]));
     assert_eq!((code, line.as_str()), (1, "esta-coordinator: no visited stitch costs at most 1 MACs"));
+}
+
+#[test]
+fn a_job_with_hardly_a_choice_of_budgets_is_warned_of_by_every_command_that_reads_it() {
+    let folder = job();
+    let wide = ["--set", "budgets.gap=1e12"];
+    let warned = |output: &Output| {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said.matches("budgets make only 1 bin(s) of this catalog").count(), 1, "{said}");
+        assert!(!out(output).contains("bin(s)"), "results alone go to standard output");
+    };
+    warned(&call(folder.path(), &[&["catalog", "--config", "job.yaml", "--format", "json"], &wide[..]].concat()));
+    warned(&call(folder.path(), &[&["config", "validate", "--config", "job.yaml"], &wide[..]].concat()));
+    warned(&call(folder.path(), &[&["config", "print", "--config", "job.yaml"], &wide[..]].concat()));
+    let (child, _) = serving(folder.path(), &wide);
+    terminate(&child);
+    warned(&child.wait_with_output().expect("it ends"));
+    let mut run = program(folder.path(), &[&["run", "--config", "job.yaml"], &wide[..]].concat());
+    warned(&run.env("ESTA_WORKER", dying_worker()).output().expect("it runs"));
+    let fine = call(folder.path(), &["catalog", "--config", "job.yaml"]);
+    assert!(fine.stderr.is_empty(), "{}", String::from_utf8_lossy(&fine.stderr));
 }
 
 /// SIGTERM, as an orchestrator sends it.

@@ -4,7 +4,7 @@ use clap::Args;
 use esta_config::JobArgs;
 use esta_engine::{catalog::Stitch, law::Law};
 
-use super::{Format, outcome::columns, say};
+use super::{Format, law, outcome::columns, say};
 use crate::{failure::Failure, palette::show_cost};
 
 /// Arguments of `catalog`.
@@ -18,10 +18,7 @@ pub struct CatalogArgs {
 }
 
 pub(super) fn catalog(args: &CatalogArgs) -> Result<(), Failure> {
-    let law = args.job.law()?;
-    for warning in law.catalog.warnings() {
-        tracing::warn!("{warning}");
-    }
+    let law = law(&args.job)?;
     match args.format {
         Format::Json => {
             let stitches: Vec<&Stitch> = law.catalog.stitches().collect();

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use esta_config::{JobArgs, to_yaml};
 use esta_engine::spec::JobSpec;
 
-use super::say;
+use super::{law, say};
 use crate::failure::Failure;
 
 /// What can be done with a configuration.
@@ -21,14 +21,11 @@ pub enum ConfigCommand {
 pub(super) fn config(command: &ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Validate(job) => {
-            let law = job.law()?;
+            let law = law(job)?;
             let (stitches, budgets) = (law.catalog.stitches().count(), law.catalog.bins().len());
-            for warning in law.catalog.warnings() {
-                tracing::warn!("{warning}");
-            }
             say(&format!("{} is valid: {stitches} stitches in {budgets} budgets", job.config.display()))
         }
-        ConfigCommand::Print(job) => say(&to_yaml(&job.law()?.spec)?),
+        ConfigCommand::Print(job) => say(&to_yaml(&law(job)?.spec)?),
         ConfigCommand::Schema => say(&format!("{:#}", schema())),
     }
 }

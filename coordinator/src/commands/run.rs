@@ -7,6 +7,7 @@ use esta_config::JobArgs;
 
 use super::{
     children::{Crew, Farewell, Gone},
+    law,
     sitting::{Interrupts, Sitting},
 };
 use crate::{failure::Failure, leader::Ending};
@@ -43,7 +44,7 @@ enum Next {
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::listen()?;
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut sitting = Sitting::begin(args.job.law()?, loopback, args.workers).await?;
+    let mut sitting = Sitting::begin(law(&args.job)?, loopback, args.workers).await?;
     let mut crew = Crew::start(&sitting.url(), args.workers, args.device)?;
     let (ending, deserted) = loop {
         let next = tokio::select! {

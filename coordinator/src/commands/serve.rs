@@ -6,7 +6,7 @@ use clap::Args;
 use esta_config::JobArgs;
 
 use super::{
-    say,
+    law, say,
     sitting::{Interrupts, Sitting},
 };
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ pub struct ServeArgs {
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::listen()?;
-    let mut sitting = Sitting::begin(args.job.law()?, args.listen, args.workers).await?;
+    let mut sitting = Sitting::begin(law(&args.job)?, args.listen, args.workers).await?;
     say(&format!("listening on {}", sitting.url()))?;
     let ending = tokio::select! {
         ending = sitting.ended() => Some(ending),

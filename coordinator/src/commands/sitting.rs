@@ -37,9 +37,6 @@ impl Sitting {
     pub async fn begin(law: Law, listen: SocketAddr, workers: u32) -> Result<Self, Failure> {
         let law = Arc::new(law);
         let run_dir = PathBuf::from(law.spec.run_dir());
-        for warning in law.catalog.warnings() {
-            tracing::warn!("{warning}");
-        }
         let opened = Opened::open(law.clone(), &run_dir)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
         let artifacts = artifacts(&law, &run_dir, &opened)
