@@ -13,7 +13,7 @@ pub struct JobArgs {
     /// The job's YAML file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Set a value, such as train.learning_rate=3e-4 or family.anchors[0].weights=x.safetensors; null takes a key back.
+    /// Set a value, such as train.learning_rate=3e-4 or family.anchors.0.weights=x.safetensors; null takes a key back.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
