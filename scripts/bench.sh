@@ -9,8 +9,6 @@ PROFILE="${PROFILE:-release}"
 
 cd "$(dirname "$0")/.."
 
-say() { printf 'bench: %s\n' "$*" >&2; }
-
 binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
   local folder=$PROFILE
   [ "$PROFILE" != dev ] || folder=debug
@@ -27,11 +25,5 @@ build() {
 
 interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"
 build
-bin=$(binaries)
-"$interpreter" scripts/bench/bench.py --law "$bin/examples/bench_law" --step "$bin/examples/bench_step" \
-  --digits .cache/data/digits/digits.csv.gz --device "$DEVICE" "$@"
-if [ -e .cache/anchors/l ]; then
-  "$interpreter" scripts/bench/coordination.py --coordinator "$bin/esta-coordinator" --worker "$bin/esta-worker"
-else
-  say "no anchors at .cache/anchors: run 'make quickstart' first to measure coordination too"
-fi
+"$interpreter" scripts/bench/bench.py --programs "$(binaries)" --digits .cache/data/digits/digits.csv.gz \
+  --device "$DEVICE" "$@"

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import cases
+import coordination
 from child import Child, Ended
 from memory import GIVE_BACK, SETTLED, Card, largest_batch, line, step_peak
 from table import Table, kibibytes, mebibytes, milliseconds
@@ -74,15 +75,17 @@ FULL = {
 
 
 def memory(options, table):
-    """Peaks by path and batch, then the largest batch that fits."""
-    pairs = list(itertools.product(cases.MEMORY, SYSTEMS))
+    """Peaks by path and batch, then the largest batch that fits. The family's peak is much the same on every path: it is
+    measured where the largest batch is sought."""
+    pairs = [pair for pair in itertools.product(cases.MEMORY, SYSTEMS) if pair[1] != "snnet" or pair[0] in options.largest]
     peaks = {pair: {count: options.peak(*pair, count) for count in options.images} for pair in pairs}
     kept = {system: options.peak_kept(cases.KEPT, system, options.images[-1]) for system in SYSTEMS}
-    for name in cases.MEMORY:
+    for name in options.largest:
         same_size(name, *(peaks[name, other][options.images[0]].trained for other in FULL))
     for other, what in FULL.items():
         table.section(f"Peak memory of a step, freed memory given back, ViT-Ti/S/B resident | {what}")
-        for name, count in itertools.product(cases.MEMORY, options.images):
+        measured = [name for name, system in pairs if system == other]
+        for name, count in itertools.product(measured, options.images):
             peak_row(table, f"{name}, {count} images", *(peaks[name, system][count] for system in ("esta", other)))
         peak_row(table, f"{cases.KEPT}, {options.images[-1]} images, malloc as it comes", kept["esta"], kept[other])
     for name in options.largest:
@@ -118,18 +121,23 @@ def images(within, beyond):
 
 def law(options, table):
     """Rows that the engine's own benchmark measures."""
-    lines = subprocess.run([options.law], check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run([options.programs / "examples" / "bench_law"], check=True, capture_output=True, text=True).stdout.splitlines()
     for entry in map(json.loads, lines):
         table.section(entry["section"]) if "section" in entry else table.row(*entry["row"])
 
 
-PARTS = {"step": against_pytorch, "reduce": exact_against_float, "memory": memory, "law": law}
+def coordinate(options, table):
+    """A real run of the quickstart's family."""
+    coordination.measure(options.programs, table)
+
+
+PARTS = {"step": against_pytorch, "reduce": exact_against_float, "memory": memory, "law": law, "coordination": coordinate}
 
 
 class Options(argparse.Namespace):
     def worker(self, threads=1, **environment):
         # As the program sets it: the same slot gives the same bits wherever its tensors lie.
-        return Child([self.step], self.device, threads, MKL_CBWR="AUTO,STRICT", **environment)
+        return Child([self.programs / "examples" / "bench_step"], self.device, threads, MKL_CBWR="AUTO,STRICT", **environment)
 
     def pytorch(self, threads=1, **environment):
         return Child([sys.executable, "-W", "ignore", str(HERE / "step.py")], self.device, threads, **environment)
@@ -163,8 +171,7 @@ def size(text):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--step", required=True, help="the example bench_step")
-    parser.add_argument("--law", required=True, help="the example bench_law")
+    parser.add_argument("--programs", type=Path, required=True, help="where cargo puts binaries and examples")
     parser.add_argument("--digits", required=True, help="digits.csv.gz")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)

@@ -62,7 +62,10 @@ class Card:
     @staticmethod
     def query(field):
         command = ["nvidia-smi", "--id=0", f"--query-gpu={field}", "--format=csv,noheader,nounits"]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 2**20
+        try:
+            return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) * 2**20
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit(f"bench: the card says nothing of its memory: {error}") from error
 
 
 @dataclass
