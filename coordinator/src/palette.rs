@@ -63,20 +63,8 @@ pub fn entry(law: &Law, choice: Choice, rule: PaletteRule) -> Entry {
 /// # Errors
 /// A line naming the rules there are.
 pub fn parse_rule(text: &str) -> Result<PaletteRule, String> {
-    match text {
-        "snip" => Ok(PaletteRule::Snip),
-        "loss" => Ok(PaletteRule::Loss),
-        other => Err(format!("{other:?} is no palette rule; there are snip and loss")),
-    }
-}
-
-/// A rule's name in the specification.
-#[must_use]
-pub fn rule_name(rule: PaletteRule) -> &'static str {
-    match rule {
-        PaletteRule::Snip => "snip",
-        PaletteRule::Loss => "loss",
-    }
+    let known = PaletteRule::ALL.map(PaletteRule::name).join(" and ");
+    PaletteRule::named(text).ok_or_else(|| format!("{text:?} is no palette rule; there are {known}"))
 }
 
 /// Reads a cost such as `4.6G`, `800M` or `1258411200`, in MACs.

@@ -1,6 +1,6 @@
 //! `report.html` (HANDS): a run's evidence on one page that needs nothing but itself.
 //!
-//! Everything comes from the run's folder: [`evidence`] reads it, one file per section turns it into markup, and the
+//! Everything comes from the run's folder: `evidence` reads it, one file per section turns it into markup, and the
 //! page forbids scripts and the network. A section whose inputs are missing says which and how to make them.
 
 mod choices;

@@ -53,6 +53,18 @@ impl Selector {
         Self::Random,
     ];
 
+    /// Its name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rule(rule) => rule.name(),
+            Self::Largest => "largest",
+            Self::Smallest => "smallest",
+            Self::LowestId => "lowest id",
+            Self::Random => "random pick",
+        }
+    }
+
     /// What it compares, higher is better; `None` where it has no opinion.
     #[must_use]
     pub fn value(self, measured: &Measured) -> Option<f64> {

@@ -1,5 +1,5 @@
 //! The job specification (LAW): one YAML file, typed. Field names follow Hugging Face's `TrainingArguments` and PEFT
-//! where those have a word for it. Reading the file is the coordinator's work; what it means is decided here.
+//! where those have a word for it. Reading the file is `esta-config`'s work; what it means is decided here.
 
 mod adaptation;
 mod data;

@@ -172,18 +172,8 @@ impl From<&Stop> for v1::Stop {
     }
 }
 
-fn rule_name(rule: PaletteRule) -> &'static str {
-    match rule {
-        PaletteRule::Snip => "snip",
-        PaletteRule::Loss => "loss",
-    }
-}
-
 fn rule_named(name: &str) -> Result<PaletteRule, InvalidMessage> {
-    [PaletteRule::Snip, PaletteRule::Loss]
-        .into_iter()
-        .find(|rule| rule_name(*rule) == name)
-        .ok_or(InvalidMessage::Missing { message: "RulePalette", field: "rule" })
+    PaletteRule::named(name).ok_or(InvalidMessage::Missing { message: "RulePalette", field: "rule" })
 }
 
 impl From<&Choice> for v1::PaletteChoice {
@@ -213,7 +203,7 @@ impl From<&v1::PaletteChoice> for Choice {
 impl From<&Finish> for v1::Finish {
     fn from(finish: &Finish) -> Self {
         let rule = |(rule, choices): &(PaletteRule, Vec<Choice>)| v1::RulePalette {
-            rule: rule_name(*rule).to_owned(),
+            rule: rule.name().to_owned(),
             choices: choices.iter().map(Into::into).collect(),
         };
         Self { writer: finish.writer, palettes: finish.palettes.iter().map(rule).collect() }

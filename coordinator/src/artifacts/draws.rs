@@ -166,7 +166,7 @@ fn write_column<T: DataType>(group: &mut SerializedRowGroupWriter<'_, File>, val
     Ok(())
 }
 
-/// Reads all rows of a file that [`write`] wrote.
+/// Reads all rows of a file that [`write()`] wrote.
 ///
 /// # Errors
 /// When the file cannot be read or is not of that form.

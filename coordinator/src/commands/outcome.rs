@@ -7,7 +7,7 @@ use esta_proto::StitchId;
 
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
-    palette::{rule_name, show_cost},
+    palette::show_cost,
 };
 
 /// Columns of cells, as wide as their widest cell; a column of numbers is aligned to the right.
@@ -38,9 +38,9 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
     let eval: Option<EvalFile> = read_optional(&run_dir.join("eval.json")).ok().flatten();
     let main = law.spec.palette.rule;
     let Some((_, choices)) = palettes.iter().find(|(rule, _)| *rule == main) else { return String::new() };
-    let mut header = ["budget", "stitch", "path", "MACs", "params", rule_name(main)].map(str::to_owned).to_vec();
+    let mut header = ["budget", "stitch", "path", "MACs", "params", main.name()].map(str::to_owned).to_vec();
     if eval.is_some() {
-        header.extend(palettes.iter().map(|(rule, _)| format!("accuracy by {}", rule_name(*rule))));
+        header.extend(palettes.iter().map(|(rule, _)| format!("accuracy by {}", rule.name())));
     }
     header.push("file".into());
     let mut rows = vec![header];

@@ -17,7 +17,7 @@ use super::{Format, Server, outcome::columns, say};
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
-    palette::{Entry, entries, parse_cost, parse_rule, rule_name, show_cost},
+    palette::{Entry, entries, parse_cost, parse_rule, show_cost},
     store,
 };
 
@@ -56,7 +56,7 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
 
 async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
     let server = &args.server;
-    let rule = args.rule.map(rule_name).unwrap_or_default().to_owned();
+    let rule = args.rule.map(PaletteRule::name).unwrap_or_default().to_owned();
     let answer = server.connect().await?.palette(PaletteRequest { at_most: args.at_most, rule }).await;
     let json = answer.map_err(|status| server.refused(&status))?.into_inner().json;
     serde_json::from_str(&json).map_err(|error| server.failed(&error))
@@ -82,7 +82,7 @@ fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure
 }
 
 fn table(entries: &[Entry]) -> String {
-    let rule = entries.first().map_or("value", |entry| rule_name(entry.rule));
+    let rule = entries.first().map_or("value", |entry| entry.rule.name());
     let header = ["budget", "stitch", "path", "MACs", "params", rule, "accuracy", "file"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(entries.iter().map(row)).collect();
     columns(&that_say_something(&rows))

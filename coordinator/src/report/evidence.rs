@@ -170,15 +170,6 @@ impl Evidence {
     }
 }
 
-/// The word for a rule, as in a job's YAML.
-#[must_use]
-pub fn rule_word(rule: PaletteRule) -> &'static str {
-    match rule {
-        PaletteRule::Snip => "snip",
-        PaletteRule::Loss => "loss",
-    }
-}
-
 /// A palette with its Pareto flags by the accuracies there are: it may have been written before them.
 fn rejudge(spec: &JobSpec, catalog: &Catalog, palette: &RulePalette, eval: Option<&EvalFile>) -> RulePalette {
     let choice = |entry: &PaletteEntry| Choice {

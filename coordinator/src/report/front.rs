@@ -3,7 +3,7 @@
 use esta_engine::{catalog::Stitch, spec::PaletteRule};
 
 use super::{
-    evidence::{Evidence, rule_word},
+    evidence::Evidence,
     markup::{count, macs, missing, percent, section as markup_section, si, tick},
     plot::{Axis, Mark, Plot, Scale, extent},
 };
@@ -27,7 +27,7 @@ pub fn section(evidence: &Evidence) -> String {
         "Every evaluated stitch on {} held-out images; hover for its path. The stairs are the Pareto \
          fronts of what each rule chose: the best it offers at most at a cost. This job deploys by <code>{}</code>.",
         count(eval.images),
-        rule_word(evidence.rule)
+        evidence.rule.name()
     );
     let note = if evidence.baselines.is_none() { missing(HOW_BASELINES) } else { String::new() };
     markup_section(TITLE, &lead, &(legend(evidence) + &scatter(evidence) + &note))
@@ -56,7 +56,7 @@ fn scatter(evidence: &Evidence) -> String {
         Axis { name: "held-out accuracy, %", words: |v| format!("{v:.0}") },
     );
     for palette in evidence.palettes.iter().flatten() {
-        let (rule, used) = (rule_word(palette.rule), if palette.rule == evidence.rule { "" } else { " other" });
+        let (rule, used) = (palette.rule.name(), if palette.rule == evidence.rule { "" } else { " other" });
         let style = format!("class=\"front by-{rule}{used}\"");
         plot.stairs(&front(palette), &style, &format!("Pareto front of the choices by {rule}"));
     }
@@ -96,7 +96,7 @@ fn mark_palette(plot: &mut Plot, evidence: &Evidence, palette: &RulePalette) {
         let title = format!(
             "budget {}, by {}\n{}",
             entry.budget,
-            rule_word(palette.rule),
+            palette.rule.name(),
             stitch_title(evidence, stitch, accuracy)
         );
         plot.mark((entry.macs as f64, 100.0 * accuracy), mark, &title);

@@ -1,10 +1,10 @@
 //! Every number behind the pictures (HANDS).
 
-use esta_engine::catalog::Stitch;
+use esta_engine::{catalog::Stitch, spec::PaletteRule};
 
 use super::{
     curves::thin,
-    evidence::{Evidence, rule_word},
+    evidence::Evidence,
     markup::{count, duration, escape, or_dash, percent, section as markup_section, significant, table},
 };
 use crate::artifacts::metrics::MetricsLine;
@@ -46,7 +46,7 @@ fn stitches(evidence: &Evidence) -> String {
 
 fn stitch_row(evidence: &Evidence, stitch: &Stitch) -> Vec<String> {
     let (row, result) = (evidence.row(stitch.id), evidence.result(stitch.id));
-    let rules: Vec<&str> = evidence.chosen_by(stitch.id).into_iter().map(rule_word).collect();
+    let rules: Vec<&str> = evidence.chosen_by(stitch.id).into_iter().map(PaletteRule::name).collect();
     vec![
         stitch.id.to_string(),
         escape(&evidence.path(stitch)),

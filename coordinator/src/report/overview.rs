@@ -3,7 +3,7 @@
 use esta_engine::spec::{Mode, SamplingStrategy, SpaceKind};
 
 use super::{
-    evidence::{Evidence, rule_word},
+    evidence::Evidence,
     markup::{count, date, duration, escape, or_dash, percent, si, significant},
 };
 use crate::artifacts::metrics::PhaseSeconds;
@@ -165,7 +165,7 @@ fn accuracy_tile(evidence: &Evidence) -> String {
 fn span_tile(evidence: &Evidence) -> String {
     let macs = || evidence.deployed().into_iter().flat_map(|palette| &palette.choices).map(|choice| choice.macs as f64);
     let span = macs().min_by(f64::total_cmp).zip(macs().max_by(f64::total_cmp));
-    let note = format!("MACs, {} models by {}", macs().count(), rule_word(evidence.rule));
+    let note = format!("MACs, {} models by {}", macs().count(), evidence.rule.name());
     tile("palette", &or_dash(span, |(low, high)| span_words(&si(low), &si(high))), &note)
 }
 

@@ -4,14 +4,12 @@ use esta_engine::spec::PaletteRule;
 use esta_proto::BudgetId;
 
 use super::{
-    evidence::{Evidence, rule_word},
+    evidence::Evidence,
     markup::{count, escape, missing, or_dash, percent, section as markup_section, si, significant, table},
 };
 use crate::artifacts::summary::PaletteEntry;
 
 const TITLE: &str = "The palette";
-
-const RULES: [PaletteRule; 2] = [PaletteRule::Snip, PaletteRule::Loss];
 
 pub fn section(evidence: &Evidence) -> String {
     if evidence.palettes.is_none() {
@@ -25,7 +23,7 @@ pub fn section(evidence: &Evidence) -> String {
         "One model per budget; a constraint means <em>at most</em>. This job deploys by <code>{}</code>; what the \
          other rule \
          would choose stands beside it. ● marks the Pareto front of a rule's choices{}.",
-        rule_word(evidence.rule),
+        evidence.rule.name(),
         if evidence.eval.is_some() { " by accuracy" } else { " by the rule's own value" }
     );
     let rows: Vec<_> = (0..evidence.budgets() as u32).flat_map(|budget| rows(evidence, BudgetId(budget))).collect();
@@ -37,7 +35,7 @@ pub fn section(evidence: &Evidence) -> String {
 /// A budget's rows: one where both rules agree, else one each.
 fn rows(evidence: &Evidence, budget: BudgetId) -> Vec<Vec<String>> {
     let choices: Vec<(PaletteRule, &PaletteEntry)> =
-        RULES.into_iter().filter_map(|rule| Some((rule, evidence.choice(rule, budget)?))).collect();
+        PaletteRule::ALL.into_iter().filter_map(|rule| Some((rule, evidence.choice(rule, budget)?))).collect();
     match choices.as_slice() {
         [(_, one), (_, other)] if one.stitch == other.stitch => vec![row(evidence, &choices, one)],
         _ => choices.iter().map(|choice| row(evidence, &[*choice], choice.1)).collect(),
@@ -47,12 +45,12 @@ fn rows(evidence: &Evidence, budget: BudgetId) -> Vec<Vec<String>> {
 fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &PaletteEntry) -> Vec<String> {
     let stats = evidence.row(entry.stitch);
     let badges: String =
-        rules.iter().map(|(rule, _)| format!("<span class=\"badge {0}\">{0}</span>", rule_word(*rule))).collect();
+        rules.iter().map(|(rule, _)| format!("<span class=\"badge {0}\">{0}</span>", rule.name())).collect();
     let most = evidence.catalog.bin_range(entry.budget).map(|(_, most)| most as f64);
     let on_front = rules
         .iter()
         .filter(|(_, entry)| entry.pareto)
-        .map(|(rule, _)| format!("<span class=\"on {}\">●</span>", rule_word(*rule)))
+        .map(|(rule, _)| format!("<span class=\"on {}\">●</span>", rule.name()))
         .collect::<Vec<_>>()
         .join(" ");
     vec![
@@ -75,9 +73,9 @@ fn means(evidence: &Evidence) -> String {
         let palette = evidence.palettes.as_ref()?.iter().find(|palette| palette.rule == rule)?;
         let known: Option<Vec<f64>> = palette.choices.iter().map(|choice| choice.accuracy).collect();
         let known = known.filter(|known| !known.is_empty())?;
-        Some(format!("{} by <code>{}</code>", percent(known.iter().sum::<f64>() / known.len() as f64), rule_word(rule)))
+        Some(format!("{} by <code>{}</code>", percent(known.iter().sum::<f64>() / known.len() as f64), rule.name()))
     };
-    let means: Vec<String> = RULES.into_iter().filter_map(mean).collect();
+    let means: Vec<String> = PaletteRule::ALL.into_iter().filter_map(mean).collect();
     if means.is_empty() {
         String::new()
     } else {

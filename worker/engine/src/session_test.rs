@@ -34,7 +34,13 @@ fn plan(step: u64, reporter: Reporter) -> RankPlan {
 
 fn report(step: u64) -> Report {
     let outcome = Outcome { score: 1.0, loss: 1.0, grad_norm: 1.0, valid: true };
-    Report { step: Step(step), plan: Digest([step as u8; 32]), reduced: Digest::default(), outcomes: vec![outcome], timings: StepTimings::default() }
+    Report {
+        step: Step(step),
+        plan: Digest([step as u8; 32]),
+        reduced: Digest::default(),
+        outcomes: vec![outcome],
+        timings: StepTimings::default(),
+    }
 }
 
 /// A session that stands in generation 1 with `applied` steps.

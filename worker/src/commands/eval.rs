@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
-use esta_engine::{
-    regret::{Measured, Regret, Selector, regrets},
-    spec::PaletteRule,
-};
+use esta_engine::regret::{Measured, Regret, regrets};
 use esta_proto::StitchId;
 
 use super::RunArgs;
@@ -123,22 +120,11 @@ fn print_regrets(regrets: &[Regret]) {
     for regret in regrets {
         println!(
             "{:<16} {:>12} {:>12} {:>12}",
-            name(regret.selector),
+            regret.selector.name(),
             points(regret.mean),
             points(regret.split),
             points(regret.tau)
         );
     }
     println!("points of accuracy below the best of each budget with more than one stitch, mean over budgets");
-}
-
-fn name(selector: Selector) -> &'static str {
-    match selector {
-        Selector::Rule(PaletteRule::Snip) => "snip",
-        Selector::Rule(PaletteRule::Loss) => "loss",
-        Selector::Largest => "largest",
-        Selector::Smallest => "smallest",
-        Selector::LowestId => "lowest id",
-        Selector::Random => "random pick",
-    }
 }

@@ -3,7 +3,13 @@
 use std::time::{Duration, Instant};
 
 use esta_data::{Batch, BatchTicket, DataError};
-use esta_engine::{plan::RankPlan, run::{Report, StepTimings}, schedule::Schedule, streams::Stream, table::Outcome};
+use esta_engine::{
+    plan::RankPlan,
+    run::{Report, StepTimings},
+    schedule::Schedule,
+    streams::Stream,
+    table::Outcome,
+};
 use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
 use esta_proto::{Digest, SlotId, StitchId};
 use rand::RngExt;
@@ -189,7 +195,7 @@ impl Stepper {
     }
 }
 
-/// The images [B, C, H, W] and labels [B] of a batch on the device.
+/// The images `[B, C, H, W]` and labels `[B]` of a batch on the device.
 pub fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
     let shape: Vec<i64> = batch.shape.iter().map(|side| *side as i64).collect();
     let images = Tensor::from_slice(&batch.images).view(&shape[..]).to_device(device);

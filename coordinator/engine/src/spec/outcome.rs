@@ -23,6 +23,26 @@ pub enum PaletteRule {
     Loss,
 }
 
+impl PaletteRule {
+    /// All of them, the paper's first.
+    pub const ALL: [Self; 2] = [Self::Snip, Self::Loss];
+
+    /// Its name in a job file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snip => "snip",
+            Self::Loss => "loss",
+        }
+    }
+
+    /// The rule of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+}
+
 /// What is measured at the end of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
