@@ -10,5 +10,5 @@ pub mod tensors;
 
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
-pub use process::{Process, binary, deadline};
+pub use process::{PATIENCE, Process, binary, deadline};
 pub use run::{Outcome, Run};

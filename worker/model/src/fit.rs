@@ -40,7 +40,7 @@ struct NormalEquations {
     cross: BTreeMap<(Place, Place), Tensor>,
 }
 
-/// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` [E, F] and `.bias` [E]. Each anchor runs once over
+/// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` `[E, F]` and `.bias` `[E]`. Each anchor runs once over
 /// `images [n, C, H, W]`, in evaluation mode and without adaptation.
 ///
 /// # Errors

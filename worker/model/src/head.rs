@@ -17,7 +17,7 @@ const RIDGES: [f64; 7] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0];
 /// Candidates of the scale are powers of the square root of two, from 1 to 64.
 const SCALE_STEPS: i32 = 12;
 
-/// Fits a head for every anchor: `anchors.{a}.head.weight` [K, D] and `.bias` [K], on `images [n, C, H, W]` and
+/// Fits a head for every anchor: `anchors.{a}.head.weight` `[K, D]` and `.bias` `[K]`, on `images [n, C, H, W]` and
 /// `labels [n]` (classes as i64).
 ///
 /// # Errors

@@ -19,7 +19,7 @@ pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64)
 
 /// A vision transformer from scratch, as timm starts one: matrices truncated normal of deviation 0.02, patch embedding
 /// Kaiming-uniform, norms one, biases and head zero. With a head of `num_classes`. Networks narrower than timm's
-/// narrowest start their matrices wider ([`matrix_deviation`]).
+/// narrowest start their matrices wider (`matrix_deviation`).
 #[must_use]
 pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
     let mut weights = Weights::new("random initialisation");

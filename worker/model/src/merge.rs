@@ -14,7 +14,7 @@ use crate::weights::Weights;
 #[derive(Debug)]
 pub struct MergedState {
     /// Timm's names. Embedding tensors are the first segment's anchor's, `norm` and `head` the last one's; `blocks.{i}`
-    /// are numbered in order of execution over all segments; `stitch_layers.{j}.weight` [E, F] and `.bias` [E] lead from
+    /// are numbered in order of execution over all segments; `stitch_layers.{j}.weight` `[E, F]` and `.bias` `[E]` lead from
     /// segment j to segment j + 1.
     pub weights: Weights,
     /// The path, in order of execution.

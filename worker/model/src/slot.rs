@@ -38,7 +38,7 @@ pub struct Slot<'a> {
     pub stitch: StitchId,
     /// [B, C, H, W]
     pub images: &'a Tensor,
-    /// [B], classes as i64.
+    /// `[B]`, classes as i64.
     pub labels: &'a Tensor,
     /// Seed of LoRA dropout; see `Stream::Dropout`. Unused where dropout is 0.
     pub dropout_seed: u64,

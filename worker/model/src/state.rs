@@ -21,7 +21,7 @@ impl ParamStore {
         save_tensors(self.named(&self.values, "").iter().map(|(name, tensor)| (name.as_str(), tensor)), path)
     }
 
-    /// Writes moments by name behind `exp_avg.` and `exp_avg_sq.`, and `touches` [groups] as i64, atomically.
+    /// Writes moments by name behind `exp_avg.` and `exp_avg_sq.`, and `touches` `[groups]` as i64, atomically.
     ///
     /// # Errors
     /// [`WeightsError::Write`] or [`WeightsError::Format`].
