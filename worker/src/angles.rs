@@ -121,12 +121,12 @@ pub fn measure(
     let grams: Vec<BlockGram> = blocks.into_values().map(|gradients| BlockGram::of(&gradients)).collect();
     let matrix = AngleMatrix::new(stitches.len(), &grams);
     let summary = Summary::of(&matrix);
-    Ok(DomainAngles { domain, job: job.law.spec.name.clone(), images, stitches, matrix, summary })
+    Ok(DomainAngles { domain, job: job.family.law.spec.name.clone(), images, stitches, matrix, summary })
 }
 
 /// The first stitches that run the same anchors in the same order as the first stitched path of the catalog.
 fn first_pair(job: &Job, most: usize) -> Vec<StitchId> {
-    let mut stitched = job.law.catalog.stitches().filter(|stitch| !stitch.is_anchor()).peekable();
+    let mut stitched = job.family.law.catalog.stitches().filter(|stitch| !stitch.is_anchor()).peekable();
     let anchors = |stitch: &esta_engine::catalog::Stitch| -> Vec<AnchorId> {
         stitch.segments.iter().map(|segment| segment.anchor).collect()
     };
@@ -139,7 +139,7 @@ fn chunks(job: &Job, most: u64) -> Result<Vec<(Tensor, Tensor)>, DataError> {
     let mut picks = job.train.order().permutation(0);
     picks.truncate(usize::try_from(most).unwrap_or(usize::MAX));
     let batches = picks.chunks(CHUNK as usize).map(|picks| job.train.plain(picks.iter().copied()));
-    batches.map(|batch| Ok(tensors(&batch?, job.device))).collect()
+    batches.map(|batch| Ok(tensors(&batch?, job.family.device))).collect()
 }
 
 /// A block of an anchor.

@@ -94,7 +94,7 @@ pub fn pretrain(
     let mut state = State::fresh(&job)?;
     let stepper = Stepper::new(&job);
     let anchor = StitchId(0);
-    let batch = u64::from(job.law.spec.train.batch_size);
+    let batch = u64::from(job.family.law.spec.train.batch_size);
     let request = |step: u64| job.prefetcher.request(step * batch..(step + 1) * batch);
     let mut ahead = request(0);
     for step in 0..job.total_steps {
@@ -103,10 +103,10 @@ pub fn pretrain(
         hear(step, job.total_steps, loss);
     }
     save(&job, &state, anchor, &target)?;
-    if job.law.spec.data.eval.is_none() {
+    if job.family.law.spec.data.eval.is_none() {
         return Ok(None);
     }
-    Ok(evaluate(&job, &state.net, &[anchor], |_, _| {})?.results.pop())
+    Ok(evaluate(&job.family, &state.net, &[anchor], |_, _| {})?.results.pop())
 }
 
 fn one_step(
@@ -116,10 +116,10 @@ fn one_step(
     anchor: StitchId,
     (step, ticket): (u64, BatchTicket),
 ) -> Result<f64, PretrainError> {
-    let batch = u64::from(job.law.spec.train.batch_size);
+    let batch = u64::from(job.family.law.spec.train.batch_size);
     let draw = Draw { stitch: anchor, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
-    let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.law.layout);
-    let share = plan.shares(&job.law.catalog, 1).swap_remove(0);
+    let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.family.law.layout);
+    let share = plan.shares(&job.family.law.catalog, 1).swap_remove(0);
     let failed = |source| PretrainError::Step { step, source };
     let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut Timings::default()).map_err(failed)?;
     let report = stepper.apply(state, &share, buffer);
@@ -129,7 +129,7 @@ fn one_step(
 
 /// Writes the anchor as an ordinary timm checkpoint.
 fn save(job: &Job, state: &State, anchor: StitchId, target: &Path) -> Result<(), PretrainError> {
-    let merged = state.net.merged_state(&job.law.catalog, anchor)?;
+    let merged = state.net.merged_state(&job.family.law.catalog, anchor)?;
     let file = match target.extension() {
         Some(_) => target.to_owned(),
         None => target.join("model.safetensors"),

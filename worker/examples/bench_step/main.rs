@@ -96,7 +96,7 @@ impl Bench {
         let path = |stitch: &&Stitch| {
             stitch.segments.iter().map(|part| (part.anchor.0, part.first, part.last)).eq(case.path.iter().copied())
         };
-        let stitch = job.law.catalog.stitches().find(path).ok_or("the space has no such stitch")?.clone();
+        let stitch = job.family.law.catalog.stitches().find(path).ok_or("the space has no such stitch")?.clone();
         let state = State::fresh(&job)?;
         let stepper = Stepper::new(&job);
         let ahead = job.prefetcher.request(0..u64::from(case.images));
@@ -105,20 +105,21 @@ impl Bench {
 
     fn plan(&self) -> RankPlan {
         let draw = Draw { stitch: self.stitch.id, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
-        let plan = Plan::new(Step(self.next), Step(self.next), self.samples().start, vec![draw], &self.job.law.layout);
-        plan.shares(&self.job.law.catalog, 1).swap_remove(0)
+        let plan =
+            Plan::new(Step(self.next), Step(self.next), self.samples().start, vec![draw], &self.job.family.law.layout);
+        plan.shares(&self.job.family.law.catalog, 1).swap_remove(0)
     }
 
     /// Counters of the coming step's samples.
     fn samples(&self) -> Range<u64> {
-        let size = u64::from(self.job.law.spec.train.batch_size);
+        let size = u64::from(self.job.family.law.spec.train.batch_size);
         self.next * size..(self.next + 1) * size
     }
 
     fn describe(&self) -> serde_json::Value {
-        let layout = &self.job.law.layout;
+        let layout = &self.job.family.law.layout;
         let touched: u64 = layout.touched(self.stitch.id).iter().map(|id| layout.groups[id.index()].numel()).sum();
-        json!({ "trained": touched, "catalog": self.job.law.catalog.stitches().count() })
+        json!({ "trained": touched, "catalog": self.job.family.law.catalog.stitches().count() })
     }
 
     fn steps(&mut self, count: u64) -> Result<serde_json::Value, Box<dyn Error>> {

@@ -15,30 +15,30 @@ use crate::{
 /// # Errors
 /// What could not be evaluated or written; everything written before stays.
 pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Error>> {
-    let run_dir = job.checkpoints.run_dir();
-    if !job.checkpoints.complete().contains(&state.applied) {
-        job.checkpoints.stage(&state.summary(job), |folder| state.write(folder))?;
-        job.checkpoints.publish(state.applied)?;
+    let run_dir = job.family.checkpoints.run_dir();
+    if !job.family.checkpoints.complete().contains(&state.applied) {
+        job.family.checkpoints.stage(&state.summary(job), |folder| state.write(folder))?;
+        job.family.checkpoints.publish(state.applied)?;
     }
     // Every other rank is idle: use the machine.
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
     let mut evaluation = evaluation(job, state, finish)?;
-    if job.law.spec.eval.export {
-        evaluation.exports = export::palette(job, state, finish, run_dir)?;
+    if job.family.law.spec.eval.export {
+        evaluation.exports = export::palette(&job.family, state, finish, run_dir)?;
     }
     evaluation.save(run_dir)?;
     Ok(())
 }
 
 fn evaluation(job: &Job, state: &State, finish: &Finish) -> Result<Evaluation, Box<dyn Error>> {
-    let wanted = job.law.spec.eval.stitches != EvalStitches::None && job.law.spec.data.eval.is_some();
+    let wanted = job.family.law.spec.eval.stitches != EvalStitches::None && job.family.law.spec.data.eval.is_some();
     if !wanted {
         return Ok(Evaluation::default());
     }
-    let stitches = chosen(job, &finish.palettes);
+    let stitches = chosen(&job.family, &finish.palettes);
     let total = stitches.len();
     let report = |number: usize, result: &crate::eval::StitchResult| {
         tracing::info!(stitch = result.stitch.0, accuracy = result.accuracy, done = number + 1, total, "evaluated");
     };
-    Ok(evaluate(job, &state.net, &stitches, report)?)
+    Ok(evaluate(&job.family, &state.net, &stitches, report)?)
 }

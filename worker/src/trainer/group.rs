@@ -94,12 +94,12 @@ impl Standing {
     /// # Errors
     /// [`Broken`]; `state` is unharmed then unless it was behind.
     pub fn align(&self, form: &Form, job: &Job, state: &mut Option<State>) -> Result<Step, Broken> {
-        let mut holders = self.holders(state.as_ref(), job.device)?;
+        let mut holders = self.holders(state.as_ref(), job.family.device)?;
         if holders.iter().all(Option::is_none) {
             if form.rank == form.source {
                 *state = Some(originate(form.origin, job)?);
             }
-            holders = self.holders(state.as_ref(), job.device)?;
+            holders = self.holders(state.as_ref(), job.family.device)?;
         }
         let newest = holders.iter().copied().max().flatten();
         let source = holders.iter().position(|applied| *applied == newest && applied.is_some());
@@ -126,10 +126,10 @@ impl Standing {
         let mine = self.group.rank() == source;
         let taken = match state.take_if(|_| mine) {
             Some(state) => state,
-            None => State::hollow(job)?,
+            None => State::hollow(&job.family)?,
         };
         // The source keeps its state whatever becomes of the broadcast; the others keep theirs until it is whole.
-        let words = header(&taken).to_device(job.device);
+        let words = header(&taken).to_device(job.family.device);
         let tensors = taken.tensors();
         let sent = std::iter::once(&words).chain(&tensors).try_for_each(|tensor| self.broadcast(tensor, source));
         match sent {
@@ -146,7 +146,7 @@ impl Standing {
 
 fn originate(origin: Origin, job: &Job) -> Result<State, StateError> {
     match origin {
-        Origin::Checkpoint(step) => State::from_checkpoint(job, step),
+        Origin::Checkpoint(step) => State::from_checkpoint(&job.family, step),
         Origin::Fresh => State::fresh(job),
         Origin::Memory(step) => Err(StateError::Forgotten(step)),
     }

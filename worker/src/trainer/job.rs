@@ -1,6 +1,6 @@
 //! A job on this worker (HANDS): its law, its anchors and its data, loaded once.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use esta_data::{DataError, Loader, Prefetcher};
 use esta_engine::spec::{JobSpec, SpecError};
@@ -76,23 +76,16 @@ pub enum SetupError {
     Thread(#[source] std::io::Error),
 }
 
-/// Everything of a job that does not change while it runs: its family, which it can be used as, and its images.
+/// Everything of a job that does not change while it runs.
 pub struct Job {
-    family: Family,
+    /// All of it that needs no image.
+    pub family: Family,
     /// Labelled images to adapt on.
     pub train: Loader,
     /// Threads that prepare its batches.
     pub prefetcher: Arc<Prefetcher>,
     /// Steps of the run.
     pub total_steps: u64,
-}
-
-impl Deref for Job {
-    type Target = Family;
-
-    fn deref(&self) -> &Family {
-        &self.family
-    }
 }
 
 impl Job {

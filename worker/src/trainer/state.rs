@@ -66,17 +66,17 @@ impl State {
     /// # Errors
     /// [`StateError`].
     pub fn fresh(job: &Job) -> Result<Self, StateError> {
-        let init = &job.law.spec.family.stitch_init;
+        let init = &job.family.law.spec.family.stitch_init;
         let (images, _) = plain_images(job, u64::from(init.samples))?;
-        let fitted = fit_layers(&job.law.catalog, &job.anchors, &images, init)?;
-        let heads = match job.law.spec.train.head_init {
+        let fitted = fit_layers(&job.family.law.catalog, &job.family.anchors, &images, init)?;
+        let heads = match job.family.law.spec.train.head_init {
             HeadInit::Zero => Weights::new("zero"),
             HeadInit::Ridge => {
                 let (images, labels) = plain_images(job, RIDGE_IMAGES)?;
-                fit_heads(&job.law.catalog, &job.anchors, &images, &labels)?
+                fit_heads(&job.family.law.catalog, &job.family.anchors, &images, &labels)?
             }
         };
-        Self::assemble(job, fitted, heads)
+        Self::assemble(&job.family, fitted, heads)
     }
 
     /// A state of the right shapes and no content, to receive another's.
@@ -140,7 +140,7 @@ impl State {
             global_step: self.applied,
             max_steps: job.total_steps,
             digest: self.chain,
-            layout: job.law.layout_digest,
+            layout: job.family.law.layout_digest,
             touches: self.store.touches().to_vec(),
         }
     }
@@ -175,7 +175,7 @@ impl State {
         for ((name, _), tensor) in self.layers.iter().zip(&tensors[1..]) {
             layers.insert(name, tensor.shallow_clone());
         }
-        let state = Self::over(job, store, layers)?;
+        let state = Self::over(&job.family, store, layers)?;
         Ok(Self { applied, chain, ..state })
     }
 }
@@ -191,7 +191,7 @@ const RIDGE_IMAGES: u64 = 4096;
 fn plain_images(job: &Job, most: u64) -> Result<(Tensor, Tensor), StateError> {
     let all = usize::try_from(job.train.dataset().len()).unwrap_or(usize::MAX);
     let count = all.min(usize::try_from(most).unwrap_or(usize::MAX));
-    let mut rng = streams::rng(job.law.spec.seed, Stream::Fit, 0);
+    let mut rng = streams::rng(job.family.law.spec.seed, Stream::Fit, 0);
     let picks = sample(&mut rng, all, count).into_iter().map(|index| index as u64);
-    Ok(tensors(&job.train.plain(picks)?, job.device))
+    Ok(tensors(&job.train.plain(picks)?, job.family.device))
 }

@@ -89,13 +89,13 @@ impl Stepper {
     /// The stepper of a job.
     #[must_use]
     pub fn new(job: &Job) -> Self {
-        let (train, pst) = (&job.law.spec.train, &job.law.spec.pst);
+        let (train, pst) = (&job.family.law.spec.train, &job.family.law.spec.pst);
         Self {
             options: SlotOptions {
                 micro_batches: train.gradient_accumulation_steps,
                 loss_scale: 1.0,
                 label_smoothing: train.label_smoothing_factor,
-                saliency: job.law.spec.score.q,
+                saliency: job.family.law.spec.score.q,
             },
             optimizer: AdamW {
                 beta1: train.adam_beta1,
@@ -144,7 +144,7 @@ impl Stepper {
         batches: Vec<BatchTicket>,
         timings: &mut Timings,
     ) -> Result<StepBuffer, StepError> {
-        let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.law.spec.reduce);
+        let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
         for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
             let started = Instant::now();
             let data = |source| StepError::Data { step: plan.step.0, slot, source };
@@ -166,10 +166,10 @@ impl Stepper {
         batch: &Batch,
         buffer: &mut StepBuffer,
     ) -> Result<(), StepError> {
-        let (images, labels) = tensors(batch, job.device);
+        let (images, labels) = tensors(batch, job.family.device);
         let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
         let dropout_seed = match self.dropout {
-            true => esta_engine::streams::rng(job.law.spec.seed, Stream::Dropout, index).random(),
+            true => esta_engine::streams::rng(job.family.law.spec.seed, Stream::Dropout, index).random(),
             false => 0,
         };
         let work = Slot { stitch, images: &images, labels: &labels, dropout_seed };

@@ -43,12 +43,12 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
         Err(error) => return drop(loaded.send(Err(error))),
     };
     // Sums inside kernels depend on the number of threads, so it belongs to the job.
-    tch::set_num_threads(job.law.spec.train.intra_op_threads.cast_signed());
+    tch::set_num_threads(job.family.law.spec.train.intra_op_threads.cast_signed());
     let setup = Setup {
-        layout_digest: job.law.layout_digest,
+        layout_digest: job.family.law.layout_digest,
         samples: job.train.dataset().len(),
-        save_steps: job.law.spec.train.save_steps,
-        checkpoints: job.checkpoints.complete(),
+        save_steps: job.family.law.spec.train.save_steps,
+        checkpoints: job.family.checkpoints.complete(),
     };
     if loaded.send(Ok((setup, job.prefetcher.clone()))).is_err() {
         return;
@@ -154,7 +154,7 @@ impl Thread {
 
     fn stage(&mut self, step: Step) {
         let Some(state) = self.state.as_ref().filter(|state| state.applied == step) else { return };
-        let written = self.job.checkpoints.stage(&state.summary(&self.job), |folder| state.write(folder));
+        let written = self.job.family.checkpoints.stage(&state.summary(&self.job), |folder| state.write(folder));
         match written {
             Ok(()) => self.say(TrainerEvent::Staged(step)),
             // A full disk costs a checkpoint, not the run: the next one is tried.
@@ -163,7 +163,7 @@ impl Thread {
     }
 
     fn publish(&mut self, step: Step) {
-        match self.job.checkpoints.publish(step) {
+        match self.job.family.checkpoints.publish(step) {
             Ok(()) => self.say(TrainerEvent::Published(step)),
             Err(error) => tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint"),
         }

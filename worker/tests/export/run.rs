@@ -26,8 +26,8 @@ pub fn write(dir: &Path) -> (Job, State) {
     spec.output_dir = Some(dir.display().to_string());
     let job = Job::load(spec, DeviceKind::Cpu).expect("all is there");
     let state = State::fresh(&job).expect("fits");
-    job.checkpoints.stage(&state.summary(&job), |folder| state.write(folder)).expect("writable");
-    job.checkpoints.publish(state.applied).expect("writable");
+    job.family.checkpoints.stage(&state.summary(&job), |folder| state.write(folder)).expect("writable");
+    job.family.checkpoints.publish(state.applied).expect("writable");
     (job, state)
 }
 
