@@ -55,7 +55,8 @@ def exact_against_float(options, table):
     table.section("Exact reduction, int64 | f32")
     for name, case in cases.REDUCTION.items():
         with options.worker() as exact, options.worker() as floating:
-            pair = [child.begin(options.case(case, reduce=kind)) for child, kind in ((exact, "int64"), (floating, "f32"))]
+            kinds = ((exact, "int64"), (floating, "f32"))
+            pair = [child.begin(options.case(case, reduce=kind)) for child, kind in kinds]
             last = compare(table, f"{name}: step", pair, options.request(name), options.rounds)
             compare(table, f"{name}: all-reduce of two ranks", pair, f"reduce {options.reduces}", options.rounds)
             sizes = [answer["bytes"] for answer in last]
@@ -74,20 +75,27 @@ FULL = {
 }
 
 
+PEAKS = {"cpu": "freed memory given back", "cuda": "what the allocator holds of the card"}
+
+
 def memory(options, table):
-    """Peaks by path and batch, then the largest batch that fits. The family's peak is much the same on every path: it is
-    measured where the largest batch is sought."""
-    pairs = [pair for pair in itertools.product(cases.MEMORY, SYSTEMS) if pair[1] != "snnet" or pair[0] in options.largest]
+    """Peaks by path and batch, then the largest batch that fits. To train the whole family takes much the same on every
+    path: it is measured where the largest batch is sought."""
+    pairs = itertools.product(cases.MEMORY, SYSTEMS)
+    pairs = [(name, system) for name, system in pairs if system != "snnet" or name in options.largest]
     peaks = {pair: {count: options.peak(*pair, count) for count in options.images} for pair in pairs}
-    kept = {system: options.peak_kept(cases.KEPT, system, options.images[-1]) for system in SYSTEMS}
+    kept = {}
+    if options.device == "cpu":
+        kept = {system: options.peak_kept(cases.KEPT, system, options.images[-1]) for system in SYSTEMS}
     for name in options.largest:
         same_size(name, *(peaks[name, other][options.images[0]].trained for other in FULL))
     for other, what in FULL.items():
-        table.section(f"Peak memory of a step, freed memory given back, ViT-Ti/S/B resident | {what}")
+        table.section(f"Peak memory of a step, {PEAKS[options.device]}, ViT-Ti/S/B resident | {what}")
         measured = [name for name, system in pairs if system == other]
         for name, count in itertools.product(measured, options.images):
             peak_row(table, f"{name}, {count} images", *(peaks[name, system][count] for system in ("esta", other)))
-        peak_row(table, f"{cases.KEPT}, {options.images[-1]} images, malloc as it comes", kept["esta"], kept[other])
+        if kept:
+            peak_row(table, f"{cases.KEPT}, {options.images[-1]} images, malloc as it comes", kept["esta"], kept[other])
     for name in options.largest:
         largest(options, table, name, {system: peaks[name, system] for system in SYSTEMS})
 
@@ -108,9 +116,10 @@ def largest(options, table, name, peaks):
         pair = ("esta", other)
         (ours, _), (theirs, _) = (ends[system] for system in pair)
         found = [images(*ends[system]) for system in pair]
-        table.row(f"{name}: largest batch, run", *found, f"{ours / max(theirs, 1):.2f}", "> 1")
-        for end, words in enumerate(("peak of that run", "peak of one image more, run, too")):
-            table.row(f"{name}: {words}", *(mebibytes(sizes[system].get(ends[system][end], math.nan)) for system in pair))
+        table.row(f"{name}: largest batch", *found, f"{ours / max(theirs, 1):.2f}", "> 1")
+        for end, words in enumerate(("peak of that run", "peak of a run of one image more")):
+            at_end = [sizes[system].get(ends[system][end], math.nan) for system in pair]
+            table.row(f"{name}: {words}", *map(mebibytes, at_end))
         slopes = [line(sizes[system])[1] for system in pair]
         table.row(f"{name}: each image more", *map(mebibytes, slopes), f"{slopes[0] / slopes[1]:.3f}")
 
@@ -121,8 +130,9 @@ def images(within, beyond):
 
 def law(options, table):
     """Rows that the engine's own benchmark measures."""
-    lines = subprocess.run([options.programs / "examples" / "bench_law"], check=True, capture_output=True, text=True).stdout.splitlines()
-    for entry in map(json.loads, lines):
+    command = [options.programs / "examples" / "bench_law"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for entry in map(json.loads, answer.splitlines()):
         table.section(entry["section"]) if "section" in entry else table.row(*entry["row"])
 
 
@@ -131,13 +141,20 @@ def coordinate(options, table):
     coordination.measure(options.programs, table)
 
 
-PARTS = {"step": against_pytorch, "reduce": exact_against_float, "memory": memory, "law": law, "coordination": coordinate}
+PARTS = {
+    "step": against_pytorch,
+    "reduce": exact_against_float,
+    "memory": memory,
+    "law": law,
+    "coordination": coordinate,
+}
 
 
 class Options(argparse.Namespace):
     def worker(self, threads=1, **environment):
         # As the program sets it: the same slot gives the same bits wherever its tensors lie.
-        return Child([self.programs / "examples" / "bench_step"], self.device, threads, MKL_CBWR="AUTO,STRICT", **environment)
+        command = [self.programs / "examples" / "bench_step"]
+        return Child(command, self.device, threads, MKL_CBWR="AUTO,STRICT", **environment)
 
     def pytorch(self, threads=1, **environment):
         return Child([sys.executable, "-W", "ignore", str(HERE / "step.py")], self.device, threads, **environment)
@@ -178,8 +195,9 @@ def parse():
     parser.add_argument("--steps", type=int, default=50, help="steps of a round for small models")
     parser.add_argument("--reduces", type=int, default=30)
     parser.add_argument("--images", type=int, nargs="+", help="batches whose peak is measured, two or more")
-    parser.add_argument("--memory", dest="limit", type=size, help="what the largest batch has to fit: 4GiB, or the whole card")
-    parser.add_argument("--largest", choices=cases.MEMORY, nargs="*", default=cases.LARGEST, help="paths whose largest batch is sought")
+    largest = "paths whose largest batch is sought"
+    parser.add_argument("--largest", choices=cases.MEMORY, nargs="*", default=cases.LARGEST, help=largest)
+    parser.add_argument("--memory", dest="limit", type=size, help="what that has to fit: 4GiB, or the whole card")
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts instead of all")
     options = parser.parse_args(namespace=Options())
     options.images = options.images or cases.MEMORY_IMAGES[options.device]

@@ -3,8 +3,8 @@
 On a processor that is resident memory as the kernel counts it; loading and fitting are over when counting begins. By
 itself glibc keeps most of what is freed, in pieces that fit nothing: the same step may hold a third more in its second
 round. So memory is measured twice: given back once freed, which is what tensors take, and as glibc comes.
-On a card it is what the driver has handed out: libtorch's allocator keeps what it took, so what is out after a step is its
-peak. No one else may use the card meanwhile.
+On a card it is what the driver has handed out: libtorch's allocator keeps what it took, so what is out after a step is
+its peak. No one else may use the card meanwhile.
 """
 
 import math
@@ -101,8 +101,8 @@ def line(peaks):
 
 
 def largest_batch(measure, peaks, limit, runs=10):
-    """The largest batch whose peak stays within `limit`, and the smallest seen beyond it, which is one more unless `runs`
-    were too few. Predicted by a line and then run; `peaks` gets what was run."""
+    """The largest batch whose peak stays within `limit`, and the smallest seen beyond it, which is one more unless
+    `runs` were too few. Predicted by a line and then run; `peaks` gets what was run."""
     within, beyond = ends(peaks, limit)
     while runs and beyond - within > 1:
         count = guess(peaks, limit, within, beyond)
@@ -118,8 +118,8 @@ def ends(peaks, limit):
 
 
 def guess(peaks, limit, within, beyond):
-    """Where the line meets the limit; half-way where memory ran out and the line says nothing. Four times what was run at
-    most: where updates need more than small batches do, the line is flat at first."""
+    """Where the line meets the limit; half-way where memory ran out and the line says nothing. Four times what was run
+    at most: where updates need more than small batches do, the line is flat at first."""
     if math.isinf(peaks.get(beyond, 0)):
         return (within + beyond) // 2
     start, slope = line(peaks)

@@ -1,5 +1,5 @@
-"""The step of `worker/examples/bench_step` in plain PyTorch and the same dialogue: arguments are device and threads; a line
-greets once the libraries are at work; then come a case as JSON, `steps N` and `warm N`."""
+"""The step of `worker/examples/bench_step` in plain PyTorch and the same dialogue: arguments are device and threads; a
+line greets once the libraries are at work; then come a case as JSON, `steps N` and `warm N`."""
 
 import json
 import sys
