@@ -137,7 +137,7 @@ impl Leader {
             // A session that was closed or cut off has nothing more to say.
             Input::Happened(session, event) if self.sessions.contains_key(&session) => {
                 if let Event::Reported(_, report) = &event {
-                    self.observers.tell(&Observation::Timed(report.timings));
+                    self.observers.tell(&Observation::Timed(report.timings.clone()));
                 }
                 self.events.push_back(event);
             }

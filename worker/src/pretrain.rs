@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use esta_data::{BatchTicket, DataError};
 use esta_engine::{
+    pace::Pace,
     plan::Plan,
+    run::StepTimings,
     sampler::{Draw, Reason},
     spec::{AnchorSpec, JobSpec, Mode, SamplingSpec, TrainSpec},
 };
@@ -15,7 +17,7 @@ use thiserror::Error;
 
 use crate::{
     eval::{EvalError, StitchResult, evaluate},
-    trainer::{DeviceKind, Job, SetupError, State, StateError, StepError, Stepper, Timings},
+    trainer::{DeviceKind, Job, SetupError, State, StateError, StepError, Stepper},
 };
 
 /// Why an anchor was not made.
@@ -119,9 +121,9 @@ fn one_step(
     let batch = u64::from(job.family.law.spec.train.batch_size);
     let draw = Draw { stitch: anchor, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
     let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.family.law.layout);
-    let share = plan.shares(&job.family.law.catalog, 1).swap_remove(0);
+    let share = plan.shares(&job.family.law.catalog, &Pace::default(), 1).swap_remove(0);
     let failed = |source| PretrainError::Step { step, source };
-    let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut Timings::default()).map_err(failed)?;
+    let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut StepTimings::default()).map_err(failed)?;
     let report = stepper.apply(state, &share, buffer);
     let outcome = report.outcomes[0];
     if outcome.valid { Ok(outcome.loss) } else { Err(PretrainError::Diverged(step)) }

@@ -31,7 +31,7 @@ pub use checkpoint::{CheckpointError, CheckpointFolder};
 pub use family::Family;
 pub use job::{DeviceError, DeviceKind, Job, SetupError};
 pub use state::{State, StateError};
-pub use step::{StepError, Stepper, Timings, tensors};
+pub use step::{StepError, Stepper, tensors};
 
 use crate::session::StoreCall;
 

@@ -8,6 +8,7 @@ pub mod cost;
 pub mod groups;
 pub mod law;
 pub mod order;
+pub mod pace;
 pub mod palette;
 pub mod plan;
 pub mod regret;

@@ -2,7 +2,7 @@
 
 use esta_proto::{Digest, GroupId, Rank, SlotId, Step, StitchId};
 
-use crate::{assignment, catalog::Catalog, groups::GroupLayout, sampler::Draw};
+use crate::{assignment, catalog::Catalog, groups::GroupLayout, pace::Pace, sampler::Draw};
 
 /// A step's work, the same for every membership.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,10 +60,10 @@ impl Plan {
         Self { step, table_version, first_sample, draws, touched, digest }
     }
 
-    /// The shares of `world` ranks, by rank. Rank 0 reports the score vector.
+    /// The shares of `world` ranks, by rank, packed for slots of this pace. Rank 0 reports the score vector.
     #[must_use]
-    pub fn shares(&self, catalog: &Catalog, world: u32) -> Vec<RankPlan> {
-        let cost = |draw: &Draw| catalog.get(draw.stitch).map_or(0, |stitch| stitch.macs);
+    pub fn shares(&self, catalog: &Catalog, pace: &Pace, world: u32) -> Vec<RankPlan> {
+        let cost = |draw: &Draw| catalog.get(draw.stitch).map_or(0, |stitch| pace.cost(stitch));
         let ranks = assignment::pack(&self.draws.iter().map(cost).collect::<Vec<_>>(), world);
         let mut shares: Vec<RankPlan> = (0..world).map(|rank| self.empty_share(rank)).collect();
         for (slot, (rank, draw)) in ranks.into_iter().zip(&self.draws).enumerate() {

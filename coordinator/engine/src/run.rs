@@ -22,7 +22,7 @@ pub use message::{
     Command, Event, Finish, Form, Hello, Message, Notice, Origin, Record, Report, StepRecord, StepTimings, Stop, exit,
 };
 
-use crate::law::Law;
+use crate::{law::Law, pace::Pace};
 
 /// How a run waits for its workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub struct Run {
     barren: u32,
     /// Steps in a row that were committed as skipped under this leader.
     skipped: u32,
+    /// What slots were seen to take. A share is packed once, by the leader that gives the step out.
+    pace: Pace,
     /// A generation has been formed under this leader.
     stood: bool,
     /// By generation and step: the digest that the first report named.
@@ -122,6 +124,7 @@ impl Run {
             first_join: None,
             barren: 0,
             skipped: 0,
+            pace: Pace::default(),
             stood: false,
             digests: BTreeMap::new(),
             checkpoints: recovered.checkpoints.into_iter().collect(),

@@ -54,10 +54,11 @@ impl TryFrom<&v1::StepReport> for Report {
 impl From<&StepTimings> for v1::StepTimings {
     fn from(timings: &StepTimings) -> Self {
         let us = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let slot = |(slot, took): &(SlotId, Duration)| v1::SlotTime { slot: slot.0, compute_us: us(*took) };
         Self {
             wait_plan_us: us(timings.plan),
             wait_batch_us: us(timings.batch),
-            compute_us: us(timings.compute),
+            slots: timings.slots.iter().map(slot).collect(),
             reduce_us: us(timings.reduce),
             apply_us: us(timings.apply),
         }
@@ -70,7 +71,7 @@ impl From<&v1::StepTimings> for StepTimings {
         Self {
             plan: time(timings.wait_plan_us),
             batch: time(timings.wait_batch_us),
-            compute: time(timings.compute_us),
+            slots: timings.slots.iter().map(|slot| (SlotId(slot.slot), time(slot.compute_us))).collect(),
             reduce: time(timings.reduce_us),
             apply: time(timings.apply_us),
         }
@@ -246,8 +247,8 @@ mod tests {
     fn a_report_survives_the_wire_to_the_bit() {
         let outcome = Outcome { score: 0.1 + 0.2, loss: f64::NAN, grad_norm: -0.0, valid: false };
         let (plan, reduced) = (Digest([1; 32]), Digest([2; 32]));
-        let timings = StepTimings { compute: Duration::from_millis(81), ..StepTimings::default() };
-        let report = Report { step: Step(7), plan, reduced, outcomes: vec![outcome], timings };
+        let timings = StepTimings { slots: vec![(SlotId(2), Duration::from_millis(81))], ..StepTimings::default() };
+        let report = Report { step: Step(7), plan, reduced, outcomes: vec![outcome], timings: timings.clone() };
         let back = Report::try_from(&v1::StepReport::from(&report)).expect("it is whole");
         assert!(back.outcomes[0].same_bits(&outcome));
         assert_eq!((back.step, back.plan, back.reduced), (report.step, report.plan, report.reduced));

@@ -4,7 +4,6 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::Path,
-    time::Duration,
 };
 
 use esta_engine::{
@@ -53,7 +52,7 @@ pub struct MetricsLine {
 }
 
 /// Seconds of a step by phase, mean over the window's steps and ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSeconds {
     /// Waiting for the plan.
     pub plan: f64,
@@ -75,7 +74,8 @@ pub struct Window {
     draws: Vec<u64>,
     /// By budget: loss summed, slots that gave it.
     losses: Vec<(f64, u64)>,
-    time: StepTimings,
+    /// Sums over reports.
+    time: PhaseSeconds,
     /// Reports summed in `time`.
     reports: u32,
 }
@@ -85,7 +85,7 @@ impl Window {
     #[must_use]
     pub fn new(budgets: usize) -> Self {
         let (draws, losses) = (vec![0; budgets], vec![(0.0, 0); budgets]);
-        Self { steps: 0, skipped: 0, draws, losses, time: StepTimings::default(), reports: 0 }
+        Self { steps: 0, skipped: 0, draws, losses, time: PhaseSeconds::default(), reports: 0 }
     }
 
     /// Whether nothing has been added.
@@ -112,17 +112,17 @@ impl Window {
     /// Adds where one rank's time of one step went.
     pub fn add_timings(&mut self, timings: &StepTimings) {
         let sum = &mut self.time;
-        sum.plan += timings.plan;
-        sum.batch += timings.batch;
-        sum.compute += timings.compute;
-        sum.reduce += timings.reduce;
-        sum.apply += timings.apply;
+        sum.plan += timings.plan.as_secs_f64();
+        sum.batch += timings.batch.as_secs_f64();
+        sum.compute += timings.compute().as_secs_f64();
+        sum.reduce += timings.reduce.as_secs_f64();
+        sum.apply += timings.apply.as_secs_f64();
         self.reports += 1;
     }
 
     fn phases(&self) -> Option<PhaseSeconds> {
-        let mean = |sum: Duration| sum.as_secs_f64() / f64::from(self.reports);
-        let StepTimings { plan, batch, compute, reduce, apply } = self.time;
+        let mean = |sum: f64| sum / f64::from(self.reports);
+        let PhaseSeconds { plan, batch, compute, reduce, apply } = self.time;
         let (plan, batch, compute) = (mean(plan), mean(batch), mean(compute));
         (self.reports > 0).then(|| PhaseSeconds { plan, batch, compute, reduce: mean(reduce), apply: mean(apply) })
     }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use esta_engine::palette;
+use esta_proto::SlotId;
 use tempfile::tempdir;
 
 use super::{draws::Draws, fixture, metrics::MetricsLine, parts::DrawFiles, summary::TableFile, *};
@@ -165,7 +166,8 @@ fn where_the_time_went_is_a_mean_over_the_reports_of_a_window() {
     let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
     for millis in [30, 50] {
         let (compute, reduce) = (Duration::from_millis(millis), Duration::from_millis(60 - millis));
-        artifacts.add_timings(&StepTimings { compute, reduce, ..StepTimings::default() });
+        let slots = vec![(SlotId(0), compute / 2), (SlotId(3), compute / 2)];
+        artifacts.add_timings(&StepTimings { slots, reduce, ..StepTimings::default() });
     }
     feed(&mut artifacts, &law, 0, 20);
     let seconds: Vec<_> = lines(dir.path()).iter().map(|line| line.seconds).collect();

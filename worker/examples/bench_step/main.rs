@@ -18,12 +18,14 @@ use esta_data::BatchTicket;
 use esta_engine::{
     arch::VitArch,
     catalog::Stitch,
+    pace::Pace,
     plan::{Plan, RankPlan},
+    run::StepTimings,
     sampler::{Draw, Reason},
     spec::{JobSpec, Mode, Reduction},
 };
 use esta_proto::{BudgetId, Step};
-use esta_worker::trainer::{DeviceKind, Job, State, Stepper, Timings};
+use esta_worker::trainer::{DeviceKind, Job, State, Stepper};
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -107,7 +109,7 @@ impl Bench {
         let draw = Draw { stitch: self.stitch.id, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
         let plan =
             Plan::new(Step(self.next), Step(self.next), self.samples().start, vec![draw], &self.job.family.law.layout);
-        plan.shares(&self.job.family.law.catalog, 1).swap_remove(0)
+        plan.shares(&self.job.family.law.catalog, &Pace::default(), 1).swap_remove(0)
     }
 
     /// Counters of the coming step's samples.
@@ -145,7 +147,7 @@ impl Bench {
             let plan = self.plan();
             self.next += 1;
             let ticket = ticket(self);
-            let mut timings = Timings::default();
+            let mut timings = StepTimings::default();
             let buffer = self.stepper.accumulate(&self.job, &self.state, &plan, vec![ticket], &mut timings)?;
             bytes = buffer.bytes();
             let report = self.stepper.apply(&mut self.state, &plan, buffer);
@@ -160,7 +162,7 @@ impl Bench {
     fn buffer(&mut self) -> Result<Tensor, Box<dyn Error>> {
         let ticket = self.job.prefetcher.request(self.samples());
         let buffer =
-            self.stepper.accumulate(&self.job, &self.state, &self.plan(), vec![ticket], &mut Timings::default())?;
+            self.stepper.accumulate(&self.job, &self.state, &self.plan(), vec![ticket], &mut StepTimings::default())?;
         Ok(buffer.tensor().to_device(Device::Cpu))
     }
 }

@@ -1,6 +1,6 @@
 //! One step on one rank (HANDS): DESIGN.md section 3, rows 5 to 8.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use esta_data::{Batch, BatchTicket, DataError};
 use esta_engine::{
@@ -49,34 +49,6 @@ pub enum StepError {
     },
 }
 
-/// Where a step's time went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Waiting for batches.
-    pub batch: Duration,
-    /// Forward and backward of each of this rank's slots, in slot order.
-    pub slots: Vec<(SlotId, Duration)>,
-    /// All-reduce, waiting for slower ranks included.
-    pub reduce: Duration,
-    /// Digest and optimizer.
-    pub apply: Duration,
-}
-
-impl Timings {
-    /// Forward and backward of all of this rank's slots.
-    #[must_use]
-    pub fn compute(&self) -> Duration {
-        self.slots.iter().map(|(_, took)| *took).sum()
-    }
-
-    /// What a report says of them, with the time that the trainer waited for the plan.
-    #[must_use]
-    pub fn with_plan(&self, plan: Duration) -> StepTimings {
-        let Self { batch, reduce, apply, .. } = *self;
-        StepTimings { plan, batch, compute: self.compute(), reduce, apply }
-    }
-}
-
 /// What turns plans into updates; fixed for a run.
 pub struct Stepper {
     options: SlotOptions,
@@ -109,7 +81,7 @@ impl Stepper {
         }
     }
 
-    /// Runs this rank's slots, reduces, applies, and reports.
+    /// Runs this rank's slots, reduces, applies, and reports, all but the time that the plan was waited for.
     ///
     /// # Errors
     /// [`StepError`]; `state` is that of the step before then.
@@ -120,8 +92,8 @@ impl Stepper {
         state: &mut State,
         plan: &RankPlan,
         batches: Vec<BatchTicket>,
-    ) -> Result<(Report, Timings), StepError> {
-        let mut timings = Timings::default();
+    ) -> Result<Report, StepError> {
+        let mut timings = StepTimings::default();
         let buffer = self.accumulate(job, state, plan, batches, &mut timings)?;
         let started = Instant::now();
         standing.sum(&buffer.tensor())?;
@@ -129,7 +101,7 @@ impl Stepper {
         let started = Instant::now();
         let report = self.apply(state, plan, buffer);
         timings.apply = started.elapsed();
-        Ok((report, timings))
+        Ok(Report { timings, ..report })
     }
 
     /// Sums this rank's slots: forward, backward, score, quantisation.
@@ -142,7 +114,7 @@ impl Stepper {
         state: &State,
         plan: &RankPlan,
         batches: Vec<BatchTicket>,
-        timings: &mut Timings,
+        timings: &mut StepTimings,
     ) -> Result<StepBuffer, StepError> {
         let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
         for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc::UnboundedSender, oneshot};
 use super::{
     Abandoned, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
     group::{Broken, Standing},
-    step::{StepError, Stepper, Timings},
+    step::{StepError, Stepper},
 };
 use crate::session::StoreCall;
 
@@ -74,11 +74,7 @@ impl Thread {
     fn carry_out(&mut self, work: Work, waited: Duration) {
         match work.command {
             TrainerCommand::Form(generation, form) => self.form(generation, &form),
-            TrainerCommand::Run(generation, plan) => {
-                if let Some(timings) = self.run(generation, &plan, work.batches, waited) {
-                    log_step(&plan, waited, &timings);
-                }
-            }
+            TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches, waited),
             TrainerCommand::Stage(step) => self.stage(step),
             TrainerCommand::Publish(step) => self.publish(step),
             TrainerCommand::Finale(finish) => self.finale(&finish),
@@ -128,28 +124,22 @@ impl Thread {
         }
     }
 
-    /// Runs a step; where its time went if it was applied.
-    fn run(
-        &mut self,
-        generation: Generation,
-        plan: &RankPlan,
-        batches: Vec<BatchTicket>,
-        waited: Duration,
-    ) -> Option<Timings> {
+    /// Runs a step whose plan was waited for this long.
+    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>, waited: Duration) {
         let over = self.context.abandoned.covers(generation);
-        let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return None };
+        let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return };
         if over || standing.generation != generation || state.applied != plan.step {
-            return None;
+            return;
         }
         match self.stepper.run(&self.job, standing, state, plan, batches) {
-            Ok((report, timings)) => {
-                self.say(TrainerEvent::Stepped(Report { timings: timings.with_plan(waited), ..report }));
-                return Some(timings);
+            Ok(mut report) => {
+                report.timings.plan = waited;
+                log_step(&report);
+                self.say(TrainerEvent::Stepped(report));
             }
             Err(StepError::Broken(error)) => self.broke(generation, &error),
             Err(error @ (StepError::Data { .. } | StepError::Slot { .. })) => self.fail(&error, crate::exit::MISFIT),
         }
-        None
     }
 
     fn stage(&mut self, step: Step) {
@@ -180,14 +170,14 @@ impl Thread {
     }
 }
 
-/// Where a step's time went, in microseconds; `plan_us` is the trainer's wait for its next plan, `slots` has the compute
-/// time of each slot.
-fn log_step(plan: &RankPlan, waited: Duration, timings: &Timings) {
+/// Where a step's time went, in microseconds; `plan_us` is the trainer's wait for its plan, `slots` has the compute time of
+/// each slot.
+fn log_step(Report { step, timings, .. }: &Report) {
     let us = |time: Duration| time.as_micros() as i64;
     let slots: Vec<(u32, i64)> = timings.slots.iter().map(|(slot, took)| (slot.0, us(*took))).collect();
     tracing::debug!(
-        step = plan.step.0.cast_signed(),
-        plan_us = us(waited),
+        step = step.0.cast_signed(),
+        plan_us = us(timings.plan),
         batch_us = us(timings.batch),
         compute_us = us(timings.compute()),
         slots = ?slots,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use esta_proto::{Digest, Step, StitchId};
+use esta_proto::{Digest, SlotId, Step, StitchId};
 use thiserror::Error;
 
 use super::message::{Report, StepRecord};
@@ -134,6 +134,14 @@ impl Ledger {
         }
         let record = self.records.get(&step)?;
         Some(self.plan_of(step, record.table_version, record.draws.clone()))
+    }
+
+    /// The stitch that a slot of a step drew, while its plan or record is kept.
+    #[must_use]
+    pub fn drawn(&self, step: Step, slot: SlotId) -> Option<StitchId> {
+        let recorded = self.records.get(&step).map(|record| &record.draws);
+        let draws = recorded.or_else(|| self.plans.get(&step).map(|plan| &plan.draws))?;
+        draws.get(slot.index()).map(|draw| draw.stitch)
     }
 
     /// The earliest step whose plan can still be given out.

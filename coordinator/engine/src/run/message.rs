@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esta_proto::{Digest, Fence, Generation, Rank, SessionId, Step};
+use esta_proto::{Digest, Fence, Generation, Rank, SessionId, SlotId, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::{palette::Choice, plan::RankPlan, sampler::Draw, table::Outcome};
@@ -60,23 +60,31 @@ pub struct Report {
     pub reduced: Digest,
     /// One per slot in slot order; empty from ranks that were not asked for them.
     pub outcomes: Vec<Outcome>,
-    /// Where the rank's time went: for people to read, no decision rests on it.
+    /// Where the rank's time went: packing learns from it, and it reaches no number of the run.
     pub timings: StepTimings,
 }
 
 /// Where one rank's time of a step went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepTimings {
     /// Waiting for the plan.
     pub plan: Duration,
     /// Waiting for batches.
     pub batch: Duration,
-    /// Forward and backward of its slots.
-    pub compute: Duration,
+    /// Forward and backward of each of its slots, in slot order.
+    pub slots: Vec<(SlotId, Duration)>,
     /// All-reduce, waiting for slower ranks included.
     pub reduce: Duration,
     /// Digest and optimizer.
     pub apply: Duration,
+}
+
+impl StepTimings {
+    /// Forward and backward of all its slots.
+    #[must_use]
+    pub fn compute(&self) -> Duration {
+        self.slots.iter().map(|(_, took)| *took).sum()
+    }
 }
 
 /// Everything the law does to the world.

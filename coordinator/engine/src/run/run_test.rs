@@ -53,6 +53,8 @@ struct World {
     notices: Vec<Notice>,
     complete: bool,
     next_session: u64,
+    /// What a slot takes, whatever its stitch.
+    slot_time: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +74,7 @@ impl World {
         let records = recovered.steps.clone();
         let run = Run::new(law.clone(), epoch, patience(workers), recovered).expect("the record is this run's");
         let (alive, checkpoints, notices) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { run, law, alive, records, checkpoints, notices, complete: false, next_session: 0 }
+        Self { run, law, alive, records, checkpoints, notices, complete: false, next_session: 0, slot_time: None }
     }
 
     fn fresh(name: &str) -> Fake {
@@ -186,7 +188,7 @@ impl World {
             plan: plan.digest,
             reduced: reduced(plan.step),
             outcomes: outcomes.to_vec(),
-            timings: StepTimings::default(),
+            timings: StepTimings { slots: timed(&plan.slots, self.slot_time), ..StepTimings::default() },
         };
         fake.applied = Some(plan.step.next());
         fake.retained.insert(plan.step, full.clone());
@@ -206,6 +208,10 @@ impl World {
         while self.step() {}
         assert!(self.complete, "the run stopped at step {} ({:?})", self.records.len(), self.notices.last());
     }
+}
+
+fn timed(slots: &[(SlotId, StitchId)], each: Option<Duration>) -> Vec<(SlotId, Duration)> {
+    slots.iter().filter_map(|(slot, _)| Some((*slot, each?))).collect()
 }
 
 /// The records of a run that nothing disturbed.
@@ -235,6 +241,22 @@ fn st_1_each_slot_of_a_step_runs_on_exactly_one_rank() {
         slots.sort_unstable();
         assert_eq!(slots, [0, 1, 2, 3].map(SlotId), "step {step}");
     }
+}
+
+#[test]
+fn slots_are_packed_by_what_they_were_seen_to_take_and_no_record_changes() {
+    let mut world = World::new(law(), 2, Recovered::default());
+    world.slot_time = Some(Duration::from_millis(1));
+    world.join_many(2);
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+    let slots = |fake: &Fake, steps: std::ops::Range<u64>| -> Vec<usize> {
+        let ran = fake.ran.iter().filter(|(step, _)| steps.contains(&step.0));
+        ran.map(|(_, slots)| slots.len()).collect()
+    };
+    let first = &world.alive[&SessionId(1)];
+    assert!(slots(first, 0..16).iter().any(|count| *count != 2), "by MACs one anchor b outweighs two anchors a");
+    assert_eq!(slots(first, 24..40), [2; 16], "every slot takes as long as any other");
 }
 
 #[test]

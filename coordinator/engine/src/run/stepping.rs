@@ -57,6 +57,7 @@ impl Run {
         if !self.take_fact(session, report, out) {
             return;
         }
+        self.learn_pace(report);
         if let Some(member) = self.members.get_mut(session).filter(|member| member.rank.is_some()) {
             member.applied = member.applied.max(Some(report.step.next()));
             self.barren = 0;
@@ -66,6 +67,17 @@ impl Run {
         }
         self.reform_if_drained(now, out);
         self.advance(out);
+    }
+
+    /// A step that is known no more teaches nothing; that happens to facts that come late.
+    fn learn_pace(&mut self, report: &Report) {
+        let Some(ledger) = &self.ledger else { return };
+        for (slot, took) in &report.timings.slots {
+            let stitch = ledger.drawn(report.step, *slot).and_then(|stitch| self.law.catalog.get(stitch));
+            if let Some(stitch) = stitch {
+                self.pace.hear(stitch, *took);
+            }
+        }
     }
 
     /// Enters a fact and commits what it completes; false when it belongs to no plan of this run, or ended it.
@@ -136,7 +148,7 @@ impl Run {
         let last = cursor.reported.min(self.durable).0 + lookahead;
         while !cursor.closing && cursor.next.0 <= last && cursor.next < ledger.total() {
             let Some(plan) = ledger.plan(cursor.next) else { break };
-            let shares = plan.shares(&self.law.catalog, self.members.ranks().len() as u32);
+            let shares = plan.shares(&self.law.catalog, &self.pace, self.members.ranks().len() as u32);
             let sends = self.members.ranks().iter().zip(shares);
             out.extend(sends.map(|(session, share)| Command::Send(*session, Message::Plan(share))));
             cursor.next = cursor.next.next();
