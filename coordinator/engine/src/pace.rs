@@ -11,19 +11,23 @@ const MEMORY: f64 = 0.999;
 /// Slots heard of before their times are believed.
 const ENOUGH: u32 = 64;
 
-/// Time of a slot = `per_block` x blocks + `per_mac` x MACs, by least squares over the slots heard of.
+/// Time of a slot = `per_block` x blocks + `per_mac` x MACs, by least squares of the relative error over the slots heard
+/// of: the first slots of a process, which load kernels for seconds, weigh next to nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pace {
     heard: u32,
-    /// Sums of products: blocks x blocks, blocks x MACs, MACs x MACs, blocks x seconds, MACs x seconds.
+    /// Sums of products of what a slot has per second it took: blocks x blocks, blocks x MACs, MACs x MACs, blocks, MACs.
     sums: [f64; 5],
 }
 
 impl Pace {
     /// Takes in what the forward and backward pass of one slot took.
     pub fn hear(&mut self, stitch: &Stitch, took: Duration) {
-        let (blocks, macs, seconds) = (blocks(stitch), stitch.macs as f64, took.as_secs_f64());
-        let products = [blocks * blocks, blocks * macs, macs * macs, blocks * seconds, macs * seconds];
+        if took.is_zero() {
+            return;
+        }
+        let (blocks, macs) = (blocks(stitch) / took.as_secs_f64(), stitch.macs as f64 / took.as_secs_f64());
+        let products = [blocks * blocks, blocks * macs, macs * macs, blocks, macs];
         for (sum, product) in self.sums.iter_mut().zip(products) {
             *sum = MEMORY * *sum + product;
         }
@@ -39,16 +43,16 @@ impl Pace {
 
     /// Seconds per block and per MAC, neither below 0. A family of one cost tells nothing.
     fn prices(&self) -> Option<(f64, f64)> {
-        let [bb, bm, mm, bt, mt] = self.sums;
+        let [bb, bm, mm, b, m] = self.sums;
         let determinant = bb * mm - bm * bm;
         if self.heard < ENOUGH || determinant <= 1e-9 * bb * mm {
             return None;
         }
-        let (per_block, per_mac) = ((bt * mm - mt * bm) / determinant, (mt * bb - bt * bm) / determinant);
+        let (per_block, per_mac) = ((b * mm - m * bm) / determinant, (m * bb - b * bm) / determinant);
         Some(match (per_block < 0.0, per_mac < 0.0) {
             (false, false) => (per_block, per_mac),
-            (false, true) => (bt / bb, 0.0),
-            (true, _) => (0.0, mt / mm),
+            (false, true) => (b / bb, 0.0),
+            (true, _) => (0.0, m / mm),
         })
     }
 }
@@ -84,6 +88,20 @@ mod tests {
         for unseen in [stitch(6, 400_000), stitch(12, 11_800_000)] {
             let expected = took(&unseen).as_nanos() as i64;
             assert!((pace.cost(&unseen) as i64 - expected).abs() < 1000, "{} for {expected} ns", pace.cost(&unseen));
+        }
+    }
+
+    #[test]
+    fn slots_that_load_kernels_for_seconds_say_next_to_nothing() {
+        let mut pace = Pace::default();
+        for number in 0..200 {
+            let seen = stitch(6 + number % 2, 400_000 + u64::from(number % 9) * 1_300_000);
+            let loads = if number < 10 { Duration::from_secs(3) } else { Duration::ZERO };
+            pace.hear(&seen, took(&seen) + loads);
+        }
+        for unseen in [stitch(6, 400_000), stitch(7, 11_800_000)] {
+            let ratio = pace.cost(&unseen) as f64 / took(&unseen).as_nanos() as f64;
+            assert!((0.99..1.01).contains(&ratio), "{ratio}");
         }
     }
 
