@@ -6,7 +6,6 @@ use super::{
     evidence::Evidence,
     markup::{count, date, duration, escape, or_dash, percent, si, significant},
 };
-use crate::artifacts::metrics::PhaseSeconds;
 
 pub fn section(evidence: &Evidence) -> String {
     let name = escape(&evidence.spec.name);
@@ -75,7 +74,6 @@ fn tiles(evidence: &Evidence) -> String {
     [
         progress_tile(evidence),
         time_tile(evidence),
-        compute_tile(evidence),
         loss_tile(evidence),
         coverage_tile(evidence),
         accuracy_tile(evidence),
@@ -118,21 +116,23 @@ fn time_tile(evidence: &Evidence) -> String {
     } else {
         String::new()
     };
-    tile("training", &duration(last.elapsed), &format!("{rate}until {}", date(last.time)))
+    let note = format!("{rate}{}until {}", phase_words(evidence), date(last.time));
+    tile("training", &duration(last.elapsed), &note)
 }
 
-/// Which share of the workers' time was forward and backward, and where the rest went.
-fn compute_tile(evidence: &Evidence) -> String {
-    let sum =
-        |phase: fn(&PhaseSeconds) -> f64| evidence.lines.iter().filter_map(|l| l.seconds.as_ref()).map(phase).sum();
-    let (compute, waits, reduce): (f64, f64, f64) = (sum(|s| s.compute), sum(|s| s.plan + s.batch), sum(|s| s.reduce));
-    let whole = compute + waits + reduce + sum(|s: &PhaseSeconds| s.apply);
+/// Which share of the workers' time was forward and backward, and which all-reduce.
+fn phase_words(evidence: &Evidence) -> String {
+    let seconds = || evidence.lines.iter().filter_map(|line| line.seconds);
+    let (compute, reduce): (f64, f64) = (seconds().map(|s| s.compute).sum(), seconds().map(|s| s.reduce).sum());
+    let whole = compute + reduce + seconds().map(|s| s.plan + s.batch + s.apply).sum::<f64>();
     if whole <= 0.0 {
         return String::new();
     }
-    let share = |part: f64| percent(part / whole);
-    let note = format!("{} reduces or waits for slower ranks, {} waits for work", share(reduce), share(waits));
-    tile("compute", &share(compute), &note)
+    format!(
+        "{} computing and {} reducing or waiting for slower ranks, ",
+        percent(compute / whole),
+        percent(reduce / whole)
+    )
 }
 
 fn loss_tile(evidence: &Evidence) -> String {
