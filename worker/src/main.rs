@@ -1,12 +1,12 @@
 //! The `esta-worker` program: command line, logging, one clear line and an exit code when something fails.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{io::IsTerminal, os::unix::process::CommandExt, process::ExitCode};
 
 use clap::Parser;
 use esta_worker::{commands::Cli, exit};
 
 fn main() -> ExitCode {
-    fix_rounding();
+    settle_environment();
     let cli = Cli::parse();
     start_logging();
     match cli.command.run() {
@@ -18,12 +18,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// MKL rounds some products by the alignment of their operands unless it is told not to; the same slot has to give the
-/// same bits wherever its tensors lie (RD-4).
-fn fix_rounding() {
-    if std::env::var_os("MKL_CBWR").is_none() {
+/// What numerical libraries should hear; a user's own setting stands.
+///
+/// MKL rounds some products by the alignment of their operands unless it is told not to; the same slot has to give the same
+/// bits wherever its tensors lie (RD-4). OpenMP's threads wait for each other spinning unless they are told not to: no
+/// faster where a processor is free for each, and several times slower where it is not.
+const ENVIRONMENT: [(&str, &str); 2] = [("MKL_CBWR", "AUTO,STRICT"), ("OMP_WAIT_POLICY", "passive")];
+
+/// OpenMP reads its environment before `main`, so the program replaces itself by one that has it; its process id stays.
+fn settle_environment() {
+    let missing: Vec<_> = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    for (name, value) in missing {
         // SAFETY: this is the first statement of the program: no other thread reads the environment.
-        unsafe { std::env::set_var("MKL_CBWR", "AUTO,STRICT") };
+        unsafe { std::env::set_var(name, value) };
+    }
+    if let Ok(program) = std::env::current_exe() {
+        // Where that fails, all but OpenMP hears of it, which costs time alone.
+        drop(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec());
     }
 }
 
