@@ -31,9 +31,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Adds what the evaluation of the run in `run_dir` knows.
+    /// Adds what the evaluation of the run in `run_dir` knows, if there is one.
     #[must_use]
-    pub fn evaluated(self, eval: &EvalFile, run_dir: &Path) -> Self {
+    pub fn evaluated(self, eval: Option<&EvalFile>, run_dir: &Path) -> Self {
+        let Some(eval) = eval else { return self };
         let result = eval.results.iter().find(|result| result.stitch == self.choice.stitch);
         let export = eval.exports.iter().find(|export| export.stitch == self.choice.stitch);
         let (accuracy, file) = (result.map(|result| result.accuracy), export.map(|export| run_dir.join(&export.path)));

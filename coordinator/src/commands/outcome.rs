@@ -3,11 +3,10 @@
 use std::{fmt::Write as _, path::Path};
 
 use esta_engine::{law::Law, palette::Choice, spec::PaletteRule};
-use esta_proto::StitchId;
 
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
-    palette::show_cost,
+    palette::{Entry, entry, show_cost},
 };
 
 /// Columns of cells, as wide as their widest cell; a column of numbers is aligned to the right.
@@ -33,11 +32,15 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// What stands in a cell whose content is not known.
+pub(super) const UNKNOWN: &str = "-";
+
 /// The palette of the job's rule, with held-out accuracies of every rule's choice where they were measured.
 pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], run_dir: &Path) -> String {
     let eval: Option<EvalFile> = read_optional(&run_dir.join("eval.json")).ok().flatten();
     let main = law.spec.palette.rule;
     let Some((_, choices)) = palettes.iter().find(|(rule, _)| *rule == main) else { return String::new() };
+    let known = |choice: &Choice, rule| entry(law, choice.clone(), rule).evaluated(eval.as_ref(), run_dir);
     let mut header = ["budget", "stitch", "path", "MACs", "params", main.name()].map(str::to_owned).to_vec();
     if eval.is_some() {
         header.extend(palettes.iter().map(|(rule, _)| format!("accuracy by {}", rule.name())));
@@ -45,39 +48,36 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
     header.push("file".into());
     let mut rows = vec![header];
     for choice in choices {
-        let mut row = cells(law, choice);
-        if let Some(eval) = &eval {
-            row.extend(palettes.iter().map(|(_, others)| accuracy(eval, others, choice)));
+        let most = law.catalog.bin_range(choice.budget).map_or(choice.macs, |(_, most)| most);
+        let entry = known(choice, main);
+        let mut row = [vec![show_cost(most)], cells(&entry).to_vec()].concat();
+        if eval.is_some() {
+            let accuracy = |(rule, others): &(PaletteRule, Vec<Choice>)| {
+                let chosen = others.iter().find(|other| other.budget == choice.budget)?;
+                known(chosen, *rule).accuracy
+            };
+            row.extend(palettes.iter().map(|palette| percent(accuracy(palette))));
         }
-        row.push(file(eval.as_ref(), choice.stitch, run_dir));
+        row.push(file(&entry));
         rows.push(row);
     }
     columns(&rows)
 }
 
-fn cells(law: &Law, choice: &Choice) -> Vec<String> {
-    let budget = law.catalog.bin_range(choice.budget).map_or(choice.macs, |(_, most)| most);
-    let words = law.catalog.get(choice.stitch).map_or_else(String::new, |stitch| stitch.path(&law.spec.family));
-    vec![
-        show_cost(budget),
-        choice.stitch.to_string(),
-        words,
-        show_cost(choice.macs),
-        show_cost(choice.params),
-        format!("{:.4e}", choice.value),
-    ]
+/// Stitch, path, MACs, parameters and the rule's value.
+pub(super) fn cells(Entry { choice, path, .. }: &Entry) -> [String; 5] {
+    let (macs, params) = (show_cost(choice.macs), show_cost(choice.params));
+    [choice.stitch.to_string(), path.clone(), macs, params, format!("{:.4e}", choice.value)]
 }
 
-/// Held-out accuracy of what a rule chose for the same budget.
-fn accuracy(eval: &EvalFile, choices: &[Choice], of: &Choice) -> String {
-    let chosen = choices.iter().find(|choice| choice.budget == of.budget);
-    let result = chosen.and_then(|choice| eval.results.iter().find(|result| result.stitch == choice.stitch));
-    result.map_or_else(|| "-".into(), |result| format!("{:.2} %", 100.0 * result.accuracy))
+/// A held-out accuracy.
+pub(super) fn percent(accuracy: Option<f64>) -> String {
+    accuracy.map_or_else(|| UNKNOWN.to_owned(), |share| format!("{:.2} %", 100.0 * share))
 }
 
-fn file(eval: Option<&EvalFile>, stitch: StitchId, run_dir: &Path) -> String {
-    let export = eval.and_then(|eval| eval.exports.iter().find(|export| export.stitch == stitch));
-    export.map_or_else(|| "-".into(), |export| run_dir.join(&export.path).display().to_string())
+/// Where a choice was exported to.
+pub(super) fn file(entry: &Entry) -> String {
+    entry.file.as_ref().map_or_else(|| UNKNOWN.to_owned(), |file| file.display().to_string())
 }
 
 #[cfg(test)]

@@ -13,11 +13,15 @@ use esta_engine::{
 };
 use esta_proto::v1::PaletteRequest;
 
-use super::{Format, Server, outcome::columns, say};
+use super::{
+    Format, Server,
+    outcome::{UNKNOWN, cells, columns, file, percent},
+    say,
+};
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
-    palette::{Entry, entries, parse_cost, parse_rule, show_cost},
+    palette::{Entry, entries, parse_cost, parse_rule},
     store,
 };
 
@@ -75,33 +79,18 @@ fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure
     let entries = entries(&law, ledger.table(), rule, args.at_most);
     let eval: Option<EvalFile> =
         read_optional(&run_dir.join("eval.json")).map_err(|error| Failure::Other(format!("eval.json: {error}")))?;
-    Ok(match eval {
-        Some(eval) => entries.into_iter().map(|entry| entry.evaluated(&eval, run_dir)).collect(),
-        None => entries,
-    })
+    Ok(entries.into_iter().map(|entry| entry.evaluated(eval.as_ref(), run_dir)).collect())
 }
 
 fn table(entries: &[Entry]) -> String {
     let rule = entries.first().map_or("value", |entry| entry.rule.name());
-    let header = ["budget", "stitch", "path", "MACs", "params", rule, "accuracy", "file"].map(str::to_owned).to_vec();
+    let header = ["bin", "stitch", "path", "MACs", "params", rule, "accuracy", "file"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(entries.iter().map(row)).collect();
     columns(&that_say_something(&rows))
 }
 
-const UNKNOWN: &str = "-";
-
 fn row(entry: &Entry) -> Vec<String> {
-    let Entry { choice, path, accuracy, file, .. } = entry;
-    vec![
-        choice.budget.to_string(),
-        choice.stitch.to_string(),
-        path.clone(),
-        show_cost(choice.macs),
-        show_cost(choice.params),
-        format!("{:.4e}", choice.value),
-        accuracy.map_or_else(|| UNKNOWN.to_owned(), |share| format!("{:.2} %", 100.0 * share)),
-        file.as_ref().map_or_else(|| UNKNOWN.to_owned(), |file| file.display().to_string()),
-    ]
+    [vec![entry.choice.budget.to_string()], cells(entry).to_vec(), vec![percent(entry.accuracy), file(entry)]].concat()
 }
 
 /// Without the columns that no row knows.
@@ -128,8 +117,8 @@ mod tests {
         let measured = table(&[entry(Some(0.6814)), entry(None)]);
         assert_eq!(
             measured,
-            "budget  stitch  path         MACs   params       snip  accuracy\n     \
-             1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1   68.14 %\n     \
+            "bin  stitch  path         MACs   params       snip  accuracy\n  \
+             1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1   68.14 %\n  \
              1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1         -\n"
         );
         assert!(!table(&[entry(None)]).contains("accuracy"));
