@@ -4,6 +4,7 @@
 mod adaptation;
 mod data;
 mod family;
+mod latency;
 mod outcome;
 mod sampling;
 mod training;
@@ -14,11 +15,12 @@ use serde::{Deserialize, Serialize};
 pub use adaptation::{PstBias, PstSpec, Target};
 pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
+pub use latency::{LatencyBins, LatencyBudgetSpec};
 pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
     BudgetSpec, Divisor, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
 };
-pub use training::{HeadInit, LrSchedule, Precision, TrainSpec};
+pub use training::{DistillSpec, HeadInit, LrSchedule, Precision, TrainSpec};
 pub use validate::SpecError;
 
 /// One job: a family of anchors, a target task, and how to turn the one into a palette for the other.

@@ -52,6 +52,6 @@ pub use merge::{MergedSegment, MergedState};
 pub use network::Network;
 pub use optim::{AdamW, InvalidStep, Update};
 pub use params::{GroupParams, ParamError, ParamStore, ParamTensor, Start};
-pub use slot::{Slot, SlotError, SlotOptions, SlotResult, run_slot};
+pub use slot::{Slot, SlotError, SlotOptions, SlotResult, Teacher, run_slot};
 pub use stitched::{StitchError, StitchedNet};
 pub use weights::{Weights, WeightsError};

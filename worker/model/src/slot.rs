@@ -23,11 +23,24 @@ pub struct SlotOptions {
     pub label_smoothing: f64,
     /// How |w g| becomes one number.
     pub saliency: SaliencyReduction,
+    /// Whose answers the slot learns beside the labels.
+    pub teacher: Option<Teacher>,
+}
+
+/// In-place distillation: a path of the same family, as it is in this step, teaches the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Teacher {
+    /// The path that teaches; its own slots learn from labels alone.
+    pub stitch: StitchId,
+    /// Share of the teacher's answers in the loss, 0 to 1.
+    pub weight: f64,
+    /// Both sides' logits are divided by this.
+    pub temperature: f64,
 }
 
 impl Default for SlotOptions {
     fn default() -> Self {
-        Self { micro_batches: 1, loss_scale: 1.0, label_smoothing: 0.0, saliency: SaliencyReduction::Mean }
+        Self { micro_batches: 1, loss_scale: 1.0, label_smoothing: 0.0, saliency: SaliencyReduction::Mean, teacher: None }
     }
 }
 
@@ -49,7 +62,7 @@ pub struct Slot<'a> {
 pub struct SlotResult {
     /// Which stitch ran.
     pub stitch: StitchId,
-    /// Mean cross entropy of the slot's images.
+    /// Mean cross entropy of the slot's images with their labels, whatever else the slot learned from.
     pub loss: f64,
     /// SNIP saliency Q of the stitch (METHOD.md section 3).
     pub score: f64,
@@ -94,7 +107,9 @@ pub fn run_slot(
     let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
     let passes = split(slot, options.micro_batches)?;
     tch::manual_seed(slot.dropout_seed.cast_signed());
-    let pass = Pass { network, groups: &groups, options };
+    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch);
+    let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
+    let pass = Pass { network, groups: &groups, options, teacher };
     let mut parts = passes.iter().map(|(images, labels, share)| pass.run(images, labels, *share));
     let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
     for (part_loss, part_grads) in parts {
@@ -134,6 +149,7 @@ struct Pass<'a> {
     network: &'a Network,
     groups: &'a [&'a GroupParams],
     options: &'a SlotOptions,
+    teacher: Option<(&'a Network, Teacher)>,
 }
 
 impl Pass<'_> {
@@ -143,12 +159,45 @@ impl Pass<'_> {
         let smoothing = self.options.label_smoothing;
         let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, smoothing);
         let factor = share * self.options.loss_scale;
-        let target = if factor == 1.0 { loss.shallow_clone() } else { &loss * factor };
+        let learned = match self.teacher {
+            Some((teacher, how)) => mix(&loss, &answers(teacher, images, how).divergence(&logits), how),
+            None => loss.shallow_clone(),
+        };
+        let target = if factor == 1.0 { learned } else { learned * factor };
         let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
         let grads = Tensor::run_backward(&[target], &leaves, false, false);
         let flat: Vec<Tensor> = grads.iter().zip(&leaves).map(|(grad, leaf)| flatten(grad, leaf)).collect();
         (loss.detach().to_kind(Kind::Double) * share, Tensor::cat(&flat, 0))
     }
+}
+
+/// What a teacher says of some images, softened.
+struct Answers {
+    /// [B, K]
+    log_probabilities: Tensor,
+    temperature: f64,
+}
+
+fn answers(teacher: &Network, images: &Tensor, how: Teacher) -> Answers {
+    let logits = tch::no_grad(|| teacher.forward(images, Phase::Eval));
+    let log_probabilities = (logits / how.temperature).log_softmax(-1, Kind::Float);
+    Answers { log_probabilities, temperature: how.temperature }
+}
+
+impl Answers {
+    /// T^2 KL(teacher || student) of softened answers, mean over images: its gradient is of the same size at every T
+    /// (Hinton, Vinyals and Dean 2015).
+    fn divergence(&self, logits: &Tensor) -> Tensor {
+        let student = (logits / self.temperature).log_softmax(-1, Kind::Float);
+        let gap = &self.log_probabilities - student;
+        let kl = (self.log_probabilities.exp() * gap).sum_dim_intlist(-1, false, Kind::Float);
+        kl.mean(Kind::Float) * (self.temperature * self.temperature)
+    }
+}
+
+/// What a slot with a teacher minimises.
+fn mix(loss: &Tensor, divergence: &Tensor, how: Teacher) -> Tensor {
+    loss * (1.0 - how.weight) + divergence * how.weight
 }
 
 /// A gradient as a row; zeros where the loss does not depend on the parameter.

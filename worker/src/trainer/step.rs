@@ -4,13 +4,15 @@ use std::time::Instant;
 
 use esta_data::{Batch, BatchTicket, DataError};
 use esta_engine::{
+    law::Law,
     plan::RankPlan,
     run::{Report, StepTimings},
     schedule::Schedule,
+    spec::{DistillSpec, Mode},
     streams::Stream,
     table::Outcome,
 };
-use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, run_slot};
+use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, run_slot};
 use esta_proto::{Digest, SlotId, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
@@ -68,6 +70,7 @@ impl Stepper {
                 loss_scale: 1.0,
                 label_smoothing: train.label_smoothing_factor,
                 saliency: job.family.law.spec.score.q,
+                teacher: teacher(&job.family.law),
             },
             optimizer: AdamW {
                 beta1: train.adam_beta1,
@@ -165,6 +168,14 @@ impl Stepper {
         let timings = StepTimings::default();
         Report { step: plan.step, plan: plan.digest, reduced: state.chain, outcomes, timings }
     }
+}
+
+/// The largest anchor, where the job distils from it.
+fn teacher(law: &Law) -> Option<Teacher> {
+    let DistillSpec { weight, temperature } = law.spec.train.distill;
+    let largest = law.catalog.stitches().filter(|stitch| stitch.is_anchor()).last()?;
+    let teaches = weight > 0.0 && law.spec.mode != Mode::Anchor;
+    teaches.then_some(Teacher { stitch: largest.id, weight, temperature })
 }
 
 /// The images `[B, C, H, W]` and labels `[B]` of a batch on the device.

@@ -55,6 +55,9 @@ pub struct TrainSpec {
     /// How classification heads start.
     #[serde(default)]
     pub head_init: HeadInit,
+    /// In-place distillation from the largest anchor, `mode: pst` and `snnet`.
+    #[serde(default)]
+    pub distill: DistillSpec,
     /// libtorch's intra-op threads per worker; fixed because sums depend on it.
     #[serde(default = "one")]
     pub intra_op_threads: u32,
@@ -67,6 +70,24 @@ pub struct TrainSpec {
     /// Steps between lines of `metrics.jsonl`.
     #[serde(default = "ten")]
     pub logging_steps: u64,
+}
+
+/// In-place distillation: every slot but the largest anchor's own also learns what the largest anchor, as it is in that
+/// step, answers on the slot's images. Costs a forward pass of the largest anchor per slot. Our choice; off by default.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct DistillSpec {
+    /// Share of the largest anchor's answers in the loss; 0 does not distil.
+    pub weight: f64,
+    /// Both sides' logits are divided by this.
+    pub temperature: f64,
+}
+
+impl Default for DistillSpec {
+    fn default() -> Self {
+        Self { weight: 0.0, temperature: 1.0 }
+    }
 }
 
 /// Shape of the learning rate after warm-up.

@@ -98,6 +98,7 @@ impl JobSpec {
             {
                 Err(SpecError::new("budgets.edges", "does not ascend"))
             }
+            BudgetSpec::Latency(latency) => latency.validate(),
             _ => Ok(()),
         }
     }
@@ -160,6 +161,8 @@ impl JobSpec {
         within("train.adam_beta2", train.adam_beta2, 0.0, 0.999_999_999)?;
         within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)?;
         within("train.max_grad_norm", train.max_grad_norm, 0.0, f64::MAX)?;
+        within("train.distill.weight", train.distill.weight, 0.0, 1.0)?;
+        within("train.distill.temperature", train.distill.temperature, 1e-3, 1e3)?;
         within("train.label_smoothing_factor", train.label_smoothing_factor, 0.0, 0.999)
     }
 
