@@ -8,11 +8,9 @@ mod curves;
 mod evidence;
 mod front;
 mod heat;
-mod markup;
 mod numbers;
 mod overview;
 mod palette;
-mod plot;
 mod regret;
 mod sampling;
 
@@ -75,7 +73,7 @@ fn render(evidence: &Evidence) -> String {
         choices::section(evidence),
         numbers::section(evidence),
     ];
-    markup::page(&evidence.spec.name, &sections.concat())
+    esta_page::markup::page(&evidence.spec.name, &sections.concat())
 }
 
 #[cfg(test)]

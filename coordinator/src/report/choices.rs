@@ -1,12 +1,10 @@
 //! What this run did that the paper does not say: our choices, with the values the job used (HANDS; METHOD.md's [C]).
 
 use esta_engine::spec::{FitMethod, JobSpec, Mode, PaletteRule, SamplingStrategy, SpaceKind};
+use esta_page::markup::{escape, section as markup_section, table};
 use serde_json::{Number, Value};
 
-use super::{
-    evidence::Evidence,
-    markup::{escape, section as markup_section, table},
-};
+use super::evidence::Evidence;
 
 /// One choice: its key in the job, what it decides, and when it matters.
 struct Choice {

@@ -1,10 +1,11 @@
 //! Training loss over the steps, in all and by budget (HANDS).
 
-use super::{
-    evidence::Evidence,
+use esta_page::{
     markup::{count, missing, section as markup_section, tick},
     plot::{Axis, Plot, Scale, budget_colour, extent, push},
 };
+
+use super::evidence::Evidence;
 use crate::artifacts::metrics::MetricsLine;
 
 const TITLE: &str = "Training loss";

@@ -1,12 +1,12 @@
 //! Accuracy against MACs: all evaluated stitches, the palette, its front, anchors alone (HANDS).
 
 use esta_engine::{catalog::Stitch, spec::PaletteRule};
-
-use super::{
-    evidence::Evidence,
+use esta_page::{
     markup::{count, macs, missing, percent, section as markup_section, si, tick},
     plot::{Axis, Mark, Plot, Scale, extent},
 };
+
+use super::evidence::Evidence;
 use crate::artifacts::summary::{PaletteEntry, RulePalette};
 
 const TITLE: &str = "Accuracy against cost";

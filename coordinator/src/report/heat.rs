@@ -1,12 +1,12 @@
 //! The importance table as heat maps: stitches by budget (HANDS).
 
 use esta_engine::catalog::Stitch;
-
-use super::{
-    evidence::Evidence,
+use esta_page::{
     markup::{escape, missing, section as markup_section, significant},
     plot::{push, svg},
 };
+
+use super::evidence::Evidence;
 
 const TITLE: &str = "The importance table";
 

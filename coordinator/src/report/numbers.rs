@@ -1,12 +1,9 @@
 //! Every number behind the pictures (HANDS).
 
 use esta_engine::{catalog::Stitch, spec::PaletteRule};
+use esta_page::markup::{count, duration, escape, or_dash, percent, section as markup_section, significant, table};
 
-use super::{
-    curves::thin,
-    evidence::Evidence,
-    markup::{count, duration, escape, or_dash, percent, section as markup_section, significant, table},
-};
+use super::{curves::thin, evidence::Evidence};
 use crate::artifacts::metrics::MetricsLine;
 
 pub fn section(evidence: &Evidence) -> String {

@@ -1,11 +1,9 @@
 //! The headline: what was trained, how long it took, what came out (HANDS).
 
 use esta_engine::spec::{Mode, SamplingStrategy, SpaceKind};
+use esta_page::markup::{count, date, duration, escape, or_dash, percent, si, significant};
 
-use super::{
-    evidence::Evidence,
-    markup::{count, date, duration, escape, or_dash, percent, si, significant},
-};
+use super::evidence::Evidence;
 
 pub fn section(evidence: &Evidence) -> String {
     let name = escape(&evidence.spec.name);

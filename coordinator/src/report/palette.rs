@@ -1,12 +1,10 @@
 //! The palette as a table: what is deployed for each budget (HANDS).
 
 use esta_engine::spec::PaletteRule;
+use esta_page::markup::{count, escape, missing, or_dash, percent, section as markup_section, si, significant, table};
 use esta_proto::BudgetId;
 
-use super::{
-    evidence::Evidence,
-    markup::{count, escape, missing, or_dash, percent, section as markup_section, si, significant, table},
-};
+use super::evidence::Evidence;
 use crate::artifacts::summary::PaletteEntry;
 
 const TITLE: &str = "The palette";

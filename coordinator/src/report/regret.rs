@@ -4,11 +4,9 @@ use esta_engine::{
     regret::{self, BinRegret, Regret, Selector},
     spec::PaletteRule,
 };
+use esta_page::markup::{missing, or_dash, section as markup_section, table};
 
-use super::{
-    evidence::Evidence,
-    markup::{missing, or_dash, section as markup_section, table},
-};
+use super::evidence::Evidence;
 
 const TITLE: &str = "Regret";
 

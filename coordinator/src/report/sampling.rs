@@ -1,12 +1,14 @@
 //! Where the slots went: by budget and by stitch over time (HANDS).
 
 use esta_engine::catalog::Stitch;
+use esta_page::{
+    markup::{count, missing, section as markup_section, tick},
+    plot::{Axis, Plot, Scale, budget_colour, extent, push, svg},
+};
 
 use super::{
     curves::{key_of_budgets, thin},
     evidence::Evidence,
-    markup::{count, missing, section as markup_section, tick},
-    plot::{Axis, Plot, Scale, budget_colour, extent, push, svg},
 };
 use crate::artifacts::metrics::MetricsLine;
 

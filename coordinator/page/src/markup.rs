@@ -23,7 +23,7 @@ pub fn escape(text: &str) -> String {
 #[must_use]
 pub fn page(title: &str, body: &str) -> String {
     let title = escape(title);
-    let style = include_str!("report.css");
+    let style = include_str!("style/page.css");
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::markup::escape;
+use crate::markup::escape;
 
 /// A value axis: domain to pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
