@@ -56,6 +56,7 @@ pub fn value(table: &Table, rule: PaletteRule, stitch: StitchId) -> Option<f64> 
     match rule {
         PaletteRule::Snip => row.importance,
         PaletteRule::Loss => row.loss.map(|loss| -loss),
+        PaletteRule::Auto => row.effect.map(|effect| -effect),
     }
 }
 

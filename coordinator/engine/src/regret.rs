@@ -44,9 +44,10 @@ pub enum Selector {
 
 impl Selector {
     /// All of them, the rules first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Rule(PaletteRule::Snip),
         Self::Rule(PaletteRule::Loss),
+        Self::Rule(PaletteRule::Auto),
         Self::Largest,
         Self::Smallest,
         Self::LowestId,
@@ -71,6 +72,7 @@ impl Selector {
         match self {
             Self::Rule(PaletteRule::Snip) => measured.row.importance,
             Self::Rule(PaletteRule::Loss) => measured.row.loss.map(|loss| -loss),
+            Self::Rule(PaletteRule::Auto) => measured.row.effect.map(|effect| -effect),
             Self::Largest => Some(measured.macs as f64),
             Self::Smallest => Some(-(measured.macs as f64)),
             Self::LowestId => Some(-f64::from(measured.stitch.0)),

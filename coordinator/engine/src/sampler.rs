@@ -26,6 +26,8 @@ pub enum Reason {
     Uniform,
     /// The floor of visits that anchors get.
     AnchorFloor,
+    /// The table's ranking of the budget by loss decided.
+    Bandit,
 }
 
 /// One slot's draw.
@@ -95,14 +97,17 @@ impl Sampler {
     pub fn distribution(&self, budget: BudgetId, table: &Table) -> Vec<f64> {
         let bin = &self.bins[budget.index()];
         let uniform = 1.0 / bin.len() as f64;
-        let importance: Vec<f64> = bin.iter().map(|id| table.row(*id).importance.unwrap_or(0.0)).collect();
-        let total: f64 = importance.iter().sum();
-        let by_table = self.spec.strategy == SamplingStrategy::Importance && total.is_finite() && total > 0.0;
-        if !by_table {
+        let preferences = match self.spec.strategy {
+            SamplingStrategy::Importance => bin.iter().map(|id| table.row(*id).importance.unwrap_or(0.0)).collect(),
+            SamplingStrategy::Bandit => by_rank(&bin.iter().map(|id| table.row(*id).effect).collect::<Vec<_>>()),
+            SamplingStrategy::Bins | SamplingStrategy::Uniform => Vec::new(),
+        };
+        let total: f64 = preferences.iter().sum();
+        if !(total.is_finite() && total > 0.0) {
             return vec![uniform; bin.len()];
         }
         let epsilon = self.spec.epsilon;
-        importance.iter().map(|i| (1.0 - epsilon) * i / total + epsilon * uniform).collect()
+        preferences.iter().map(|p| (1.0 - epsilon) * p / total + epsilon * uniform).collect()
     }
 
     /// Every slot takes the same three numbers from its own stream, whatever they are used for.
@@ -126,6 +131,7 @@ impl Sampler {
         let position = pick(inside, &self.distribution(budget, table));
         let reason = match self.spec.strategy {
             SamplingStrategy::Importance => Reason::Importance,
+            SamplingStrategy::Bandit => Reason::Bandit,
             SamplingStrategy::Bins | SamplingStrategy::Uniform => Reason::Uniform,
         };
         self.draw(self.bins[budget.index()][position], reason, table)
@@ -152,7 +158,7 @@ impl Sampler {
 
     /// The stitch of a bin that first visits are due to, while any of them lacks its real visits.
     fn least_visited(&self, budget: BudgetId, table: &Table, pending: &[u32]) -> Option<StitchId> {
-        if self.spec.strategy != SamplingStrategy::Importance {
+        if !matches!(self.spec.strategy, SamplingStrategy::Importance | SamplingStrategy::Bandit) {
             return None;
         }
         let visits = |id: &StitchId| table.row(*id).real_visits + u64::from(pending[id.index()]);
@@ -160,6 +166,17 @@ impl Sampler {
         let least = bin.iter().min_by_key(|id| (visits(id), self.warm_place[id.index()]))?;
         (visits(least) < u64::from(self.spec.warm_visits)).then_some(*least)
     }
+}
+
+/// 1/k for the k-th lowest effect, ties in order; none for a stitch without one.
+fn by_rank(effects: &[Option<f64>]) -> Vec<f64> {
+    let mut known: Vec<(f64, usize)> = effects.iter().enumerate().filter_map(|(i, e)| Some(((*e)?, i))).collect();
+    known.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let mut weights = vec![0.0; effects.len()];
+    for (rank, (_, position)) in known.into_iter().enumerate() {
+        weights[position] = 1.0 / (rank + 1) as f64;
+    }
+    weights
 }
 
 fn warm_order(id_bound: usize, seed: u64) -> Vec<u32> {

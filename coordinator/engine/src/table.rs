@@ -50,6 +50,14 @@ pub struct Row {
     pub loss: Option<f64>,
     /// Moving average of the gradient norm.
     pub grad_norm: Option<f64>,
+    /// The stitch's own part of the loss: what its slots lost beyond the run's common trend at their steps, averaged over
+    /// the whole run with weights that grow linearly with the step. Lower is better; it compares stitches that were
+    /// drawn at different times and differently often, which a moving average of the loss does not.
+    #[serde(default)]
+    pub effect: Option<f64>,
+    /// Sum of those weights: how much `effect` rests on.
+    #[serde(default)]
+    pub effect_weight: f64,
 }
 
 /// The table, versioned by the number of committed steps.
@@ -58,13 +66,19 @@ pub struct Table {
     rows: Vec<Row>,
     momentum: f64,
     committed: Step,
+    /// The loss that all stitches share at this time: moving average of losses without the stitches' own effects.
+    trend: Option<f64>,
 }
+
+/// m of the common trend's moving average, per slot: some fifty slots, in which all sizes of a family appear and the
+/// trend itself moves little.
+const TREND_MOMENTUM: f64 = 0.98;
 
 impl Table {
     /// An empty table for ids below `id_bound`, with m of the moving averages.
     #[must_use]
     pub fn new(id_bound: usize, momentum: f64) -> Self {
-        Self { rows: vec![Row::default(); id_bound], momentum, committed: Step(0) }
+        Self { rows: vec![Row::default(); id_bound], momentum, committed: Step(0), trend: None }
     }
 
     /// The number of committed steps: V(t) has version t.
@@ -88,6 +102,7 @@ impl Table {
     /// Enters the outcomes of the next step in slot order. A step with an invalid slot is skipped: the version
     /// advances, nothing else.
     pub fn commit(&mut self, slots: &[(StitchId, Outcome, ScoreKind)]) {
+        let weight = self.committed.next().0 as f64;
         self.committed = self.committed.next();
         if slots.iter().any(|(_, outcome, _)| !outcome.valid) {
             return;
@@ -104,7 +119,19 @@ impl Table {
                 row.real_visits += 1;
                 row.importance = average(row.importance, outcome.score);
             }
+            self.explain(*stitch, outcome.loss, weight);
         }
+    }
+
+    /// Parts a loss into the run's trend and the stitch's own effect, each updated in turn.
+    fn explain(&mut self, stitch: StitchId, loss: f64, weight: f64) {
+        let trend = self.trend.unwrap_or(loss);
+        let row = &mut self.rows[stitch.index()];
+        row.effect_weight += weight;
+        let before = row.effect.unwrap_or(0.0);
+        let effect = before + weight / row.effect_weight * (loss - trend - before);
+        row.effect = Some(effect);
+        self.trend = Some(trend + (1.0 - TREND_MOMENTUM) * (loss - effect - trend));
     }
 }
 
@@ -149,6 +176,23 @@ mod tests {
         table.commit(&[(StitchId(0), outcome(1.0), ScoreKind::Real), (StitchId(0), outcome(3.0), ScoreKind::Real)]);
         assert_eq!(table.row(StitchId(0)).importance, Some(2.0));
         assert_eq!(table.row(StitchId(0)).visits, 2);
+    }
+
+    #[test]
+    fn effects_compare_stitches_that_were_drawn_at_different_times() {
+        // The common loss falls from 3 to 1; stitch 1 is 0.2 worse than stitch 0 and drawn mostly at the end, where even
+        // it loses less than stitch 0 did at the start.
+        let mut table = Table::new(2, 0.9);
+        for step in 0..2000_u32 {
+            let common = 3.0 - 2.0 * f64::from(step) / 2000.0;
+            let late = step > 1000;
+            let stitch = u32::from(step % if late { 2 } else { 10 } == 1);
+            let said = Outcome { loss: common + 0.2 * f64::from(stitch), ..outcome(1.0) };
+            table.commit(&[(StitchId(stitch), said, ScoreKind::Real)]);
+        }
+        let effect = |id| table.row(StitchId(id)).effect.expect("visited");
+        let gap = effect(1) - effect(0);
+        assert!((gap - 0.2).abs() < 0.03, "an effect of 0.2 was found as {gap}");
     }
 
     #[test]

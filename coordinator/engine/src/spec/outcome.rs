@@ -21,11 +21,13 @@ pub enum PaletteRule {
     Snip,
     /// Lowest running training loss. Our choice.
     Loss,
+    /// Lowest own part of the training loss, the run's common trend removed (`Row::effect`). Our choice.
+    Auto,
 }
 
 impl PaletteRule {
     /// All of them, the paper's first.
-    pub const ALL: [Self; 2] = [Self::Snip, Self::Loss];
+    pub const ALL: [Self; 3] = [Self::Snip, Self::Loss, Self::Auto];
 
     /// Its name in a job file.
     #[must_use]
@@ -33,6 +35,7 @@ impl PaletteRule {
         match self {
             Self::Snip => "snip",
             Self::Loss => "loss",
+            Self::Auto => "auto",
         }
     }
 

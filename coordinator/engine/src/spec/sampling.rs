@@ -66,6 +66,9 @@ pub enum SamplingStrategy {
     Bins,
     /// Uniform over the whole catalog, as SN-Net does.
     Uniform,
+    /// Budget first, then by rank of the stitches' own losses, the k-th best with weight 1/k: a bandit that trains what
+    /// will be deployed. Our choice.
+    Bandit,
 }
 
 /// SNIP saliency of a slot.
