@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use esta_engine::{
+    budget::Price,
+    catalog::Catalog,
+    latency::InvalidLatency,
     law::Law,
     palette::{self, Choice},
     spec::PaletteRule,
@@ -42,11 +45,11 @@ impl Entry {
     }
 }
 
-/// The whole palette of a rule, or the one best stitch of at most `at_most` MACs; empty before any visit.
+/// The whole palette of a rule, or the one best stitch of at most `at_most`; empty before any visit.
 #[must_use]
-pub fn entries(law: &Law, table: &Table, rule: PaletteRule, at_most: Option<u64>) -> Vec<Entry> {
+pub fn entries(law: &Law, table: &Table, rule: PaletteRule, at_most: Option<Price>) -> Vec<Entry> {
     let choices = match at_most {
-        Some(macs) => palette::at_most(&law.catalog, table, rule, macs).into_iter().collect(),
+        Some(most) => palette::at_most(&law.catalog, table, rule, most).into_iter().collect(),
         None => palette::palette(&law.catalog, table, rule),
     };
     choices.into_iter().map(|choice| entry(law, choice, rule)).collect()
@@ -68,11 +71,33 @@ pub fn parse_rule(text: &str) -> Result<PaletteRule, String> {
     PaletteRule::named(text).ok_or_else(|| format!("{text:?} is no palette rule; there are {known}"))
 }
 
-/// Reads a cost such as `4.6G`, `800M` or `1258411200`, in MACs.
+/// Whether a constraint on the run in `run_dir` can be answered at all.
 ///
 /// # Errors
-/// A line saying what a cost looks like.
-pub fn parse_cost(text: &str) -> Result<u64, String> {
+/// A line saying what to do where latencies are asked for and not known.
+pub fn check_answerable(catalog: &Catalog, at_most: Option<Price>, run_dir: &str) -> Result<(), String> {
+    match at_most {
+        Some(Price::Latency(_)) if !catalog.knows_latencies() => Err(format!(
+            "no latency of this run's stitches is known; run `esta-worker profile --run-dir {run_dir}`, or give \
+             --run-dir {run_dir} --latency FILE with what it measured elsewhere"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a constraint: a latency such as `12ms` or `0.8s`, or MACs such as `4.6G`.
+///
+/// # Errors
+/// A line saying what a constraint looks like.
+pub fn parse_price(text: &str) -> Result<Price, String> {
+    match text.ends_with('s') {
+        true => text.parse().map(Price::Latency).map_err(|wrong: InvalidLatency| wrong.to_string()),
+        false => parse_cost(text).map(Price::Macs),
+    }
+}
+
+/// Reads a cost such as `4.6G`, `800M` or `1258411200`, in MACs.
+fn parse_cost(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.strip_suffix(['k', 'K', 'M', 'G', 'T']) {
         Some(digits) => (digits, text.chars().last().expect("a suffix was stripped")),
         None => (text, ' '),
@@ -86,7 +111,9 @@ pub fn parse_cost(text: &str) -> Result<u64, String> {
     };
     match digits.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok((number * factor).round() as u64),
-        _ => Err(format!("{text:?} is no cost; write MACs such as 4.6G, 800M or 1258411200")),
+        _ => {
+            Err(format!("{text:?} is no cost; write MACs such as 4.6G, 800M or 1258411200, or a latency such as 12ms"))
+        }
     }
 }
 
@@ -104,9 +131,29 @@ pub fn show_cost(count: u64) -> String {
     format!("{scaled:.digits$}{unit}")
 }
 
+/// A price for reading: `4.61 G` MACs, or `12.30 ms`.
+#[must_use]
+pub fn show_price(price: Price) -> String {
+    match price {
+        Price::Macs(macs) => show_cost(macs),
+        Price::Latency(latency) => latency.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use esta_engine::latency::Latency;
+
     use super::*;
+
+    #[test]
+    fn a_constraint_is_a_latency_by_its_unit_and_macs_without_one() {
+        let millis = |millis| Ok(Price::Latency(Latency::from_millis(millis).expect("a latency")));
+        assert_eq!(["12ms", "0.8s"].map(parse_price), [millis(12.0), millis(800.0)]);
+        assert_eq!(["4.6G", "12"].map(parse_price), [Ok(Price::Macs(4_600_000_000)), Ok(Price::Macs(12))]);
+        assert!(parse_price("0ms").is_err_and(|why| why.contains("\"0ms\" is no latency; write 12ms")));
+        assert!(parse_price("12m").is_err_and(|why| why.contains("4.6G") && why.contains("12ms")));
+    }
 
     #[test]
     fn costs_are_read_with_their_units() {

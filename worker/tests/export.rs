@@ -66,8 +66,14 @@ fn a_lone_anchor_has_timms_names_shapes_and_words() {
 fn a_stitched_config_says_path_cost_input_and_who_chose_it() {
     let family = Family::trained(json!({ "data": { "normalize": { "values": { "mean": [0.1], "std": [0.3] } } } }));
     let stitch = family.law.catalog.get(StitchId(2)).unwrap();
-    let choice =
-        Choice { budget: BudgetId(1), stitch: stitch.id, macs: stitch.macs, params: stitch.params, value: 0.5 };
+    let choice = Choice {
+        budget: BudgetId(1),
+        stitch: stitch.id,
+        macs: stitch.macs,
+        params: stitch.params,
+        latency: None,
+        value: 0.5,
+    };
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("stitch");
     family.models().write_stitch(stitch.id, &[(PaletteRule::Loss, vec![choice])], &folder).unwrap();
@@ -86,7 +92,10 @@ fn a_stitched_config_says_path_cost_input_and_who_chose_it() {
 #[test]
 fn a_palette_exports_every_chosen_stitch_once() {
     let family = Family::trained(json!({}));
-    let choice = |stitch| Choice { budget: BudgetId(0), stitch: StitchId(stitch), macs: 1, params: 1, value: 1.0 };
+    let choice = |stitch| {
+        let (budget, stitch) = (BudgetId(0), StitchId(stitch));
+        Choice { budget, stitch, macs: 1, params: 1, latency: None, value: 1.0 }
+    };
     let palettes = [(PaletteRule::Snip, vec![choice(3), choice(0)]), (PaletteRule::Loss, vec![choice(3), choice(2)])];
     let dir = tempfile::tempdir().unwrap();
     let exported = family.models().write_palette(&palettes, dir.path(), "export").unwrap();

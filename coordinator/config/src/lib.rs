@@ -2,6 +2,7 @@
 //! line and key, for every program alike. What the values mean is the law's business.
 
 mod args;
+mod latency;
 mod load;
 mod node;
 mod overrides;
@@ -15,11 +16,15 @@ use std::{
 
 use esta_engine::{
     law::Law,
-    spec::{JobSpec, SpecError},
+    profile::ProfileMisfit,
+    spec::{BudgetSpec, JobSpec, SpecError},
 };
 use thiserror::Error;
 
 pub use args::JobArgs;
+pub use latency::latencies;
+
+use node::Node;
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,9 +97,24 @@ pub enum ConfigError {
         /// The flaw.
         flaw: SpecError,
     },
+    /// A file of latencies is of other stitches.
+    #[error("{}: {flaw}", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        flaw: ProfileMisfit,
+    },
     /// A job cannot be written as YAML.
     #[error("the job cannot be written as YAML: {0}")]
     Unwritable(String),
+}
+
+impl ConfigError {
+    /// A flaw of the law's with the place of its key in the merged files.
+    fn of(flaw: SpecError, top: &Node) -> Self {
+        Self::Spec { place: top.nearest(&flaw.key).clone(), flaw }
+    }
 }
 
 fn prefix(key: &str) -> String {
@@ -106,12 +126,33 @@ fn prefix(key: &str) -> String {
 /// # Errors
 /// [`ConfigError`] naming the first flaw by file, line and key.
 pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
+    let top = tree(path, overrides)?;
+    let mut spec: JobSpec = typed::read(&top)?;
+    latency::inline(&mut spec, &top)?;
+    Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
+}
+
+/// The same for whoever is about to measure the job's latencies: budgets by latency become the default ones, so the file
+/// they come from need not be there yet.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_unmeasured(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
+    let top = tree(path, overrides)?;
+    let mut spec: JobSpec = typed::read(&top)?;
+    if matches!(spec.budgets, BudgetSpec::Latency(_)) {
+        spec.budgets = BudgetSpec::default();
+    }
+    Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
+}
+
+/// A file over its bases, under the overrides.
+fn tree(path: &Path, overrides: &[String]) -> Result<Node, ConfigError> {
     let mut top = load::merged(path)?;
     for text in overrides {
         overrides::apply(&mut top, text)?;
     }
-    let spec: JobSpec = typed::read(&top)?;
-    Law::new(spec).map_err(|flaw| ConfigError::Spec { place: top.nearest(&flaw.key).clone(), flaw })
+    Ok(top)
 }
 
 /// Writes a resolved job as YAML that [`load`] reads as the same job.

@@ -1,20 +1,71 @@
-//! Bins of the catalog by cost (LAW; METHOD.md section 3). A user's constraint means *at most*.
+//! Bins of the catalog by cost, in MACs or in measured time (LAW; METHOD.md section 3). A user's constraint means *at
+//! most*.
 
 use esta_proto::{BudgetId, StitchId};
 
 use crate::catalog::{Catalog, Stitch};
-use crate::spec::{BudgetSpec, SpecError};
+use crate::latency::Latency;
+use crate::spec::{BudgetSpec, LatencyBins, SpecError};
 
-/// Bins in ascending cost, none empty, each listing its stitches in ascending id.
+/// What budgets count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unit {
+    /// MACs of one image.
+    #[default]
+    Macs,
+    /// Measured time of a forward pass.
+    Latency,
+}
+
+/// An amount of what budgets count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Price {
+    /// MACs of one image.
+    Macs(u64),
+    /// Measured time of a forward pass.
+    Latency(Latency),
+}
+
+impl Price {
+    /// What it counts.
+    #[must_use]
+    pub fn unit(self) -> Unit {
+        match self {
+            Self::Macs(_) => Unit::Macs,
+            Self::Latency(_) => Unit::Latency,
+        }
+    }
+}
+
+impl Stitch {
+    /// Its price in a unit; `None` for a latency that nobody measured.
+    #[must_use]
+    pub fn price(&self, unit: Unit) -> Option<Price> {
+        match unit {
+            Unit::Macs => Some(Price::Macs(self.macs)),
+            Unit::Latency => self.latency.map(Price::Latency),
+        }
+    }
+}
+
+/// Bins in ascending cost, none empty, each listing its stitches in ascending id. Costs are MACs, or nanoseconds where the
+/// budgets are latencies.
 ///
 /// # Errors
 /// When a stitch costs more than the last edge: it would belong to no budget and could never be drawn.
 pub(crate) fn bins(costs: &[(StitchId, u64)], budgets: &BudgetSpec) -> Result<Vec<Vec<StitchId>>, SpecError> {
     let mut ascending = costs.to_vec();
-    ascending.sort_by_key(|&(id, macs)| (macs, id));
+    ascending.sort_by_key(|&(id, cost)| (cost, id));
+    let nanos = |latency: &Latency| as_f64(latency.nanos());
     let mut bins = match budgets {
         BudgetSpec::Gap(gap) => by_gap(&ascending, *gap),
-        BudgetSpec::Edges(edges) => by_edges(&ascending, edges)?,
+        BudgetSpec::Edges(edges) => by_edges(&ascending, edges, Unit::Macs)?,
+        BudgetSpec::Latency(latency) => match latency.bins()? {
+            LatencyBins::Gap(gap) => by_gap(&ascending, nanos(&gap)),
+            LatencyBins::Edges(edges) => {
+                by_edges(&ascending, &edges.iter().map(nanos).collect::<Vec<_>>(), Unit::Latency)?
+            }
+        },
     };
     bins.iter_mut().for_each(|bin| bin.sort_unstable());
     Ok(bins)
@@ -24,11 +75,11 @@ pub(crate) fn bins(costs: &[(StitchId, u64)], budgets: &BudgetSpec) -> Result<Ve
 fn by_gap(ascending: &[(StitchId, u64)], gap: f64) -> Vec<Vec<StitchId>> {
     let mut bins: Vec<Vec<StitchId>> = Vec::new();
     let mut opened_at = 0;
-    for &(id, macs) in ascending {
+    for &(id, cost) in ascending {
         match bins.last_mut() {
-            Some(bin) if as_f64(macs - opened_at) <= gap => bin.push(id),
+            Some(bin) if as_f64(cost - opened_at) <= gap => bin.push(id),
             _ => {
-                opened_at = macs;
+                opened_at = cost;
                 bins.push(vec![id]);
             }
         }
@@ -37,13 +88,12 @@ fn by_gap(ascending: &[(StitchId, u64)], gap: f64) -> Vec<Vec<StitchId>> {
 }
 
 /// Puts each stitch under the first edge at or above its cost; edges that hold none give no bin.
-fn by_edges(ascending: &[(StitchId, u64)], edges: &[f64]) -> Result<Vec<Vec<StitchId>>, SpecError> {
+fn by_edges(ascending: &[(StitchId, u64)], edges: &[f64], unit: Unit) -> Result<Vec<Vec<StitchId>>, SpecError> {
     let mut bins = vec![Vec::new(); edges.len()];
-    for &(id, macs) in ascending {
-        let Some(bin) = edges.iter().position(|&edge| as_f64(macs) <= edge) else {
-            let highest = ascending.last().map_or(macs, |&(_, macs)| macs);
-            let flaw = format!("stitch {id} costs {macs} MACs, above the last edge; the largest costs {highest}");
-            return Err(SpecError::new("budgets.edges", flaw));
+    for &(id, cost) in ascending {
+        let Some(bin) = edges.iter().position(|&edge| as_f64(cost) <= edge) else {
+            let highest = ascending.last().map_or(cost, |&(_, cost)| cost);
+            return Err(beyond(id, cost, highest, unit));
         };
         bins[bin].push(id);
     }
@@ -51,16 +101,31 @@ fn by_edges(ascending: &[(StitchId, u64)], edges: &[f64]) -> Result<Vec<Vec<Stit
     Ok(bins)
 }
 
-/// Exact: [`Catalog`] refuses anchors whose cost reaches 2^53.
+fn beyond(id: StitchId, cost: u64, highest: u64, unit: Unit) -> SpecError {
+    let time = Latency::from_nanos;
+    let (key, flaw) = match unit {
+        Unit::Macs => (
+            "budgets.edges",
+            format!("stitch {id} costs {cost} MACs, above the last edge; the largest costs {highest}"),
+        ),
+        Unit::Latency => (
+            "budgets.latency.edges",
+            format!("stitch {id} takes {}, above the last edge; the slowest takes {}", time(cost), time(highest)),
+        ),
+    };
+    SpecError::new(key, flaw)
+}
+
+/// Exact: [`Catalog`] refuses anchors whose cost reaches 2^53, and a latency is at most a day.
 #[allow(clippy::cast_precision_loss)]
-fn as_f64(macs: u64) -> f64 {
-    macs as f64
+fn as_f64(cost: u64) -> f64 {
+    cost as f64
 }
 
 impl Catalog {
-    /// The stitches that a constraint of `macs` MACs allows, in ascending id.
-    pub fn at_most(&self, macs: u64) -> impl Iterator<Item = &Stitch> {
-        self.stitches().filter(move |stitch| stitch.macs <= macs)
+    /// The stitches that a constraint allows, in ascending id; none by latency where it is not known.
+    pub fn at_most(&self, most: Price) -> impl Iterator<Item = &Stitch> {
+        self.stitches().filter(move |stitch| stitch.price(most.unit()).is_some_and(|price| price <= most))
     }
 
     /// Least and greatest MACs of a bin; `None` beyond the last bin.
@@ -68,6 +133,13 @@ impl Catalog {
     pub fn bin_range(&self, budget: BudgetId) -> Option<(u64, u64)> {
         let costs = || self.bins().get(budget.index()).into_iter().flatten().filter_map(|&id| self.get(id));
         Some((costs().map(|s| s.macs).min()?, costs().map(|s| s.macs).max()?))
+    }
+
+    /// The dearest of a bin in the unit of the budgets; `None` beyond the last bin.
+    #[must_use]
+    pub fn most_of(&self, budget: BudgetId) -> Option<Price> {
+        let stitches = self.bins().get(budget.index()).into_iter().flatten().filter_map(|&id| self.get(id));
+        stitches.filter_map(|stitch| stitch.price(self.unit())).max()
     }
 }
 

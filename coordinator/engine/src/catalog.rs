@@ -4,12 +4,12 @@
 
 mod build;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 use serde::Serialize;
 
-use crate::{arch::VitArch, spec::FamilySpec};
+use crate::{arch::VitArch, budget::Unit, latency::Latency, spec::FamilySpec};
 
 /// A run of consecutive blocks of one anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -24,7 +24,8 @@ pub struct Segment {
 
 /// A path through the family: segments joined by stitching layers. An anchor alone is a stitch of one segment.
 ///
-/// Serialises as an item of `catalog --format json`: `id`, `segments`, `macs`, `params`, `bin`.
+/// Serialises as an item of `catalog --format json`: `id`, `segments`, `macs`, `params`, `milliseconds` where they are
+/// known, `bin`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stitch {
     /// Number in the catalog.
@@ -38,6 +39,9 @@ pub struct Stitch {
     pub macs: u64,
     /// Parameters of the merged model that would be deployed.
     pub params: u64,
+    /// Measured time of a forward pass, where the job or a profile tells it.
+    #[serde(rename = "milliseconds", skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// The bin it belongs to.
     #[serde(rename = "bin")]
     pub budget: BudgetId,
@@ -70,6 +74,8 @@ pub struct Catalog {
     pub layers: Vec<Layer>,
     /// Stitches of each bin in ascending id.
     pub(crate) bins: Vec<Vec<StitchId>>,
+    /// What the budgets count.
+    pub(crate) unit: Unit,
 }
 
 impl Stitch {
@@ -127,12 +133,34 @@ impl Catalog {
         &self.bins
     }
 
+    /// What the budgets count: bins ascend in it.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Whether the latency of every stitch is known.
+    #[must_use]
+    pub fn knows_latencies(&self) -> bool {
+        self.stitches().all(|stitch| stitch.latency.is_some())
+    }
+
+    /// The same catalog, bins included, with other latencies.
+    #[must_use]
+    pub fn with_latencies(&self, latencies: &BTreeMap<StitchId, Latency>) -> Self {
+        let mut catalog = self.clone();
+        for stitch in catalog.stitches.iter_mut().flatten() {
+            stitch.latency = latencies.get(&stitch.id).copied();
+        }
+        catalog
+    }
+
     /// What is allowed but probably not meant.
     #[must_use]
     pub fn warnings(&self) -> Vec<CatalogWarning> {
         let stitched = !self.layers.is_empty();
         let bins = self.bins.len();
-        if stitched && bins < 3 { vec![CatalogWarning::FewBins { bins }] } else { Vec::new() }
+        if stitched && bins < 3 { vec![CatalogWarning::FewBins { bins, unit: self.unit }] } else { Vec::new() }
     }
 }
 
@@ -143,14 +171,17 @@ pub enum CatalogWarning {
     FewBins {
         /// Bins there are.
         bins: usize,
+        /// What the budgets count.
+        unit: Unit,
     },
 }
 
 impl fmt::Display for CatalogWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FewBins { bins } => {
-                write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller budgets.gap offers more choice")
+            Self::FewBins { bins, unit } => {
+                let key = if *unit == Unit::Macs { "budgets.gap" } else { "budgets.latency.gap" };
+                write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller {key} offers more choice")
             }
         }
     }
@@ -169,7 +200,7 @@ mod tests {
             let segment = |&(anchor, first, last): &(u32, u32, u32)| Segment { anchor: AnchorId(anchor), first, last };
             let segments = segments.iter().map(segment).collect();
             let (id, budget) = (StitchId(7), BudgetId(0));
-            Stitch { id, segments, layers: Vec::new(), macs: 1, params: 1, budget }.path(&family)
+            Stitch { id, segments, layers: Vec::new(), macs: 1, params: 1, latency: None, budget }.path(&family)
         };
         assert_eq!(path(&[(1, 0, 11)]), "s");
         assert_eq!(path(&[(0, 0, 5), (1, 6, 11)]), "ti[0-5]>s[6-11]");

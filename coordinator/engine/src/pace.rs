@@ -70,7 +70,7 @@ mod tests {
 
     fn stitch(blocks: u32, macs: u64) -> Stitch {
         let segments = vec![Segment { anchor: AnchorId(0), first: 0, last: blocks - 1 }];
-        Stitch { id: StitchId(0), segments, layers: Vec::new(), macs, params: 0, budget: BudgetId(0) }
+        Stitch { id: StitchId(0), segments, layers: Vec::new(), macs, params: 0, latency: None, budget: BudgetId(0) }
     }
 
     /// 0.7 ms per block and 1 ns per MAC.

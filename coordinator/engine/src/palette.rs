@@ -3,7 +3,13 @@
 use esta_proto::{BudgetId, StitchId};
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, spec::PaletteRule, table::Table};
+use crate::{
+    budget::{Price, Unit},
+    catalog::{Catalog, Stitch},
+    latency::Latency,
+    spec::PaletteRule,
+    table::Table,
+};
 
 /// One choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +22,9 @@ pub struct Choice {
     pub macs: u64,
     /// Parameters of the merged model.
     pub params: u64,
+    /// Measured time of a forward pass, where it is known.
+    #[serde(rename = "milliseconds", default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// What the rule compared: importance for `snip`, negated loss average for `loss`. Higher is better.
     pub value: f64,
 }
@@ -23,21 +32,23 @@ pub struct Choice {
 /// The choice of a rule for every bin in which any stitch has a value, in ascending cost.
 #[must_use]
 pub fn palette(catalog: &Catalog, table: &Table, rule: PaletteRule) -> Vec<Choice> {
-    let best_of = |bin: &Vec<StitchId>| best(catalog, table, rule, bin.iter().copied());
+    let best_of = |bin: &Vec<StitchId>| best(catalog, table, (rule, catalog.unit()), bin.iter().copied());
     catalog.bins().iter().filter_map(best_of).collect()
 }
 
-/// The best stitch that costs at most `macs`: a user's constraint.
+/// The best stitch that costs at most `most`, a user's constraint; none by latency where it is not known.
 #[must_use]
-pub fn at_most(catalog: &Catalog, table: &Table, rule: PaletteRule, macs: u64) -> Option<Choice> {
-    best(catalog, table, rule, catalog.stitches().filter(|stitch| stitch.macs <= macs).map(|stitch| stitch.id))
+pub fn at_most(catalog: &Catalog, table: &Table, rule: PaletteRule, most: Price) -> Option<Choice> {
+    best(catalog, table, (rule, most.unit()), catalog.at_most(most).map(|stitch| stitch.id))
 }
 
-/// The choices that no cheaper choice equals or beats by `quality` (same order as `choices`): the Pareto front.
+/// The choices that no cheaper choice equals or beats by `quality` (same order as `choices`): the Pareto front. Cheaper
+/// is faster where latencies are known, else of fewer MACs.
 #[must_use]
 pub fn pareto(choices: &[Choice], quality: &[f64]) -> Vec<Choice> {
     let mut order: Vec<usize> = (0..choices.len()).collect();
-    order.sort_by(|&a, &b| choices[a].macs.cmp(&choices[b].macs).then(quality[b].total_cmp(&quality[a])));
+    let cost = |i: usize| (choices[i].latency, choices[i].macs);
+    order.sort_by(|&a, &b| cost(a).cmp(&cost(b)).then(quality[b].total_cmp(&quality[a])));
     let mut highest = f64::NEG_INFINITY;
     let mut front = Vec::new();
     for i in order {
@@ -60,21 +71,21 @@ pub fn value(table: &Table, rule: PaletteRule, stitch: StitchId) -> Option<f64> 
     }
 }
 
-/// The stitch with the highest value; of equals the cheaper, then the one with the lower id.
+/// The stitch with the highest value; of equals the cheaper in the unit, then the one with the lower id.
 fn best(
     catalog: &Catalog,
     table: &Table,
-    rule: PaletteRule,
+    (rule, unit): (PaletteRule, Unit),
     candidates: impl Iterator<Item = StitchId>,
 ) -> Option<Choice> {
     let choice = |id: StitchId| {
         let stitch = catalog.get(id)?;
         let value = value(table, rule, id)?;
-        Some(Choice { budget: stitch.budget, stitch: id, macs: stitch.macs, params: stitch.params, value })
+        let Stitch { budget, macs, params, latency, .. } = *stitch;
+        Some(Choice { budget, stitch: id, macs, params, latency, value })
     };
-    candidates
-        .filter_map(choice)
-        .min_by(|a, b| b.value.total_cmp(&a.value).then(a.macs.cmp(&b.macs)).then(a.stitch.cmp(&b.stitch)))
+    let cost = |choice: &Choice| (choice.latency.filter(|_| unit == Unit::Latency), choice.macs, choice.stitch);
+    candidates.filter_map(choice).min_by(|a, b| b.value.total_cmp(&a.value).then_with(|| cost(a).cmp(&cost(b))))
 }
 
 #[cfg(test)]

@@ -48,12 +48,12 @@ fn snip_takes_the_highest_importance_of_each_bin_and_loss_the_lowest_loss() {
 fn a_constraint_means_at_most() {
     let (law, table) = world(|id| 100.0 - f64::from(id), f64::from);
     for limit in law.catalog.stitches().map(|stitch| stitch.macs) {
-        let choice = at_most(&law.catalog, &table, PaletteRule::Snip, limit).expect("one is affordable");
+        let choice = at_most(&law.catalog, &table, PaletteRule::Snip, Price::Macs(limit)).expect("one is affordable");
         let best = law.catalog.stitches().filter(|stitch| stitch.macs <= limit).map(|stitch| stitch.id).min();
         assert!(choice.macs <= limit);
         assert_eq!(Some(choice.stitch), best, "the lowest id has the highest score here");
     }
-    assert_eq!(at_most(&law.catalog, &table, PaletteRule::Snip, 0), None);
+    assert_eq!(at_most(&law.catalog, &table, PaletteRule::Snip, Price::Macs(0)), None);
 }
 
 #[test]
@@ -68,7 +68,10 @@ fn of_equals_the_cheaper_is_chosen() {
 
 #[test]
 fn the_pareto_front_holds_what_no_cheaper_choice_equals() {
-    let choice = |macs| Choice { budget: BudgetId(0), stitch: StitchId(macs as u32), macs, params: 0, value: 0.0 };
+    let choice = |macs| {
+        let (budget, stitch) = (BudgetId(0), StitchId(macs as u32));
+        Choice { budget, stitch, macs, params: 0, latency: None, value: 0.0 }
+    };
     let choices = [choice(10), choice(20), choice(30), choice(40)];
     let front: Vec<u64> = pareto(&choices, &[0.5, 0.4, 0.5, 0.7]).iter().map(|choice| choice.macs).collect();
     assert_eq!(front, [10, 40]);

@@ -23,6 +23,8 @@ pub enum Stream {
     Dropout,
     /// The images on which stitching layers are fitted; index = 0.
     Fit,
+    /// The order in which latencies are measured; index = round.
+    Profile,
 }
 
 impl Stream {
@@ -35,6 +37,7 @@ impl Stream {
             Self::Init => b"init....",
             Self::Dropout => b"dropout.",
             Self::Fit => b"fit.....",
+            Self::Profile => b"profile.",
         }
     }
 }

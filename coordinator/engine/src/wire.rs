@@ -6,6 +6,7 @@ use std::time::Duration;
 use esta_proto::{GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
 
 use crate::{
+    latency::Latency,
     palette::Choice,
     plan::{RankPlan, Reporter},
     run::{Finish, Form, Hello, Message, Origin, Report, StepTimings, Stop},
@@ -185,6 +186,7 @@ impl From<&Choice> for v1::PaletteChoice {
             macs: choice.macs,
             params: choice.params,
             value: choice.value,
+            milliseconds: choice.latency.map(Latency::millis),
         }
     }
 }
@@ -196,6 +198,7 @@ impl From<&v1::PaletteChoice> for Choice {
             stitch: choice.stitch.into(),
             macs: choice.macs,
             params: choice.params,
+            latency: choice.milliseconds.and_then(Latency::from_millis),
             value: choice.value,
         }
     }

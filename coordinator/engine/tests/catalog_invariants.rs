@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use esta_engine::arch::VitArch;
+use esta_engine::budget::{Price, Unit};
 use esta_engine::catalog::{Catalog, CatalogWarning};
 use esta_engine::groups::GroupLayout;
 use esta_engine::spec::{BudgetSpec, JobSpec, Mode, PstBias, SpaceKind, SpaceSpec, SpecError};
@@ -205,7 +206,7 @@ fn a_stitch_above_the_last_edge_is_refused() {
 fn under_three_budgets_are_warned_of() {
     let anchors = vec![arch(4, 4), arch(8, 4)];
     let wide = Catalog::new(anchors.clone(), &SpaceSpec::default(), 5, &BudgetSpec::Gap(1e9), Mode::Pst);
-    assert_eq!(wide.expect("stitches").warnings(), [CatalogWarning::FewBins { bins: 1 }]);
+    assert_eq!(wide.expect("stitches").warnings(), [CatalogWarning::FewBins { bins: 1, unit: Unit::Macs }]);
     let fine = Catalog::new(anchors, &SpaceSpec::default(), 5, &BudgetSpec::Gap(1e2), Mode::Pst);
     assert_eq!(fine.expect("stitches").warnings(), []);
 }
@@ -214,9 +215,9 @@ fn under_three_budgets_are_warned_of() {
 fn at_most_includes_the_cost_itself() {
     let catalog = build(&[arch(4, 4), arch(8, 4)], &SpaceSpec::default()).expect("stitches");
     let cheapest = catalog.get(StitchId(0)).expect("the small anchor");
-    assert_eq!(catalog.at_most(cheapest.macs).map(|stitch| stitch.id).collect::<Vec<_>>(), [StitchId(0)]);
-    assert_eq!(catalog.at_most(cheapest.macs - 1).count(), 0);
-    assert_eq!(catalog.at_most(u64::MAX).count(), catalog.stitches().count());
+    assert_eq!(catalog.at_most(Price::Macs(cheapest.macs)).map(|stitch| stitch.id).collect::<Vec<_>>(), [StitchId(0)]);
+    assert_eq!(catalog.at_most(Price::Macs(cheapest.macs - 1)).count(), 0);
+    assert_eq!(catalog.at_most(Price::Macs(u64::MAX)).count(), catalog.stitches().count());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{fs::File, io, path::Path};
 
 use esta_engine::{
     catalog::{Catalog, Segment, Stitch},
+    latency::Latency,
     palette::{self, Choice},
     spec::{JobSpec, PaletteRule},
     table::{Row, Table},
@@ -56,6 +57,9 @@ pub struct PaletteEntry {
     pub macs: u64,
     /// Parameters of the merged model.
     pub params: u64,
+    /// Measured time of a forward pass, where it is known.
+    #[serde(rename = "milliseconds", default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
     /// What the rule compared; higher is better.
     pub value: f64,
     /// Whether no cheaper choice is at least as good.
@@ -190,6 +194,7 @@ pub fn rule_palette(
         segments: catalog.get(choice.stitch).into_iter().flat_map(|stitch| &stitch.segments).map(Into::into).collect(),
         macs: choice.macs,
         params: choice.params,
+        latency: choice.latency,
         value: choice.value,
         pareto: front.iter().any(|member| member.stitch == choice.stitch),
         accuracy: *accuracy,

@@ -29,10 +29,15 @@ pub(super) fn catalog(args: &CatalogArgs) -> Result<(), Failure> {
 }
 
 fn table(law: &Law) -> String {
-    let header = ["id", "path", "MACs", "params", "bin"].map(str::to_owned).to_vec();
+    let latency = law.catalog.knows_latencies().then_some("latency");
+    let header =
+        ["id", "path", "MACs", "params"].into_iter().chain(latency).chain(["bin"]).map(str::to_owned).collect();
     let row = |stitch: &Stitch| {
         let (macs, params) = (show_cost(stitch.macs), show_cost(stitch.params));
-        vec![stitch.id.to_string(), stitch.path(&law.spec.family), macs, params, stitch.budget.to_string()]
+        let mut row = vec![stitch.id.to_string(), stitch.path(&law.spec.family), macs, params];
+        row.extend(stitch.latency.map(|latency| latency.to_string()));
+        row.push(stitch.budget.to_string());
+        row
     };
     let rows: Vec<_> = std::iter::once(header).chain(law.catalog.stitches().map(row)).collect();
     columns(&rows)

@@ -2,11 +2,11 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use esta_engine::{law::Law, palette::Choice, spec::PaletteRule};
+use esta_engine::{budget::Price, law::Law, palette::Choice, spec::PaletteRule};
 
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
-    palette::{Entry, entry, show_cost},
+    palette::{Entry, entry, show_cost, show_price},
 };
 
 /// Columns of cells, as wide as their widest cell; a column of numbers is aligned to the right.
@@ -41,16 +41,17 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
     let main = law.spec.palette.rule;
     let Some((_, choices)) = palettes.iter().find(|(rule, _)| *rule == main) else { return String::new() };
     let known = |choice: &Choice, rule| entry(law, choice.clone(), rule).evaluated(eval.as_ref(), run_dir);
-    let mut header = ["budget", "stitch", "path", "MACs", "params", main.name()].map(str::to_owned).to_vec();
+    let mut header = vec!["budget".to_owned()];
+    header.extend(titles(main, law.catalog.knows_latencies()));
     if eval.is_some() {
         header.extend(palettes.iter().map(|(rule, _)| format!("accuracy by {}", rule.name())));
     }
     header.push("file".into());
     let mut rows = vec![header];
     for choice in choices {
-        let most = law.catalog.bin_range(choice.budget).map_or(choice.macs, |(_, most)| most);
+        let most = law.catalog.most_of(choice.budget).unwrap_or(Price::Macs(choice.macs));
         let entry = known(choice, main);
-        let mut row = [vec![show_cost(most)], cells(&entry).to_vec()].concat();
+        let mut row = [vec![show_price(most)], cells(&entry)].concat();
         if eval.is_some() {
             let accuracy = |(rule, others): &(PaletteRule, Vec<Choice>)| {
                 let chosen = others.iter().find(|other| other.budget == choice.budget)?;
@@ -64,10 +65,19 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
     columns(&rows)
 }
 
-/// Stitch, path, MACs, parameters and the rule's value.
-pub(super) fn cells(Entry { choice, path, .. }: &Entry) -> [String; 5] {
+/// What stands above [`cells`] of choices whose latencies are known or not.
+pub(super) fn titles(rule: PaletteRule, latencies: bool) -> Vec<String> {
+    let latency = latencies.then_some("latency");
+    ["stitch", "path", "MACs", "params"].into_iter().chain(latency).chain([rule.name()]).map(str::to_owned).collect()
+}
+
+/// Stitch, path, MACs, parameters, latency where it is known, and the rule's value.
+pub(super) fn cells(Entry { choice, path, .. }: &Entry) -> Vec<String> {
     let (macs, params) = (show_cost(choice.macs), show_cost(choice.params));
-    [choice.stitch.to_string(), path.clone(), macs, params, format!("{:.4e}", choice.value)]
+    let mut cells = vec![choice.stitch.to_string(), path.clone(), macs, params];
+    cells.extend(choice.latency.map(|latency| latency.to_string()));
+    cells.push(format!("{:.4e}", choice.value));
+    cells
 }
 
 /// A held-out accuracy.

@@ -7,21 +7,23 @@ use std::{
 
 use clap::Args;
 use esta_engine::{
+    budget::Price,
     law::Law,
     run::Ledger,
     spec::{JobSpec, PaletteRule},
 };
 use esta_proto::v1::PaletteRequest;
+use tonic::{Code, Status};
 
 use super::{
     Format, Server,
-    outcome::{UNKNOWN, cells, columns, file, percent},
+    outcome::{UNKNOWN, cells, columns, file, percent, titles},
     say,
 };
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
-    palette::{Entry, entries, parse_cost, parse_rule},
+    palette::{Entry, check_answerable, entries, parse_price, parse_rule},
     store,
 };
 
@@ -33,9 +35,13 @@ pub struct PaletteArgs {
     /// Read a run's folder instead of asking a coordinator.
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     run_dir: Option<PathBuf>,
-    /// Only the best stitch of at most this many MACs, such as 4.6G or 800M.
-    #[arg(long, value_name = "COST", value_parser = parse_cost)]
-    at_most: Option<u64>,
+    /// Only the best stitch of at most this latency, such as 12ms or 0.8s, or of at most this many MACs, such as 4.6G.
+    #[arg(long, value_name = "COST", value_parser = parse_price)]
+    at_most: Option<Price>,
+    /// Take latencies from this file of `esta-worker profile`. When absent: the job's own where its budgets are latencies,
+    /// else latency.json in the run's folder.
+    #[arg(long, value_name = "FILE", requires = "run_dir")]
+    latency: Option<PathBuf>,
     /// The rule that chooses: snip or loss; the job's own when absent.
     #[arg(long, value_name = "RULE", value_parser = parse_rule)]
     rule: Option<PaletteRule>,
@@ -51,9 +57,10 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
     };
     match (args.format, args.at_most) {
         (Format::Json, _) => say(&serde_json::to_string_pretty(&entries).expect("an entry has no key that JSON lacks")),
-        (Format::Table, Some(macs)) if entries.is_empty() => {
-            Err(Failure::Other(format!("no visited stitch costs at most {macs} MACs")))
-        }
+        (Format::Table, Some(most)) if entries.is_empty() => Err(Failure::Other(match most {
+            Price::Macs(macs) => format!("no visited stitch costs at most {macs} MACs"),
+            Price::Latency(latency) => format!("no visited stitch takes at most {latency}"),
+        })),
         (Format::Table, _) => say(&table(&entries)),
     }
 }
@@ -61,8 +68,17 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
 async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
     let server = &args.server;
     let rule = args.rule.map(PaletteRule::name).unwrap_or_default().to_owned();
-    let answer = server.connect().await?.palette(PaletteRequest { at_most: args.at_most, rule }).await;
-    let json = answer.map_err(|status| server.refused(&status))?.into_inner().json;
+    let mut request = PaletteRequest { rule, ..PaletteRequest::default() };
+    match args.at_most {
+        Some(Price::Macs(macs)) => request.at_most = Some(macs),
+        Some(Price::Latency(latency)) => request.at_most_milliseconds = Some(latency.millis()),
+        None => {}
+    }
+    let refused = |status: Status| match status.code() {
+        Code::FailedPrecondition => Failure::Other(status.message().to_owned()),
+        _ => server.refused(&status),
+    };
+    let json = server.connect().await?.palette(request).await.map_err(refused)?.into_inner().json;
     serde_json::from_str(&json).map_err(|error| server.failed(&error))
 }
 
@@ -76,21 +92,37 @@ fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure
     let ledger =
         Ledger::replay(law.clone(), total, recovered.steps).map_err(|error| Failure::Diverged(error.to_string()))?;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);
+    let law = timed(&law, run_dir, args.latency.as_deref())?;
+    check_answerable(&law.catalog, args.at_most, &run_dir.display().to_string()).map_err(Failure::Other)?;
     let entries = entries(&law, ledger.table(), rule, args.at_most);
     let eval: Option<EvalFile> =
         read_optional(&run_dir.join("eval.json")).map_err(|error| Failure::Other(format!("eval.json: {error}")))?;
     Ok(entries.into_iter().map(|entry| entry.evaluated(eval.as_ref(), run_dir)).collect())
 }
 
+/// The law with the latencies that are known of its stitches: a given file's, its own, or those in the run's folder.
+fn timed(law: &Law, run_dir: &Path, given: Option<&Path>) -> Result<Law, Failure> {
+    let beside = run_dir.join("latency.json");
+    let file = match given {
+        Some(given) => given,
+        None if !law.catalog.knows_latencies() && beside.is_file() => &beside,
+        None => return Ok(law.clone()),
+    };
+    let latencies = esta_config::latencies(file, &law.catalog)?;
+    Ok(Law { catalog: Arc::new(law.catalog.with_latencies(&latencies)), ..law.clone() })
+}
+
 fn table(entries: &[Entry]) -> String {
-    let rule = entries.first().map_or("value", |entry| entry.rule.name());
-    let header = ["bin", "stitch", "path", "MACs", "params", rule, "accuracy", "file"].map(str::to_owned).to_vec();
+    let Some(first) = entries.first() else { return "nothing has been visited yet".to_owned() };
+    let mut header = vec!["bin".to_owned()];
+    header.extend(titles(first.rule, first.choice.latency.is_some()));
+    header.extend(["accuracy", "file"].map(str::to_owned));
     let rows: Vec<Vec<String>> = std::iter::once(header).chain(entries.iter().map(row)).collect();
     columns(&that_say_something(&rows))
 }
 
 fn row(entry: &Entry) -> Vec<String> {
-    [vec![entry.choice.budget.to_string()], cells(entry).to_vec(), vec![percent(entry.accuracy), file(entry)]].concat()
+    [vec![entry.choice.budget.to_string()], cells(entry), vec![percent(entry.accuracy), file(entry)]].concat()
 }
 
 /// Without the columns that no row knows.
@@ -102,13 +134,14 @@ fn that_say_something(rows: &[Vec<String>]) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use esta_engine::palette::Choice;
+    use esta_engine::{latency::Latency, palette::Choice};
     use esta_proto::{BudgetId, StitchId};
 
     use super::*;
 
     fn entry(accuracy: Option<f64>) -> Entry {
-        let choice = Choice { budget: BudgetId(1), stitch: StitchId(7), macs: 2_000_000, params: 30_000, value: 0.5 };
+        let (budget, stitch) = (BudgetId(1), StitchId(7));
+        let choice = Choice { budget, stitch, macs: 2_000_000, params: 30_000, latency: None, value: 0.5 };
         Entry { choice, path: "s[0]>m[1]".into(), rule: PaletteRule::Snip, accuracy, file: None }
     }
 
@@ -122,5 +155,14 @@ mod tests {
              1       7  s[0]>m[1]  2.00 M  30.00 k  5.0000e-1         -\n"
         );
         assert!(!table(&[entry(None)]).contains("accuracy"));
+    }
+
+    #[test]
+    fn latencies_are_shown_where_they_are_known() {
+        let mut timed = entry(None);
+        timed.choice.latency = Latency::from_millis(12.3);
+        let expected = "bin  stitch  path         MACs   params   latency       snip\n  \
+             1       7  s[0]>m[1]  2.00 M  30.00 k  12.30 ms  5.0000e-1\n";
+        assert_eq!(table(&[timed]), expected);
     }
 }

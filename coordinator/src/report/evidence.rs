@@ -177,6 +177,7 @@ fn rejudge(spec: &JobSpec, catalog: &Catalog, palette: &RulePalette, eval: Optio
         stitch: entry.stitch,
         macs: entry.macs,
         params: entry.params,
+        latency: entry.latency,
         value: entry.value,
     };
     let choices: Vec<Choice> = palette.choices.iter().map(choice).collect();

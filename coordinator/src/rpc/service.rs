@@ -7,6 +7,8 @@ use std::{
 };
 
 use esta_engine::{
+    budget::Price,
+    latency::Latency,
     run::{Hello, Run},
     spec::PaletteRule,
 };
@@ -196,17 +198,22 @@ impl Coordinator for Service {
     }
 
     async fn palette(&self, request: Request<PaletteRequest>) -> Result<Response<PaletteResponse>, Status> {
-        let v1::PaletteRequest { at_most, rule } = request.into_inner();
+        let v1::PaletteRequest { at_most, rule, at_most_milliseconds } = request.into_inner();
         let rule = match rule.as_str() {
             "" => None,
             text => Some(palette::parse_rule(text).map_err(Status::invalid_argument)?),
         };
+        let no_latency = |_| Status::invalid_argument("at_most_milliseconds is no latency");
+        let latency = at_most_milliseconds.map(|millis| Latency::from_millis(millis).ok_or(millis)).transpose();
+        let at_most = latency.map_err(no_latency)?.map(Price::Latency).or(at_most.map(Price::Macs));
         let view = move |run: &Run| {
             let law = run.law();
             let rule: PaletteRule = rule.unwrap_or(law.spec.palette.rule);
-            run.ledger().map(|ledger| palette::entries(law, ledger.table(), rule, at_most))
+            palette::check_answerable(&law.catalog, at_most, "DIR")?;
+            Ok(run.ledger().map(|ledger| palette::entries(law, ledger.table(), rule, at_most)))
         };
-        let entries = self.ask(view).await?.unwrap_or_default();
+        let entries =
+            self.ask(view).await?.map_err(|why: String| Status::failed_precondition(why))?.unwrap_or_default();
         let json = serde_json::to_string(&entries).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(PaletteResponse { json }))
     }

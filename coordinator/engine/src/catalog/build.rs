@@ -6,8 +6,10 @@ use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 
 use super::{Catalog, Layer, Segment, Stitch};
 use crate::arch::VitArch;
+use crate::budget::Unit;
+use crate::latency::Latency;
 use crate::space::{self, Hop};
-use crate::spec::{BudgetSpec, JobSpec, Mode, SpaceSpec, SpecError};
+use crate::spec::{BudgetSpec, JobSpec, LatencyBudgetSpec, Mode, SpaceSpec, SpecError};
 use crate::{budget, cost};
 
 /// Blocks beyond this are a typing error: no transformer has so many.
@@ -61,7 +63,8 @@ struct Draft {
 impl Draft {
     fn of_anchors(anchors: Vec<VitArch>, num_classes: u32) -> Self {
         let depths: Vec<u32> = anchors.iter().map(|arch| arch.depth).collect();
-        let catalog = Catalog { anchors, num_classes, stitches: Vec::new(), layers: Vec::new(), bins: Vec::new() };
+        let (stitches, layers, bins) = (Vec::new(), Vec::new(), Vec::new());
+        let catalog = Catalog { anchors, num_classes, stitches, layers, bins, unit: Unit::Macs };
         let mut draft = Self { catalog, numbered: BTreeMap::new(), placed: BTreeSet::new() };
         for (anchor, depth) in (0..).map(AnchorId).zip(depths) {
             draft.push(vec![Segment { anchor, first: 0, last: depth - 1 }], Vec::new());
@@ -100,6 +103,7 @@ impl Draft {
             layers,
             macs: cost.macs,
             params: cost.params,
+            latency: None,
             budget: BudgetId::default(),
         }));
     }
@@ -120,7 +124,16 @@ impl Draft {
 
     fn bin(self, budgets: &BudgetSpec) -> Result<Catalog, SpecError> {
         let Self { mut catalog, .. } = self;
-        let costs: Vec<_> = catalog.stitches().map(|stitch| (stitch.id, stitch.macs)).collect();
+        let costs: Vec<_> = match budgets {
+            BudgetSpec::Gap(_) | BudgetSpec::Edges(_) => {
+                catalog.stitches().map(|stitch| (stitch.id, stitch.macs)).collect()
+            }
+            BudgetSpec::Latency(LatencyBudgetSpec { milliseconds, .. }) => {
+                check_latencies(&catalog, milliseconds)?;
+                catalog = Catalog { unit: Unit::Latency, ..catalog.with_latencies(milliseconds) };
+                milliseconds.iter().map(|(stitch, latency)| (*stitch, latency.nanos())).collect()
+            }
+        };
         catalog.bins = budget::bins(&costs, budgets)?;
         for (number, bin) in (0..).zip(&catalog.bins) {
             for id in bin {
@@ -150,6 +163,21 @@ impl Draft {
             return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
         }
         Ok(())
+    }
+}
+
+/// Every stitch has a latency and every latency a stitch.
+fn check_latencies(catalog: &Catalog, latencies: &BTreeMap<StitchId, Latency>) -> Result<(), SpecError> {
+    let flaw = |flaw: String| Err(SpecError::new("budgets.latency.milliseconds", flaw));
+    if latencies.is_empty() {
+        return flaw("no latency is given; name a profile: esta-worker profile measures one".into());
+    }
+    if let Some(stitch) = catalog.stitches().find(|stitch| !latencies.contains_key(&stitch.id)) {
+        return flaw(format!("stitch {} has none", stitch.id));
+    }
+    match latencies.keys().find(|stitch| catalog.get(**stitch).is_none()) {
+        Some(stitch) => flaw(format!("the catalog has no stitch {stitch}")),
+        None => Ok(()),
     }
 }
 

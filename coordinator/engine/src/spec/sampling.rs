@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::LatencyBudgetSpec;
+
 /// Bins of the catalog by cost: opened greedily by `gap`, or given by `edges`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -11,6 +13,8 @@ pub enum BudgetSpec {
     Gap(f64),
     /// Upper edges in MACs, ascending; a stitch belongs to the first edge at or above its cost.
     Edges(Vec<f64>),
+    /// By measured latency instead of MACs.
+    Latency(LatencyBudgetSpec),
 }
 
 impl Default for BudgetSpec {
