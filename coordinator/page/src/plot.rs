@@ -228,6 +228,8 @@ pub enum Mark {
     Snip,
     /// Chosen by `loss`: an open diamond around whatever else is there.
     Loss,
+    /// Chosen by `auto`: an open square, inside the diamond where both agree.
+    Auto,
     /// An anchor tuned alone.
     Star,
 }
@@ -240,6 +242,7 @@ impl Mark {
             Self::Dot => "dot",
             Self::Snip => "snip",
             Self::Loss => "loss",
+            Self::Auto => "auto",
             Self::Star => "star",
         }
     }
@@ -252,6 +255,7 @@ impl Mark {
             Self::Dot => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.4\"/>"),
             Self::Snip => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5.5\"/>"),
             Self::Loss => polygon(&mut [(0.0, -9.5), (9.5, 0.0), (0.0, 9.5), (-9.5, 0.0)].into_iter()),
+            Self::Auto => polygon(&mut [(-6.6, -6.6), (6.6, -6.6), (6.6, 6.6), (-6.6, 6.6)].into_iter()),
             Self::Star => polygon(&mut (0..10).map(|corner| {
                 let (angle, radius) =
                     (f64::from(corner) * std::f64::consts::PI / 5.0, [10.0, 4.2][corner as usize % 2]);

@@ -45,7 +45,7 @@ pub struct Draws {
     pub budget: Vec<i32>,
     /// Probability with which it was drawn.
     pub probability: Vec<f64>,
-    /// Why: `importance`, `warm`, `uniform` or `anchor_floor`.
+    /// Why: `importance`, `warm`, `uniform`, `anchor_floor` or `bandit`.
     pub reason: Vec<String>,
     /// SNIP saliency reported.
     pub score: Vec<f64>,
@@ -123,6 +123,7 @@ fn reason_word(reason: Reason) -> &'static str {
         Reason::Warm => "warm",
         Reason::Uniform => "uniform",
         Reason::AnchorFloor => "anchor_floor",
+        Reason::Bandit => "bandit",
     }
 }
 

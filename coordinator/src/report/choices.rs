@@ -74,7 +74,7 @@ const CHOICES: &[Choice] = &[
     choice("budgets", "How the catalog is cut into budgets: opened by a gap in MACs, or given by edges.", stitched),
     choice(
         "sampling.strategy",
-        "How stitches are drawn: importance is the paper's; bins and uniform are controls.",
+        "How stitches are drawn: importance is the paper's; bins and uniform are controls, bandit is ours.",
         |s| pst(s) && !by_importance(s),
     ),
     choice("sampling.epsilon", "Share of the uniform distribution mixed into a budget's.", by_importance),
@@ -100,8 +100,8 @@ const CHOICES: &[Choice] = &[
         "How gradients are summed; fixed point gives the same bits on any number of workers.",
         always,
     ),
-    choice("palette.rule", "The rule that deploys. snip is the paper's; loss (lowest training loss) is ours.", |s| {
-        s.palette.rule == PaletteRule::Loss
+    choice("palette.rule", "The rule that deploys. snip is the paper's; loss (lowest training loss) and auto (lowest own part of it) are ours.", |s| {
+        s.palette.rule != PaletteRule::Snip
     }),
     choice("train.learning_rate", "Recipe: AdamW's peak learning rate.", always),
     choice("train.weight_decay", "Recipe: decoupled weight decay.", always),

@@ -34,8 +34,8 @@ pub fn section(evidence: &Evidence) -> String {
 }
 
 fn legend(evidence: &Evidence) -> String {
-    let mut keys =
-        vec![Mark::Dot.key("evaluated stitch"), Mark::Snip.key("chosen by snip"), Mark::Loss.key("chosen by loss")];
+    let mut keys = vec![Mark::Dot.key("evaluated stitch")];
+    keys.extend(PaletteRule::ALL.map(|rule| mark_of(rule).key(&format!("chosen by {}", rule.name()))));
     if evidence.baselines.is_some() {
         keys.push(Mark::Star.key("tuned alone"));
     }
@@ -86,11 +86,16 @@ fn front(palette: &RulePalette) -> Vec<(f64, f64)> {
     points
 }
 
-fn mark_palette(plot: &mut Plot, evidence: &Evidence, palette: &RulePalette) {
-    let mark = match palette.rule {
+fn mark_of(rule: PaletteRule) -> Mark {
+    match rule {
         PaletteRule::Snip => Mark::Snip,
         PaletteRule::Loss => Mark::Loss,
-    };
+        PaletteRule::Auto => Mark::Auto,
+    }
+}
+
+fn mark_palette(plot: &mut Plot, evidence: &Evidence, palette: &RulePalette) {
+    let mark = mark_of(palette.rule);
     for entry in &palette.choices {
         let Some((accuracy, stitch)) = entry.accuracy.zip(evidence.catalog.get(entry.stitch)) else { continue };
         let title = format!(

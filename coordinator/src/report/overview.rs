@@ -65,6 +65,7 @@ fn strategy_words(strategy: SamplingStrategy) -> &'static str {
         SamplingStrategy::Importance => "by importance",
         SamplingStrategy::Bins => "uniformly inside each budget",
         SamplingStrategy::Uniform => "uniformly",
+        SamplingStrategy::Bandit => "by rank of loss inside each budget",
     }
 }
 

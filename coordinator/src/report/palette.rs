@@ -19,7 +19,7 @@ pub fn section(evidence: &Evidence) -> String {
     }
     let lead = format!(
         "One model per budget; a constraint means <em>at most</em>. This job deploys by <code>{}</code>; what the \
-         other rule \
+         other rules \
          would choose stands beside it. ● marks the Pareto front of a rule's choices{}.",
         evidence.rule.name(),
         if evidence.eval.is_some() { " by accuracy" } else { " by the rule's own value" }
@@ -30,14 +30,17 @@ pub fn section(evidence: &Evidence) -> String {
     markup_section(TITLE, &lead, &(table(&heads, 4, &rows) + &means(evidence)))
 }
 
-/// A budget's rows: one where both rules agree, else one each.
+/// A budget's rows: one per stitch that any rule chose, in the order of the rules.
 fn rows(evidence: &Evidence, budget: BudgetId) -> Vec<Vec<String>> {
-    let choices: Vec<(PaletteRule, &PaletteEntry)> =
-        PaletteRule::ALL.into_iter().filter_map(|rule| Some((rule, evidence.choice(rule, budget)?))).collect();
-    match choices.as_slice() {
-        [(_, one), (_, other)] if one.stitch == other.stitch => vec![row(evidence, &choices, one)],
-        _ => choices.iter().map(|choice| row(evidence, &[*choice], choice.1)).collect(),
+    let mut rows: Vec<Vec<(PaletteRule, &PaletteEntry)>> = Vec::new();
+    for rule in PaletteRule::ALL {
+        let Some(entry) = evidence.choice(rule, budget) else { continue };
+        match rows.iter_mut().find(|agreeing| agreeing[0].1.stitch == entry.stitch) {
+            Some(agreeing) => agreeing.push((rule, entry)),
+            None => rows.push(vec![(rule, entry)]),
+        }
     }
+    rows.iter().map(|agreeing| row(evidence, agreeing, agreeing[0].1)).collect()
 }
 
 fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &PaletteEntry) -> Vec<String> {

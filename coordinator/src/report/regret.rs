@@ -35,6 +35,7 @@ fn words(selector: Selector) -> &'static str {
     match selector {
         Selector::Rule(PaletteRule::Snip) => "snip: highest importance",
         Selector::Rule(PaletteRule::Loss) => "loss: lowest training loss",
+        Selector::Rule(PaletteRule::Auto) => "auto: lowest own part of the loss",
         Selector::Largest => "control: largest in the budget",
         Selector::Smallest => "control: smallest in the budget",
         Selector::LowestId => "control: lowest id",
@@ -51,9 +52,8 @@ fn bars(regrets: &[Regret]) -> String {
     let row = |regret: &Regret| {
         let share = 100.0 * regret.mean.unwrap_or(0.0) / highest;
         let class = match regret.selector {
-            Selector::Rule(PaletteRule::Snip) => "bar by-snip",
-            Selector::Rule(PaletteRule::Loss) => "bar by-loss",
-            _ => "bar",
+            Selector::Rule(rule) => format!("bar by-{}", rule.name()),
+            _ => "bar".to_owned(),
         };
         vec![
             words(regret.selector).to_owned(),

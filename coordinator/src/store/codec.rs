@@ -47,6 +47,7 @@ enum ReasonRow {
     Warm = 2,
     Uniform = 3,
     AnchorFloor = 4,
+    Bandit = 5,
 }
 
 /// The bytes of a committed step; its number is the key it is stored under.
@@ -75,6 +76,7 @@ fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
         Reason::Warm => ReasonRow::Warm,
         Reason::Uniform => ReasonRow::Uniform,
         Reason::AnchorFloor => ReasonRow::AnchorFloor,
+        Reason::Bandit => ReasonRow::Bandit,
     };
     SlotRow {
         stitch: draw.stitch.0,
@@ -95,6 +97,7 @@ fn draw(row: &SlotRow) -> Option<Draw> {
         ReasonRow::Warm => Reason::Warm,
         ReasonRow::Uniform => Reason::Uniform,
         ReasonRow::AnchorFloor => Reason::AnchorFloor,
+        ReasonRow::Bandit => Reason::Bandit,
     };
     let (stitch, budget) = (StitchId(row.stitch), BudgetId(row.budget));
     Some(Draw { stitch, budget, probability: f64::from_bits(row.probability), reason })
