@@ -11,8 +11,8 @@ pub fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // Control characters other than white space are not allowed in a page.
-            c if c.is_control() && !c.is_ascii_whitespace() => safe.push('\u{fffd}'),
+            // Neither a page nor a drawing of its own may hold other control characters.
+            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
@@ -113,8 +113,11 @@ mod tests {
 
     #[test]
     fn nothing_escapes_its_quotes() {
-        let hostile = "</style><script>alert('x')</script>\"\u{0}&";
-        assert_eq!(escape(hostile), "&lt;/style&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;\u{fffd}&amp;");
+        let hostile = "</style><script>alert('x')</script>\"\u{0}\u{c}&";
+        assert_eq!(
+            escape(hostile),
+            "&lt;/style&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;\u{fffd}\u{fffd}&amp;"
+        );
     }
 
     #[test]

@@ -44,3 +44,22 @@ pub(super) fn path_of(points: impl Iterator<Item = (f64, f64)>) -> String {
     }
     path
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawing_of_its_own_brings_the_colours_of_the_pages() {
+        let mut body = String::new();
+        text(&mut body, "tick e", (1.0, 2.25), "a < b");
+        let drawn = document((30.0, 20.0), "\"hostile\"", ".mine { fill: red; }\n", &body);
+        assert!(drawn.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 30 20\""), "{drawn}");
+        assert!(
+            drawn.contains("prefers-color-scheme: dark") && drawn.contains(".mine { fill: red; }\n</style>"),
+            "{drawn}"
+        );
+        assert!(drawn.contains("aria-label=\"&quot;hostile&quot;\""), "{drawn}");
+        assert!(drawn.ends_with("<text class=\"tick e\" x=\"1.0\" y=\"2.2\">a &lt; b</text></svg>\n"), "{drawn}");
+    }
+}
