@@ -8,8 +8,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
 };
 
+use esta_engine::law::Law;
 use serde_json::Value;
 use support::*;
 use tempfile::{TempDir, tempdir};
@@ -180,6 +182,94 @@ fn a_job_with_hardly_a_choice_of_budgets_is_warned_of_by_every_command_that_read
     warned(&run.env("ESTA_WORKER", dying_worker()).output().expect("it runs"));
     let fine = call(folder.path(), &["catalog", "--config", "job.yaml"]);
     assert!(fine.stderr.is_empty(), "{}", String::from_utf8_lossy(&fine.stderr));
+}
+
+/// Writes a profile of the job's catalog: the larger a stitch's number, the faster it is, by a millisecond each.
+fn write_profile(path: &Path) {
+    let law = law();
+    let bound = law.catalog.id_bound() as f64;
+    let row = |id: f64, macs: u64| serde_json::json!({"macs": macs, "median_ms": bound - id});
+    let rows = law.catalog.stitches().map(|s| (s.id.to_string(), row(f64::from(s.id.0), s.macs)));
+    let file = serde_json::json!({"device": "cpu", "stitches": rows.collect::<serde_json::Map<_, _>>()});
+    fs::write(path, file.to_string()).expect("writes");
+}
+
+/// Serves the job to its end.
+async fn served_to_its_end(folder: &Path, more: &[&str], law: &Arc<Law>) {
+    let (child, address) = serving(folder, more);
+    let last = FakeWorker::new("w", law).work(address).await;
+    assert!(matches!(last, Last::Stopped(stop) if stop.exit_code == 0));
+    assert!(child.wait_with_output().expect("it ends").status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_palette_answers_a_latency_once_one_is_known() {
+    let folder = job();
+    served_to_its_end(folder.path(), &[], &law()).await;
+    let palette =
+        |more: &[&str]| call(folder.path(), &[&["palette", "--run-dir", "run", "--at-most", "2ms"], more].concat());
+    let (code, line) = failure(&palette(&[]));
+    assert_eq!(code, 1);
+    assert!(
+        line.contains("no latency of this run's stitches is known; run `esta-worker profile --run-dir run`"),
+        "{line}"
+    );
+
+    write_profile(&folder.path().join("measured.json"));
+    let fast = |output: Output| {
+        let entries: Vec<Value> = serde_json::from_str(&out(&output)).expect("entries");
+        assert!(entries.len() == 1 && entries[0]["milliseconds"].as_f64() <= Some(2.0), "{entries:?}");
+    };
+    fast(palette(&["--latency", "measured.json", "--format", "json"]));
+    write_profile(&folder.path().join("run/latency.json"));
+    fast(palette(&["--format", "json"]));
+    let table = out(&call(folder.path(), &["palette", "--run-dir", "run"]));
+    assert!(table.lines().next().is_some_and(|line| line.contains("latency")), "{table}");
+    let (code, line) = failure(&call(folder.path(), &["palette", "--run-dir", "run", "--at-most", "0.5ms"]));
+    assert_eq!((code, line.as_str()), (1, "esta-coordinator: no visited stitch takes at most 0.500 ms"));
+
+    let foreign = r#"{"stitches": {"0": {"macs": 7, "median_ms": 1}}}"#;
+    fs::write(folder.path().join("foreign.json"), foreign).expect("writes");
+    let (code, line) = failure(&palette(&["--latency", "foreign.json"]));
+    assert_eq!(code, 3);
+    assert!(line.contains("foreign.json: it is of another catalog: stitch 0 costs 7 MACs there"), "{line}");
+    let live = call(folder.path(), &["palette", "--at-most", "2ms", "--latency", "measured.json"]);
+    assert_eq!(live.status.code(), Some(2), "a file of latencies is for a run's folder");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_may_open_its_budgets_by_latency_and_keeps_the_numbers() {
+    let folder = job();
+    let profile = folder.path().join("latency.json");
+    write_profile(&profile);
+    let by_latency = ["--set", "budgets.gap=null", "--set", "budgets.latency={profile: latency.json, gap: 2ms}"];
+    let config = |command: &[&str]| call(folder.path(), &[command, &["--config", "job.yaml"], &by_latency].concat());
+    let listed: Vec<Value> = serde_json::from_str(&out(&config(&["catalog", "--format", "json"]))).expect("stitches");
+    let bound = law().catalog.id_bound() as f64;
+    let last = listed.last().expect("a stitch");
+    assert_eq!((listed[0]["milliseconds"].as_f64(), &last["bin"]), (Some(bound), &Value::from(0)));
+    let table = out(&config(&["catalog"]));
+    assert!(table.lines().next().is_some_and(|line| line.contains("latency")), "{table}");
+
+    let printed = out(&config(&["config", "print"]));
+    fs::write(folder.path().join("resolved.yaml"), &printed).expect("writes");
+    let law = esta_config::load(&folder.path().join("resolved.yaml"), &[]).expect("it holds the numbers");
+    served_to_its_end(folder.path(), &by_latency, &Arc::new(law)).await;
+    let job: Value =
+        serde_json::from_slice(&fs::read(folder.path().join("run/job.json")).expect("it is there")).expect("JSON");
+    assert_eq!(job["budgets"]["latency"]["milliseconds"]["0"].as_f64(), Some(bound));
+
+    fs::remove_file(&profile).expect("it was there");
+    let best = call(folder.path(), &["palette", "--run-dir", "run", "--at-most", "0.002s", "--format", "json"]);
+    let best: Vec<Value> = serde_json::from_str(&out(&best)).expect("entries");
+    assert!(best.len() == 1 && best[0]["milliseconds"].as_f64() <= Some(2.0), "{best:?}");
+
+    write_profile(&profile);
+    let measured_again = fs::read_to_string(&profile).expect("readable").replace("1.0", "1.5");
+    fs::write(&profile, measured_again).expect("writes");
+    let (code, line) = failure(&call(folder.path(), &[&["serve", "--config", "job.yaml"], &by_latency[..]].concat()));
+    assert_eq!(code, 4);
+    assert!(line.contains("budgets.latency.milliseconds."), "another profile is another job: {line}");
 }
 
 /// SIGTERM, as an orchestrator sends it.

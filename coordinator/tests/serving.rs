@@ -287,6 +287,9 @@ async fn an_operator_sees_the_palette_while_the_run_goes_on() {
         assert!(entries.windows(2).all(|pair| pair[0].choice.macs < pair[1].choice.macs));
         assert!(entries.iter().any(|entry| entry.path.starts_with("a[0")));
     }
+    let timed = v1::PaletteRequest { at_most_milliseconds: Some(12.0), ..request(None, "") };
+    let unknown = client.palette(timed).await;
+    assert!(unknown.is_err_and(|status| matches!(status.code(), Code::FailedPrecondition | Code::Unavailable)));
     let wrong = client.palette(request(None, "best")).await;
     // The run may have ended meanwhile.
     assert!(wrong.is_err_and(|status| matches!(status.code(), Code::InvalidArgument | Code::Unavailable)));

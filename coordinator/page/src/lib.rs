@@ -5,4 +5,6 @@
 //! is its caller's business, and so is the file it is written to.
 
 pub mod markup;
+pub mod numbers;
 pub mod plot;
+pub mod table;

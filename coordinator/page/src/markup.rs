@@ -1,4 +1,4 @@
-//! The page around the sections, escaping, and numbers in words (HANDS).
+//! The page around the sections, what sections are made of, and escaping (HANDS).
 
 /// Text as it may stand in markup and in quoted attributes, whatever a user has named things.
 #[must_use]
@@ -11,19 +11,34 @@ pub fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // Control characters other than white space are not allowed in a page.
-            c if c.is_control() && !c.is_ascii_whitespace() => safe.push('\u{fffd}'),
+            // Neither a page nor a drawing of its own may hold other control characters.
+            c if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
     safe
 }
 
+/// The colours of pages, as custom properties for light and dark.
+pub(crate) const THEME: &str = include_str!("style/theme.css");
+const PAGE: &str = include_str!("style/page.css");
+const STUDY: &str = include_str!("style/study.css");
+
 /// A whole page; `body` is markup.
 #[must_use]
 pub fn page(title: &str, body: &str) -> String {
-    let title = escape(title);
-    let style = include_str!("style/page.css");
+    styled(title, &[THEME, PAGE], body)
+}
+
+/// A whole page that compares runs; `body` is markup. Series, bands, whiskers, forest plots, captions and marked cells
+/// have their styles here alone: a run's own page has none of them.
+#[must_use]
+pub fn study_page(title: &str, body: &str) -> String {
+    styled(title, &[THEME, PAGE, STUDY], body)
+}
+
+fn styled(title: &str, sheets: &[&str], body: &str) -> String {
+    let (title, style) = (escape(title), sheets.concat());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
@@ -31,6 +46,27 @@ pub fn page(title: &str, body: &str) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · ESTA</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
          <main>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// The head of a page: what kind of page it is, its title and a sentence, all text, above [`tile`]s.
+#[must_use]
+pub fn header(kind: &str, title: &str, lead: &str, tiles: &[String]) -> String {
+    let [kind, title, lead] = [kind, title, lead].map(escape);
+    let tiles = tiles.concat();
+    format!(
+        "<header>\n<p class=\"kicker\">ESTA · {kind}</p>\n<h1>{title}</h1>\n<p class=\"lead\">{lead}</p>\n\
+         <div class=\"tiles\">\n{tiles}</div>\n</header>\n"
+    )
+}
+
+/// A number that stands for a page, with its name and a note; all text.
+#[must_use]
+pub fn tile(name: &str, value: &str, note: &str) -> String {
+    let [name, value, note] = [name, value, note].map(escape);
+    format!(
+        "<div class=\"tile\"><div class=\"name\">{name}</div><div class=\"value\">{value}</div>\
+         <div class=\"note\">{note}</div></div>\n"
     )
 }
 
@@ -47,112 +83,28 @@ pub fn missing(what: &str) -> String {
     format!("<p class=\"missing\">{what}</p>\n")
 }
 
-/// A table of markup cells; the first `words` columns are words, the others numbers.
+/// What opens at a click; `summary` is text, `body` is markup.
 #[must_use]
-pub fn table(heads: &[&str], words: usize, rows: &[Vec<String>]) -> String {
-    let class = |column: usize| if column < words { "" } else { " class=\"n\"" };
-    let cells = |tag: &str, cells: &mut dyn Iterator<Item = &str>| -> String {
-        cells.enumerate().map(|(column, cell)| format!("<{tag}{}>{cell}</{tag}>", class(column))).collect()
-    };
-    let head = cells("th", &mut heads.iter().copied());
-    let body: String =
-        rows.iter().map(|row| format!("<tr>{}</tr>\n", cells("td", &mut row.iter().map(String::as_str)))).collect();
-    format!(
-        "<div \
-    class=\"scroll\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>\n"
-    )
+pub fn details(summary: &str, body: &str) -> String {
+    format!("<details><summary>{}</summary>\n{body}</details>\n", escape(summary))
 }
 
-/// A value or a dash.
+/// A drawing under its caption; both are markup.
 #[must_use]
-pub fn or_dash<T>(value: Option<T>, words: impl FnOnce(T) -> String) -> String {
-    value.map_or_else(|| "–".to_owned(), words)
+pub fn figure(drawing: &str, caption: &str) -> String {
+    format!("<figure><figcaption>{caption}</figcaption>\n{drawing}</figure>\n")
 }
 
-/// Three significant digits with a unit prefix: `1.26 G`.
+/// Two drawings side by side where there is room; both are markup.
 #[must_use]
-pub fn si(value: f64) -> String {
-    let prefixes = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    match prefixes.iter().find(|(unit, _)| value.abs() >= 0.9995 * unit) {
-        Some((unit, prefix)) => format!("{} {prefix}", significant(value / unit)),
-        None => significant(value),
-    }
+pub fn pair(left: &str, right: &str) -> String {
+    format!("<div class=\"pair\">{left}{right}</div>\n")
 }
 
-/// A cost with its unit: `1.26 GMACs`.
+/// What marks and colours mean, in a line; the keys are those of [`plot`](crate::plot).
 #[must_use]
-pub fn macs(macs: u64) -> String {
-    let short = si(macs as f64);
-    let space = if short.contains(' ') { "" } else { " " };
-    format!("{short}{space}MACs")
-}
-
-/// As [`si`], without trailing zeros: `5 M`.
-#[must_use]
-pub fn tick(value: f64) -> String {
-    let text = si(value);
-    let (number, unit) = text.split_once(' ').map_or((text.as_str(), None), |(number, unit)| (number, Some(unit)));
-    let plain = number.contains('.') && !number.contains('e');
-    let number = if plain { number.trim_end_matches('0').trim_end_matches('.') } else { number };
-    unit.map_or_else(|| number.to_owned(), |unit| format!("{number} {unit}"))
-}
-
-/// Three significant digits; very small and very large numbers with a power of ten.
-#[must_use]
-pub fn significant(value: f64) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        return "0".to_owned();
-    }
-    if !(1e-3..1e6).contains(&size) {
-        return format!("{value:.2e}");
-    }
-    // 0.9996 rounds to 1.00, so its digits are counted as those of 1.
-    let digits = (2 - (1.0005 * size).log10().floor() as i32).clamp(0, 5) as usize;
-    format!("{value:.digits$}")
-}
-
-/// An accuracy 0..1 in per cent.
-#[must_use]
-pub fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
-/// A whole number with its thousands apart.
-#[must_use]
-pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
-/// Seconds as `2 h 03 min`, `1 min 48 s` or `12.3 s`.
-#[must_use]
-pub fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
-    }
-}
-
-/// Seconds since 1970 as a date and time of UTC.
-#[must_use]
-pub fn date(seconds: f64) -> String {
-    let whole = seconds.max(0.0) as u64;
-    let (days, minutes) = (whole / 86_400, whole / 60 % 1440);
-    // Days to year, month and day in the proleptic Gregorian calendar, in eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + 400 * era + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02} UTC", minutes / 60, minutes % 60)
+pub fn legend(keys: &[String]) -> String {
+    format!("<div class=\"legend\">{}</div>\n", keys.concat())
 }
 
 #[cfg(test)]
@@ -161,30 +113,32 @@ mod tests {
 
     #[test]
     fn nothing_escapes_its_quotes() {
-        let hostile = "</style><script>alert('x')</script>\"\u{0}&";
-        assert_eq!(escape(hostile), "&lt;/style&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;\u{fffd}&amp;");
+        let hostile = "</style><script>alert('x')</script>\"\u{0}\u{c}&";
+        assert_eq!(
+            escape(hostile),
+            "&lt;/style&gt;&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;\u{fffd}\u{fffd}&amp;"
+        );
     }
 
     #[test]
-    fn numbers_read_well() {
-        assert_eq!(
-            ["0", "950", "1.26 G", "1.00 M", "17.6 G"],
-            [0.0, 950.0, 1.258e9, 999_999.0, 1.758e10].map(si).each_ref().map(String::as_str)
-        );
-        assert_eq!(
-            ["0", "5 M", "0.2", "30", "1.5 k"],
-            [0.0, 5e6, 0.2, 30.0, 1500.0].map(tick).each_ref().map(String::as_str)
-        );
-        assert_eq!([significant(1.234e-4), significant(0.0567), significant(12.34)], ["1.23e-4", "0.0567", "12.3"]);
-        assert_eq!([count(7), count(1_200), count(2_257_344)], ["7", "1,200", "2,257,344"]);
-        assert_eq!([duration(12.34), duration(108.0), duration(7384.0)], ["12.3 s", "1 min 48 s", "2 h 03 min"]);
+    fn the_parts_of_a_page_take_hostile_words() {
+        let hostile = "</b><script>";
+        let parts = [header(hostile, hostile, hostile, &[tile(hostile, hostile, hostile)]), details(hostile, "")];
+        assert!(!study_page(hostile, &parts.concat()).contains(hostile));
     }
 
     #[test]
-    fn dates_follow_the_calendar() {
-        assert_eq!(date(0.0), "1970-01-01 00:00 UTC");
-        assert_eq!(date(951_782_399.0), "2000-02-28 23:59 UTC");
-        assert_eq!(date(951_782_400.0), "2000-02-29 00:00 UTC");
-        assert_eq!(date(1_795_441_521.0), "2026-11-23 13:45 UTC");
+    fn a_page_has_a_colour_for_light_and_for_dark_wherever_it_names_one() {
+        let sheets = [THEME, PAGE, STUDY].concat();
+        let names = sheets.split("var(").skip(1).filter_map(|rest| rest.split(')').next());
+        for name in names.filter(|name| !["--c", "--least"].contains(name)) {
+            assert!(sheets.matches(&format!(" {name}: #")).count() >= 2, "{name} is not given for light and dark");
+        }
+    }
+
+    #[test]
+    fn only_a_study_carries_the_styles_of_a_study() {
+        let only_there = |class: &str| study_page("a", "").contains(class) && !page("a", "").contains(class);
+        assert!([".forest", ".band", ".range", "\ncaption {", ".best"].into_iter().all(only_there));
     }
 }

@@ -1,7 +1,10 @@
 //! What this run did that the paper does not say: our choices, with the values the job used (HANDS; METHOD.md's [C]).
 
 use esta_engine::spec::{FitMethod, JobSpec, Mode, PaletteRule, SamplingStrategy, SpaceKind};
-use esta_page::markup::{escape, section as markup_section, table};
+use esta_page::{
+    markup::{escape, section as markup_section},
+    table::table,
+};
 use serde_json::{Number, Value};
 
 use super::evidence::Evidence;

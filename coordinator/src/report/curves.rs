@@ -1,7 +1,8 @@
 //! Training loss over the steps, in all and by budget (HANDS).
 
 use esta_page::{
-    markup::{count, missing, section as markup_section, tick},
+    markup::{missing, section as markup_section},
+    numbers::{count, tick},
     plot::{Axis, Plot, Scale, budget_colour, extent, push},
 };
 

@@ -2,7 +2,8 @@
 
 use esta_engine::{catalog::Stitch, spec::PaletteRule};
 use esta_page::{
-    markup::{count, macs, missing, percent, section as markup_section, si, tick},
+    markup::{legend, missing, section as markup_section},
+    numbers::{count, macs, percent, si, tick},
     plot::{Axis, Mark, Plot, Scale, extent},
 };
 
@@ -30,16 +31,16 @@ pub fn section(evidence: &Evidence) -> String {
         evidence.rule.name()
     );
     let note = if evidence.baselines.is_none() { missing(HOW_BASELINES) } else { String::new() };
-    markup_section(TITLE, &lead, &(legend(evidence) + &scatter(evidence) + &note))
+    markup_section(TITLE, &lead, &(legend(&keys(evidence)) + &scatter(evidence) + &note))
 }
 
-fn legend(evidence: &Evidence) -> String {
+fn keys(evidence: &Evidence) -> Vec<String> {
     let mut keys = vec![Mark::Dot.key("evaluated stitch")];
     keys.extend(PaletteRule::ALL.map(|rule| mark_of(rule).key(&format!("chosen by {}", rule.name()))));
     if evidence.baselines.is_some() {
         keys.push(Mark::Star.key("tuned alone"));
     }
-    format!("<div class=\"legend\">{}</div>\n", keys.concat())
+    keys
 }
 
 fn scatter(evidence: &Evidence) -> String {

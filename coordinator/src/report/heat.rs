@@ -2,7 +2,8 @@
 
 use esta_engine::catalog::Stitch;
 use esta_page::{
-    markup::{escape, missing, section as markup_section, significant},
+    markup::{escape, missing, section as markup_section},
+    numbers::significant,
     plot::{push, svg},
 };
 

@@ -1,7 +1,11 @@
 //! Every number behind the pictures (HANDS).
 
 use esta_engine::{catalog::Stitch, spec::PaletteRule};
-use esta_page::markup::{count, duration, escape, or_dash, percent, section as markup_section, significant, table};
+use esta_page::{
+    markup::{escape, section as markup_section},
+    numbers::{count, duration, or_dash, percent, significant},
+    table::table,
+};
 
 use super::{curves::thin, evidence::Evidence};
 use crate::artifacts::metrics::MetricsLine;

@@ -1,19 +1,15 @@
 //! The headline: what was trained, how long it took, what came out (HANDS).
 
 use esta_engine::spec::{Mode, SamplingStrategy, SpaceKind};
-use esta_page::markup::{count, date, duration, escape, or_dash, percent, si, significant};
+use esta_page::{
+    markup::{header, tile},
+    numbers::{count, date, duration, or_dash, percent, si, significant},
+};
 
 use super::evidence::Evidence;
 
 pub fn section(evidence: &Evidence) -> String {
-    let name = escape(&evidence.spec.name);
-    format!(
-        "<header>\n<p class=\"kicker\">ESTA · {}</p>\n<h1>{name}</h1>\n<p class=\"lead\">{}</p>\n<div \
-         class=\"tiles\">\n{}</div>\n</header>\n",
-        mode_words(evidence.spec.mode),
-        escape(&summary(evidence)),
-        tiles(evidence)
-    )
+    header(mode_words(evidence.spec.mode), &evidence.spec.name, &summary(evidence), &tiles(evidence))
 }
 
 fn mode_words(mode: Mode) -> &'static str {
@@ -69,7 +65,7 @@ fn strategy_words(strategy: SamplingStrategy) -> &'static str {
     }
 }
 
-fn tiles(evidence: &Evidence) -> String {
+fn tiles(evidence: &Evidence) -> [String; 6] {
     [
         progress_tile(evidence),
         time_tile(evidence),
@@ -78,17 +74,6 @@ fn tiles(evidence: &Evidence) -> String {
         accuracy_tile(evidence),
         span_tile(evidence),
     ]
-    .concat()
-}
-
-fn tile(name: &str, value: &str, note: &str) -> String {
-    format!(
-        "<div class=\"tile\"><div class=\"name\">{}</div><div class=\"value\">{}</div><div \
-         class=\"note\">{}</div></div>\n",
-        escape(name),
-        escape(value),
-        escape(note)
-    )
 }
 
 fn progress_tile(evidence: &Evidence) -> String {

@@ -1,7 +1,11 @@
 //! The palette as a table: what is deployed for each budget (HANDS).
 
 use esta_engine::spec::PaletteRule;
-use esta_page::markup::{count, escape, missing, or_dash, percent, section as markup_section, si, significant, table};
+use esta_page::{
+    markup::{escape, missing, section as markup_section},
+    numbers::{count, or_dash, percent, si, significant},
+    table::table,
+};
 use esta_proto::BudgetId;
 
 use super::evidence::Evidence;

@@ -4,7 +4,11 @@ use esta_engine::{
     regret::{self, BinRegret, Regret, Selector},
     spec::PaletteRule,
 };
-use esta_page::markup::{missing, or_dash, section as markup_section, table};
+use esta_page::{
+    markup::{details, missing, section as markup_section},
+    numbers::or_dash,
+    table::table,
+};
 
 use super::evidence::Evidence;
 
@@ -23,11 +27,7 @@ pub fn section(evidence: &Evidence) -> String {
         and scores on the other. Kendall's τ says how well a selector's value orders the stitches of a budget \
         (1 perfectly, 0 not at all).";
     let regrets = regret::regrets(&measured);
-    let body = bars(&regrets)
-        + &split_note(&regrets)
-        + "<details><summary>By budget</summary>\n"
-        + &by_budget(&regrets)
-        + "</details>\n";
+    let body = bars(&regrets) + &split_note(&regrets) + &details("By budget", &by_budget(&regrets));
     markup_section(TITLE, lead, &body)
 }
 

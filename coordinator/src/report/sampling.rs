@@ -2,7 +2,8 @@
 
 use esta_engine::catalog::Stitch;
 use esta_page::{
-    markup::{count, missing, section as markup_section, tick},
+    markup::{missing, pair, section as markup_section},
+    numbers::{count, tick},
     plot::{Axis, Plot, Scale, budget_colour, extent, push, svg},
 };
 
@@ -32,7 +33,7 @@ pub fn section(evidence: &Evidence) -> String {
         exponential of its \
         distribution's entropy). Below, every stitch over time, grouped by budget and cheapest at the top: \
         the stronger the colour, the more of its budget's slots.";
-    let small = format!("<div class=\"pair\">{}{}</div>\n", shares(evidence), in_play(evidence));
+    let small = pair(&shares(evidence), &in_play(evidence));
     markup_section(TITLE, lead, &(key_of_budgets(evidence.budgets()) + &small + &raster(evidence)))
 }
 

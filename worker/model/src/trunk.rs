@@ -49,6 +49,19 @@ impl Trunk {
         })
     }
 
+    /// `images [B, C, H, W]` to the activations [B, N, D] after one block.
+    pub fn state_after(&self, images: &Tensor, block: u32) -> Tensor {
+        let blocks = &self.blocks[..=block as usize];
+        tch::no_grad(|| blocks.iter().fold(self.embed.forward(images), |x, block| block.forward(&x, Phase::Eval)))
+    }
+
+    /// Activations `[B, N, D]` before a block to what the head reads, [B, D]; gradients flow through to `x`.
+    pub fn features_from(&self, x: &Tensor, block: u32) -> Tensor {
+        let (last, front) = self.blocks[block as usize..].split_last().expect("an anchor has blocks");
+        let x = front.iter().fold(x.shallow_clone(), |x, block| block.forward(&x, Phase::Eval));
+        self.norm.forward(&last.forward_class_token(&x, Phase::Eval).select(1, 0))
+    }
+
     /// `images [B, C, H, W]` to what the head reads, [B, D].
     pub fn features(&self, images: &Tensor) -> Tensor {
         tch::no_grad(|| {

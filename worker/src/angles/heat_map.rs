@@ -3,17 +3,17 @@
 //! A right angle has no colour: hue says on which side of it an angle lies, opacity how far. So the page's own background
 //! is the neutral middle, whatever it is.
 
-use std::fmt::Write;
+use esta_page::plot::{document, push, text};
 
 use super::{Domain, DomainAngles};
 
 const STYLE: &str = "\
-svg{--ink:#1d2026;--soft:#646b76;--line:#d5d7dc;--with:#1f6fc0;--against:#c9304a;background:#fff}
-@media(prefers-color-scheme:dark){svg{--ink:#e7e9ed;--soft:#9ba3af;--line:#3a404b;--with:#62acf5;--against:#ff6b81;background:#14161b}}
-text{font:12px system-ui,sans-serif;fill:var(--soft)}.title{font-size:14px;font-weight:600;fill:var(--ink)}
-.with{fill:var(--with)}.against{fill:var(--against)}.same{fill:var(--line)}.frame{fill:none;stroke:var(--line)}
-.none{fill:url(#none)}.hatch{stroke:var(--line);stroke-width:2}
-.s0{stop-color:var(--with)}.s1{stop-color:var(--against)}";
+.title { font-size: 14px; font-weight: 600; fill: var(--ink); }
+.e { text-anchor: end; } .m { text-anchor: middle; }
+.with { fill: var(--loss); } .against { fill: var(--snip); } .same { fill: var(--line); }
+.none { fill: url(#none); } .hatch { stroke: var(--line); stroke-width: 2; } .frame { fill: none; stroke: var(--line); }
+.s0 { stop-color: var(--loss); } .s1 { stop-color: var(--snip); }
+";
 
 /// Side of a map.
 const SIDE: f64 = 384.0;
@@ -31,19 +31,14 @@ pub fn draw(domains: &[DomainAngles]) -> String {
     let width = MARGIN + domains.len() as f64 * (SIDE + MARGIN);
     let height = HEADER + SIDE + FOOTER;
     let range = range(domains);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-         height=\"{height}\" role=\"img\" aria-label=\"Angles between the gradients of stitches\">\n\
-         <style>{STYLE}</style>\n{DEFINITIONS}\n"
-    );
+    let mut svg = String::from(DEFINITIONS);
     for (number, domain) in domains.iter().enumerate() {
         let left = MARGIN + number as f64 * (SIDE + MARGIN);
         let map = Map { domain, left, cell: SIDE / domain.stitches.len().max(1) as f64, range };
         map.draw(&mut svg);
     }
     legend(&mut svg, range);
-    svg.push_str("</svg>\n");
-    svg
+    document((width, height), "Angles between the gradients of stitches", STYLE, &svg)
 }
 
 const DEFINITIONS: &str = "<defs>\
@@ -77,7 +72,7 @@ impl Map<'_> {
             }
         }
         let Self { left, .. } = self;
-        put(
+        push(
             svg,
             format_args!("<rect class=\"frame\" x=\"{left}\" y=\"{HEADER}\" width=\"{SIDE}\" height=\"{SIDE}\"/>"),
         );
@@ -89,11 +84,10 @@ impl Map<'_> {
             Domain::Source => "Source domain",
             Domain::Target => "Target domain",
         };
-        let job = escaped(&domain.job);
-        put(svg, format_args!("<text class=\"title\" x=\"{left}\" y=\"20\">{which}: {job}</text>"));
+        text(svg, "title", (*left, 20.0), &format!("{which}: {}", domain.job));
         let Some(summary) = &domain.summary else { return };
         let (mean, above) = (summary.mean, 100.0 * summary.above_90);
-        put(svg, format_args!("<text x=\"{left}\" y=\"38\">mean {mean:.1}°, {above:.0} % of pairs above 90°</text>"));
+        text(svg, "tick", (*left, 38.0), &format!("mean {mean:.1}°, {above:.0} % of pairs above 90°"));
     }
 
     /// Stitch numbers along the top and the left edge.
@@ -102,10 +96,8 @@ impl Map<'_> {
         let step = stitches.len().div_ceil(TICKS).max(1);
         for (place, stitch) in stitches.iter().enumerate().step_by(step) {
             let middle = (place as f64 + 0.5) * self.cell;
-            let (x, y) = (self.left + middle, HEADER - 5.0);
-            put(svg, format_args!("<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{stitch}</text>"));
-            let (x, y) = (self.left - 5.0, HEADER + middle + 4.0);
-            put(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{stitch}</text>"));
+            text(svg, "tick m", (self.left + middle, HEADER - 5.0), &stitch.to_string());
+            text(svg, "tick e", (self.left - 5.0, HEADER + middle + 4.0), &stitch.to_string());
         }
     }
 
@@ -117,12 +109,12 @@ impl Map<'_> {
             Some(angle) => (if angle > 90.0 { "against" } else { "with" }, (angle - 90.0).abs() / self.range),
         };
         let (first, second) = (self.domain.stitches[row], self.domain.stitches[column]);
-        let text = angle.map_or_else(|| "no common block".to_owned(), |angle| format!("{angle:.1}°"));
-        put(
+        let said = angle.map_or_else(|| "no common block".to_owned(), |angle| format!("{angle:.1}°"));
+        push(
             svg,
             format_args!(
                 "<rect class=\"{class}\" x=\"{x:.2}\" y=\"{y:.2}\" width=\"{size:.2}\" height=\"{size:.2}\" \
-             fill-opacity=\"{opacity:.3}\"><title>stitches {first} and {second}: {text}</title></rect>",
+             fill-opacity=\"{opacity:.3}\"><title>stitches {first} and {second}: {said}</title></rect>",
                 size = self.cell
             ),
         );
@@ -133,44 +125,22 @@ fn legend(svg: &mut String, range: f64) {
     let (left, top, half, thick) = (MARGIN, HEADER + SIDE + 16.0, 100.0, 12.0);
     let middle = left + half;
     for (x, gradient) in [(left, "g0"), (middle, "g1")] {
-        put(
+        push(
             svg,
             format_args!("<rect x=\"{x}\" y=\"{top}\" width=\"{half}\" height=\"{thick}\" fill=\"url(#{gradient})\"/>"),
         );
     }
     let width = 2.0 * half;
-    put(svg, format_args!("<rect class=\"frame\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{thick}\"/>"));
+    push(svg, format_args!("<rect class=\"frame\" x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"{thick}\"/>"));
     let base = top + thick + 15.0;
-    for (x, anchor, angle) in
-        [(left, "start", 90.0 - range), (middle, "middle", 90.0), (left + width, "end", 90.0 + range)]
+    for (x, class, angle) in
+        [(left, "tick", 90.0 - range), (middle, "tick m", 90.0), (left + width, "tick e", 90.0 + range)]
     {
-        put(svg, format_args!("<text x=\"{x}\" y=\"{base}\" text-anchor=\"{anchor}\">{angle:.0}°</text>"));
+        text(svg, class, (x, base), &format!("{angle:.0}°"));
     }
     let (box_left, text_left, base) = (left + width + 24.0, left + width + 42.0, top + 10.5);
-    put(svg, format_args!("<rect class=\"none\" x=\"{box_left}\" y=\"{top}\" width=\"12\" height=\"12\"/>"));
-    put(svg, format_args!("<text x=\"{text_left}\" y=\"{base}\">no common block</text>"));
-}
-
-fn put(svg: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(svg, "{line}").expect("a string takes every text");
-}
-
-/// Text as XML content or attribute value.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // XML has no way to write these.
-            _ if character.is_control() => safe.push('\u{fffd}'),
-            _ => safe.push(character),
-        }
-    }
-    safe
+    push(svg, format_args!("<rect class=\"none\" x=\"{box_left}\" y=\"{top}\" width=\"12\" height=\"12\"/>"));
+    text(svg, "tick", (text_left, base), "no common block");
 }
 
 #[cfg(test)]

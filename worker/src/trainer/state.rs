@@ -7,7 +7,7 @@ use esta_engine::{
     spec::HeadInit,
     streams::{self, Stream},
 };
-use esta_model::{FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers};
+use esta_model::{FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers, refine_layers};
 use esta_proto::{Digest, Step};
 use rand::seq::index::sample;
 use tch::{Kind, Tensor};
@@ -68,12 +68,16 @@ impl State {
     pub fn fresh(job: &Job) -> Result<Self, StateError> {
         let init = &job.family.law.spec.family.stitch_init;
         let (images, _) = plain_images(job, u64::from(init.samples))?;
-        let fitted = fit_layers(&job.family.law.catalog, &job.family.anchors, &images, init)?;
+        let (catalog, anchors) = (&job.family.law.catalog, &job.family.anchors);
+        let mut fitted = fit_layers(catalog, anchors, &images, init)?;
+        if init.refine_steps > 0 {
+            fitted = refine_layers(catalog, anchors, &fitted, &images, init.refine_steps)?;
+        }
         let heads = match job.family.law.spec.train.head_init {
             HeadInit::Zero => Weights::new("zero"),
             HeadInit::Ridge => {
                 let (images, labels) = plain_images(job, RIDGE_IMAGES)?;
-                fit_heads(&job.family.law.catalog, &job.family.anchors, &images, &labels)?
+                fit_heads(catalog, anchors, &images, &labels)?
             }
         };
         Self::assemble(&job.family, fitted, heads)

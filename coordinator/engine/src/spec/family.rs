@@ -93,11 +93,15 @@ pub struct StitchInit {
     /// Ridge added to the diagonal, relative to its mean.
     #[serde(default = "tiny")]
     pub ridge: f64,
+    /// Gradient steps by which each layer is then fitted on the end anchor's final features, on the same images and
+    /// without labels. Our choice; 0 keeps the least-squares start.
+    #[serde(default)]
+    pub refine_steps: u32,
 }
 
 impl Default for StitchInit {
     fn default() -> Self {
-        Self { method: FitMethod::default(), samples: 100, ridge: tiny() }
+        Self { method: FitMethod::default(), samples: 100, ridge: tiny(), refine_steps: 0 }
     }
 }
 

@@ -13,7 +13,7 @@ fn images(count: i64) -> Tensor {
 }
 
 fn init(method: FitMethod, ridge: f64) -> StitchInit {
-    StitchInit { method, samples: 0, ridge }
+    StitchInit { method, samples: 0, ridge, refine_steps: 0 }
 }
 
 /// The activations that a layer's position joins, by the public network alone: a stitch's logits tell nothing of them, so
