@@ -1,0 +1,106 @@
+//! What a cell of a study came to (HANDS): one small JSON file, enough for every table and plot of the page.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use esta_engine::table::Row;
+use esta_proto::{BudgetId, StitchId};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::CellId;
+
+/// A finished cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CellResult {
+    /// Which cell.
+    #[serde(flatten)]
+    pub id: CellId,
+    /// Digest of the job and the program's version: another one is another cell.
+    pub key: String,
+    /// What it took.
+    pub costs: Costs,
+    /// Evaluated stitches in ascending id.
+    pub stitches: Vec<StitchResult>,
+}
+
+/// What a run took.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Costs {
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// Seconds of evaluation.
+    pub eval_seconds: f64,
+    /// Images trained on, each as often as it was seen.
+    pub images: u64,
+    /// Held-out images.
+    pub held_out: u64,
+    /// Peak resident memory of a worker's process before evaluation, in bytes.
+    pub peak_memory: Option<u64>,
+    /// Numbers that were trained.
+    pub trained_params: u64,
+    /// Bytes of what has to be kept beside the anchors: adapters, heads, stitching layers.
+    pub state_bytes: u64,
+}
+
+/// A stitch at the end of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StitchResult {
+    /// Which stitch.
+    pub stitch: StitchId,
+    /// Its path in words.
+    pub path: String,
+    /// Whether it is an anchor alone.
+    pub anchor: bool,
+    /// Its bin.
+    pub budget: BudgetId,
+    /// MACs of one image.
+    pub macs: u64,
+    /// Parameters of the merged model.
+    pub params: u64,
+    /// Held-out accuracy 0..1.
+    pub accuracy: f64,
+    /// On images of even and of odd index.
+    pub halves: [f64; 2],
+    /// Its row of the final table.
+    pub row: Row,
+    /// What every offline rule says of it (`selection::RULES`), higher is better.
+    #[serde(default)]
+    pub values: BTreeMap<String, f64>,
+}
+
+impl CellResult {
+    /// The file of a cell in a folder of results.
+    #[must_use]
+    pub fn path(folder: &Path, id: &CellId) -> PathBuf {
+        folder.join(format!("{}.json", id.name()))
+    }
+
+    /// The result of a cell, if there is one of this key.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn find(folder: &Path, id: &CellId, key: &str) -> io::Result<Option<Self>> {
+        let text = match std::fs::read(Self::path(folder, id)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let result: Self = serde_json::from_slice(&text)?;
+        Ok((result.key == key).then_some(result))
+    }
+
+    /// Writes the result, in one piece or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        let path = Self::path(folder, &self.id);
+        let partial = path.with_extension("json.tmp");
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(&partial, serde_json::to_vec(self)?)?;
+        std::fs::rename(partial, path)
+    }
+}

@@ -1,0 +1,16 @@
+//! Studies (HANDS, free of libtorch): the same job under many settings, targets and seeds, and one page of what came out.
+//!
+//! ```text
+//! Study (YAML, or axes of `ablate`) ──► cells: target x arm x part x seed
+//!   cell ──► `esta-coordinator run` in a folder of its own ──► collect ──► CellResult (JSON, small, committed)
+//!   results ──► summary (effects with standard errors, regrets of rules) ──► page
+//! ```
+//! A cell is a whole run of the product, so whatever holds for a run (resume, exit codes, artefacts) holds here. What is
+//! finished stays finished: a cell is run again only when its job or the program's version has changed.
+
+pub mod cell;
+pub mod history;
+pub mod page;
+pub mod plan;
+pub mod selection;
+pub mod summary;

@@ -1,0 +1,1 @@
+//! The page of a study (HANDS): strings in, one HTML page out.
