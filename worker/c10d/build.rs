@@ -21,6 +21,7 @@ fn main() {
         .warnings(false)
         .file("shim/group.cpp")
         .file("shim/store.cpp")
+        .file("shim/version.cpp")
         .file("shim/gloo.cpp");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         build.define("USE_C10D_NCCL", None).includes(nccl_headers(&libtorch)).file("shim/nccl.cpp");

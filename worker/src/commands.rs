@@ -4,6 +4,7 @@ pub mod angles;
 pub mod eval;
 pub mod export;
 pub mod pretrain;
+pub mod profile;
 pub mod train;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -35,6 +36,8 @@ pub enum Command {
     Export(export::Args),
     /// Measure how far apart stitches pull the weights they share, on the job's training images.
     Angles(angles::Args),
+    /// Measure how long every stitch takes on this machine, for budgets and palettes by latency. Needs no data.
+    Profile(profile::Args),
 }
 
 /// A run's folder and what of it is taken.
@@ -69,6 +72,7 @@ impl Command {
             Self::Pretrain(args) => pretrain::run(args),
             Self::Export(args) => export::run(args),
             Self::Angles(args) => angles::run(args),
+            Self::Profile(args) => profile::run(&args),
         }
     }
 }

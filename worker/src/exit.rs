@@ -7,7 +7,7 @@ use esta_data::DataError;
 use esta_engine::spec::SpecError;
 use esta_model::WeightsError;
 
-use crate::{export::ExportError, pretrain::PretrainError, session::SessionError};
+use crate::{export::ExportError, pretrain::PretrainError, profile::UnwritableProfile, session::SessionError};
 
 /// Something failed that no other code names.
 pub const FAILED: u8 = 1;
@@ -61,6 +61,7 @@ fn is_output(cause: &(dyn Error + 'static)) -> bool {
     let export = cause.downcast_ref::<ExportError>();
     export.is_some_and(|error| matches!(error, ExportError::Io { .. } | ExportError::Occupied { .. }))
         || matches!(cause.downcast_ref(), Some(PretrainError::Folder { .. }))
+        || cause.is::<UnwritableProfile>()
 }
 
 fn of_weights(error: &WeightsError) -> u8 {

@@ -1,4 +1,5 @@
-//! The ESTA worker (HANDS): session with the coordinator, trainer on its own thread, checkpoints, evaluation, export.
+//! The ESTA worker (HANDS): session with the coordinator, trainer on its own thread, checkpoints, evaluation, export,
+//! latencies.
 
 pub mod angles;
 pub mod commands;
@@ -6,6 +7,7 @@ pub mod eval;
 pub mod exit;
 pub mod export;
 pub mod pretrain;
+pub mod profile;
 pub mod run_dir;
 pub mod session;
 pub mod trainer;

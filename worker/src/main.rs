@@ -22,12 +22,15 @@ fn main() -> ExitCode {
 ///
 /// MKL rounds some products by the alignment of their operands unless it is told not to; the same slot has to give the same
 /// bits wherever its tensors lie (RD-4). OpenMP's threads wait for each other spinning unless they are told not to: no
-/// faster where a processor is free for each, and several times slower where it is not.
+/// faster where a processor is free for each, and several times slower where it is not. Where models are timed MKL is left
+/// as they will find it.
 const ENVIRONMENT: [(&str, &str); 2] = [("MKL_CBWR", "AUTO,STRICT"), ("OMP_WAIT_POLICY", "passive")];
 
 /// OpenMP reads its environment before `main`, so the program replaces itself by one that has it; its process id stays.
 fn settle_environment() {
-    let missing: Vec<_> = ENVIRONMENT.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    let times = std::env::args_os().nth(1).is_some_and(|command| command == "profile");
+    let wanted = ENVIRONMENT.into_iter().filter(|(name, _)| !(times && *name == "MKL_CBWR"));
+    let missing: Vec<_> = wanted.filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     if missing.is_empty() {
         return;
     }

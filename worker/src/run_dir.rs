@@ -29,7 +29,7 @@ impl RunDir {
     /// # Errors
     /// Naming the file that is absent or damaged.
     pub fn open(path: &Path, checkpoint: Option<Step>, device: DeviceKind) -> anyhow::Result<Self> {
-        let mut spec: JobSpec = read_json(&path.join("job.json"))?;
+        let mut spec = job(path)?;
         // The folder may have been moved since.
         spec.output_dir = Some(path.to_string_lossy().into_owned());
         let absent = absent_anchors(&spec);
@@ -65,6 +65,14 @@ impl RunDir {
         let file: TableFile = read_json(&self.path.join("table.json"))?;
         Ok(file.rows.into_iter().map(|entry| (entry.stitch, entry.row)).collect())
     }
+}
+
+/// The job of a run's folder, as it was resolved.
+///
+/// # Errors
+/// When `job.json` is absent or damaged.
+pub fn job(path: &Path) -> anyhow::Result<JobSpec> {
+    read_json(&path.join("job.json"))
 }
 
 /// All at once: whoever moved a run's folder has to bring them all.

@@ -72,6 +72,9 @@ std::shared_ptr<Group> form_gloo(
     const Seat& seat, rust::Slice<const rust::String> interfaces, rust::Str hostname, rust::Box<StoreBridge> store);
 std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store);
 
+// Of the headers this was compiled against, such as 2.11.0.
+rust::String torch_version();
+
 // The CUDA device that the calling thread currently uses.
 int32_t current_cuda_device();
 

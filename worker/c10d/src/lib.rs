@@ -20,3 +20,9 @@ pub use group::{Backend, GroupConfig, Host, ProcessGroup};
 pub use memory::MemoryStore;
 pub use store::{PrefixStore, Store, StoreError};
 pub use work::{Outcome, Progress, Work};
+
+/// Version of the libtorch this was built for, such as `2.11.0`.
+#[must_use]
+pub fn torch_version() -> String {
+    bridge::ffi::torch_version()
+}

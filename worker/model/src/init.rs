@@ -2,7 +2,9 @@
 //! the order of building nor the other parameters can reach its numbers.
 
 use esta_engine::arch::VitArch;
+use esta_engine::catalog::Catalog;
 use esta_engine::streams::{Stream, rng};
+use esta_proto::AnchorId;
 use rand::{Rng, RngExt};
 use tch::Tensor;
 
@@ -26,6 +28,20 @@ pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
     for (name, shape) in tensor_shapes(arch, Some(num_classes)) {
         let tensor = start_of(&name, &shape, matrix_deviation(arch), seed);
         weights.insert(name, tensor);
+    }
+    weights
+}
+
+/// Stitching layers of a catalog that nobody fitted, under `stitch_layers.{l}.`: for what depends on shapes alone.
+#[must_use]
+pub fn random_layers(catalog: &Catalog, seed: u64) -> Weights {
+    let mut weights = Weights::new("random stitching layers");
+    for layer in &catalog.layers {
+        let width = |anchor: AnchorId| i64::from(catalog.anchors[anchor.index()].embed_dim);
+        let (front, end) = (width(layer.from), width(layer.to));
+        let name = |part: &str| format!("stitch_layers.{}.{part}", layer.id);
+        weights.insert(name("weight"), kaiming_uniform(seed, &name("weight"), &[end, front], front));
+        weights.insert(name("bias"), Tensor::zeros([end], (tch::Kind::Float, tch::Device::Cpu)));
     }
     weights
 }

@@ -47,7 +47,7 @@ pub use checkpoint::{SourceHead, read_vit, tensor_shapes};
 pub use fit::{FitError, fit_layers};
 pub use fixed::{Reduced, SlotOutcome, StepBuffer};
 pub use head::fit_heads;
-pub use init::random_vit;
+pub use init::{random_layers, random_vit};
 pub use linear::Phase;
 pub use merge::{MergedSegment, MergedState};
 pub use network::Network;

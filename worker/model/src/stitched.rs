@@ -48,12 +48,18 @@ impl StitchedNet {
     ) -> Result<Self, WeightsError> {
         let frozen = stored(frozen, precision);
         let source = Source { frozen: &frozen, trained: Some(trained), pst, precision };
-        let builder = Builder { catalog, source };
-        let networks = (0..)
-            .map(StitchId)
-            .take(catalog.id_bound())
-            .map(|id| catalog.get(id).map(|stitch| builder.network(stitch)).transpose());
-        Ok(Self { networks: networks.collect::<Result<_, _>>()?, precision })
+        Builder { catalog, source }.all()
+    }
+
+    /// Every stitch without adaptation, all of it from `frozen`, heads included: the networks that [`Self::merged`] would
+    /// give, of other numbers, with all weights shared.
+    ///
+    /// # Errors
+    /// [`WeightsError`] for a tensor that is not there, or in another shape.
+    pub fn plain(catalog: &Catalog, frozen: &Weights, precision: Precision) -> Result<Self, WeightsError> {
+        let (frozen, pst) = (stored(frozen, precision), PstSpec::default());
+        let source = Source { frozen: &frozen, trained: None, pst: &pst, precision };
+        Builder { catalog, source }.all()
     }
 
     /// The network of a stitch.
@@ -94,6 +100,12 @@ pub(crate) struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    fn all(&self) -> Result<StitchedNet, WeightsError> {
+        let stitches = (0..).map(StitchId).take(self.catalog.id_bound());
+        let networks = stitches.map(|id| self.catalog.get(id).map(|stitch| self.network(stitch)).transpose());
+        Ok(StitchedNet { networks: networks.collect::<Result<_, _>>()?, precision: self.source.precision })
+    }
+
     fn network(&self, stitch: &Stitch) -> Result<Network, WeightsError> {
         let segments = (0..stitch.segments.len()).map(|place| self.segment(stitch, place));
         Ok(Network {
