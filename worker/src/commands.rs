@@ -1,5 +1,6 @@
 //! The commands of `esta-worker` (HANDS), one module each.
 
+pub mod ablate;
 pub mod angles;
 pub mod eval;
 pub mod export;
@@ -36,6 +37,8 @@ pub enum Command {
     Export(export::Args),
     /// Measure how far apart stitches pull the weights they share, on the job's training images.
     Angles(angles::Args),
+    /// Run a job under many settings and seeds, or a whole study, and put what came out on one page.
+    Ablate(ablate::Args),
     /// Measure how long every stitch takes on this machine, for budgets and palettes by latency. Needs no data.
     Profile(profile::Args),
 }
@@ -72,6 +75,7 @@ impl Command {
             Self::Pretrain(args) => pretrain::run(args),
             Self::Export(args) => export::run(args),
             Self::Angles(args) => angles::run(args),
+            Self::Ablate(args) => ablate::run(args),
             Self::Profile(args) => profile::run(&args),
         }
     }

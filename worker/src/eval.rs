@@ -64,6 +64,9 @@ pub struct Evaluation {
     pub exports: Vec<Exported>,
     /// What the evaluation took.
     pub seconds: f64,
+    /// Peak resident memory of the worker's process before the evaluation, in bytes; where the system says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
 }
 
 impl Evaluation {
@@ -114,7 +117,7 @@ pub fn evaluate(
         results.push(result);
     }
     let images = held_out.dataset().len();
-    Ok(Evaluation { images, results, exports: Vec::new(), seconds: started.elapsed().as_secs_f64() })
+    Ok(Evaluation { images, results, exports: Vec::new(), seconds: started.elapsed().as_secs_f64(), peak_memory: None })
 }
 
 fn evaluate_stitch(
@@ -147,6 +150,15 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
     let correct = right.iter().map(|hit| u64::from(*hit)).sum();
     let loss = loss / right.len().max(1) as f64;
     StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct }
+}
+
+/// Peak resident memory of this process, in bytes; where the system says it.
+#[must_use]
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(1024 * kib)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use esta_engine::{run::Finish, spec::EvalStitches};
 
 use super::{Job, State};
 use crate::{
-    eval::{Evaluation, chosen, evaluate},
+    eval::{Evaluation, chosen, evaluate, peak_memory},
     export,
 };
 
@@ -22,7 +22,9 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
     }
     // Every other rank is idle: use the machine.
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+    let peak_memory = peak_memory();
     let mut evaluation = evaluation(job, state, finish)?;
+    evaluation.peak_memory = peak_memory;
     if job.family.law.spec.eval.export {
         evaluation.exports = export::palette(&job.family, state, finish, run_dir)?;
     }

@@ -8,9 +8,12 @@
 //! A cell is a whole run of the product, so whatever holds for a run (resume, exit codes, artefacts) holds here. What is
 //! finished stays finished: a cell is run again only when its job or the program's version has changed.
 
+pub mod axes;
 pub mod cell;
+pub mod collect;
 pub mod history;
 pub mod page;
 pub mod plan;
+pub mod runner;
 pub mod selection;
 pub mod summary;

@@ -1,0 +1,155 @@
+//! `esta-worker ablate` (HANDS): the same job under many settings and seeds, or a whole study, and one page of it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::Args as ClapArgs;
+use esta_study::{
+    axes,
+    plan::{Cell, Study},
+    runner::{self, Keep, Site},
+    summary::{Effect, Summary, Verdict},
+};
+
+use crate::trainer::DeviceKind;
+
+/// Arguments of `ablate`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The job's YAML file.
+    #[arg(long, value_name = "FILE", required_unless_present = "study", requires = "over")]
+    config: Option<PathBuf>,
+    /// Set a value of the job, as other commands do.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Switches to change, one at a time: short names such as pst.bias, score.q, sampling, lstsq, slots, or any
+    /// key=value|value.
+    #[arg(long, value_name = "AXES", value_delimiter = ',')]
+    over: Vec<String>,
+    /// A study's YAML file instead of one job: targets, seeds, arms, claims.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "over"])]
+    study: Option<PathBuf>,
+    /// Seeds: the job's own and those after it; of a study its first ones.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
+    /// Only cells whose name (target--arm--seed) contains one of these.
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    only: Vec<String>,
+    /// The study's folder; `runs/<name>` when absent.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Cells at a time; as many as there are cores for when absent, one on a device.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Workers of every cell.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    workers: u32,
+    /// Where tensors live.
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
+    /// Keep checkpoints and records of finished cells.
+    #[arg(long)]
+    keep: bool,
+    /// Take results made elsewhere (a results.jsonl) where their jobs are the same.
+    #[arg(long, value_name = "FILE")]
+    adopt: Option<PathBuf>,
+    /// Run nothing: put together what is there.
+    #[arg(long)]
+    page_only: bool,
+}
+
+/// Seeds of an ablation where none are asked for.
+const SEEDS: u64 = 3;
+
+/// Runs what is missing and writes the page.
+///
+/// # Errors
+/// What is wrong with a job before anything runs; which cells failed after the others ran.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let study = study(&args)?;
+    let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&study.name));
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let cells = runner::keyed(&study)?;
+    if let Some(file) = &args.adopt {
+        let taken = runner::adopt(&cells, file, &folder)?;
+        eprintln!("{taken} results taken from {}", file.display());
+    }
+    let ran = if args.page_only { Ok(()) } else { run_cells(&args, &cells, &folder) };
+    let results = runner::finished(&cells, &folder)?;
+    let bundle = folder.join("results.jsonl");
+    runner::bundle(&results, &bundle).with_context(|| format!("cannot write {}", bundle.display()))?;
+    let summary = Summary::of(&study, &results);
+    print_summary(&summary);
+    ran?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn study(args: &Args) -> anyhow::Result<Study> {
+    let mut study = match (&args.study, &args.config) {
+        (Some(file), _) => Study::read(file)?,
+        (None, Some(config)) => axes::study(config, &args.set, &args.over, args.seeds.unwrap_or(SEEDS))?,
+        (None, None) => bail!("give --config and --over, or --study"),
+    };
+    if args.study.is_some() {
+        study.seeds.truncate(args.seeds.map_or(usize::MAX, |seeds| usize::try_from(seeds).unwrap_or(usize::MAX)));
+        study.arms.iter_mut().for_each(|arm| arm.set.extend(args.set.clone()));
+    }
+    Ok(study)
+}
+
+fn run_cells(args: &Args, cells: &[(Cell, String)], folder: &Path) -> anyhow::Result<()> {
+    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text));
+    let due: Vec<(Cell, String)> = cells.iter().filter(|(cell, _)| wanted(&cell.id.name())).cloned().collect();
+    if due.is_empty() {
+        bail!("--only {}: no cell's name contains it; the first is {}", args.only.join(","), cells[0].0.id.name());
+    }
+    let site = Site {
+        folder: folder.to_owned(),
+        jobs: args.jobs.unwrap_or_else(|| jobs(args)),
+        workers: args.workers,
+        device: args.device.to_string(),
+        keep: if args.keep { Keep::Everything } else { Keep::Evidence },
+    };
+    Ok(runner::run(&due, &site)?)
+}
+
+/// As many cells as there are cores for; cells on a device take turns.
+fn jobs(args: &Args) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match args.device {
+        DeviceKind::Cpu => (cores / args.workers as usize).max(1),
+        DeviceKind::Cuda => 1,
+    }
+}
+
+fn print_summary(summary: &Summary) {
+    let area = |area: Option<f64>| area.map_or_else(|| "-".to_owned(), |area| format!("{area:.2}"));
+    println!("{:<20} {:>14} {:>14} {:>10}", "arm", "area, %", "oracle's, %", "seconds");
+    for arm in &summary.arms {
+        let seconds = arm.costs.map_or_else(|| "-".to_owned(), |costs| format!("{:.0}", costs.train_seconds));
+        println!("{:<20} {:>14} {:>14} {:>10}", arm.name, area(arm.area), area(arm.oracle_area), seconds);
+    }
+    println!("\nmean accuracy over budgets spaced by ratio, mean over targets and seeds");
+    for claim in &summary.claims {
+        let figures = claim.effect.as_ref().map_or_else(|| "-".to_owned(), figures);
+        println!("{:>20} over {:<20} {figures}, {}", claim.claim.arm, claim.claim.against, verdict(claim.verdict));
+    }
+    println!("{} of {} cells", summary.cells.1, summary.cells.0);
+}
+
+fn figures(effect: &Effect) -> String {
+    let error = effect.error.map_or_else(String::new, |error| format!(" +- {:.2}", 2.0 * error));
+    format!("{:+.2}{error} points over {} pairs", effect.mean, effect.pairs)
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Holds => "more than two standard errors better",
+        Verdict::Reversed => "more than two standard errors worse",
+        Verdict::Open => "no clear difference",
+        Verdict::Unknown => "not measured",
+    }
+}
