@@ -36,6 +36,10 @@ quickstart: build data ## From images to a palette of adapted models, on this ma
 alone: ## After quickstart: tune each anchor alone and add the results to its report as stars
 	@./scripts/study/alone.sh
 
+.PHONY: reproduce
+reproduce: build ## The paper's claims measured again, on one page; TASK=cars DATA=... WEIGHTS=... for ViT-Ti/S/B
+	@./scripts/reproduce.sh
+
 .PHONY: test
 test: setup data ## Everything that has to pass
 	@./scripts/test.sh

@@ -12,7 +12,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use adaptation::{PstBias, PstSpec, Target};
+pub use adaptation::{LoraSharing, PstBias, PstSpec, Target};
 pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
 pub use latency::{LatencyBins, LatencyBudgetSpec};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use esta_engine::catalog::Catalog;
 use esta_engine::groups::{GroupKind, GroupLayout};
-use esta_engine::spec::{JobSpec, Mode, PstBias, SpaceKind, Target};
+use esta_engine::spec::{JobSpec, LoraSharing, Mode, PstBias, SpaceKind, Target};
 use esta_proto::{AnchorId, LayerId, StitchId};
 
 /// ViT-Ti/S/B on 1,000 classes with every default.
@@ -46,6 +46,34 @@ fn the_defaults_train_2_257_344_parameters_heads_apart() {
     assert_eq!(layout.trainable_params_without_heads(), 2_257_344);
     let heads = 1000 * (192 + 384 + 768) + 3 * 1000;
     assert_eq!(layout.trainable_params(), 2_257_344 + heads);
+}
+
+#[test]
+fn a_lora_per_stitch_gives_every_path_pairs_of_its_own_and_shares_only_heads() {
+    let mut spec = family();
+    spec.pst.lora = LoraSharing::PerStitch;
+    let (catalog, layout) = lay_out(&spec);
+    assert!(layout.groups.iter().all(|group| matches!(group.kind, GroupKind::Head(_) | GroupKind::Bias(_))));
+    // Per block of width D three pairs of rank 8 and three biases; per stitching layer a pair of rank 16 and a bias.
+    let own = |stitch: StitchId| {
+        let stitch = catalog.get(stitch).expect("it is in the catalog");
+        let width = |anchor: AnchorId| catalog.anchors[anchor.index()].width();
+        let blocks = stitch.segments.iter().map(|s| u64::from(s.last - s.first + 1) * width(s.anchor) * 3 * (16 + 1));
+        let layers = stitch.layers.iter().map(|layer| {
+            let layer = &catalog.layers[layer.index()];
+            16 * (width(layer.from) + width(layer.to)) + width(layer.to)
+        });
+        blocks.sum::<u64>() + layers.sum::<u64>()
+    };
+    for stitch in [0, 3, 66].map(StitchId) {
+        assert_eq!(layout.find(GroupKind::Bias(stitch)).expect("it trains").numel(), own(stitch), "stitch {stitch}");
+    }
+    let pair: Vec<_> = tensors(&layout, GroupKind::Bias(StitchId(3))).into_iter().take(3).collect();
+    let name = |part: &str| format!("stitches.3.0.blocks.0.attn.qkv.{part}");
+    assert_eq!(
+        pair.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>(),
+        ["lora_A", "lora_B", "bias"].map(name)
+    );
 }
 
 #[test]

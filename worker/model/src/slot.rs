@@ -40,7 +40,13 @@ pub struct Teacher {
 
 impl Default for SlotOptions {
     fn default() -> Self {
-        Self { micro_batches: 1, loss_scale: 1.0, label_smoothing: 0.0, saliency: SaliencyReduction::Mean, teacher: None }
+        Self {
+            micro_batches: 1,
+            loss_scale: 1.0,
+            label_smoothing: 0.0,
+            saliency: SaliencyReduction::Mean,
+            teacher: None,
+        }
     }
 }
 

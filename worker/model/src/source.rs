@@ -28,14 +28,14 @@ pub(crate) struct LinearShape<'a> {
     pub parts: i64,
     /// Factor on the low-rank pair.
     pub scale: f64,
-    /// The name of the stitch's own bias on it.
-    pub own_bias: Option<String>,
+    /// What the stitch's own tensors on it are called, without `.bias`, `.lora_A` and `.lora_B`.
+    pub own: Option<String>,
 }
 
 impl<'a> LinearShape<'a> {
     /// A map that never carries adaptation.
     pub fn plain(name: &'a str, shape: &'a [i64]) -> Self {
-        Self { name, shape, parts: 1, scale: 1.0, own_bias: None }
+        Self { name, shape, parts: 1, scale: 1.0, own: None }
     }
 }
 
@@ -68,13 +68,15 @@ impl Source<'_> {
     }
 
     fn adaptation(&self, linear: &LinearShape<'_>) -> Adaptation {
-        let a = self.trained(&format!("{}.lora_A", linear.name));
-        let b = self.trained(&format!("{}.lora_B", linear.name));
+        let own = |part: &str| self.trained(&format!("{}.{part}", linear.own.as_deref()?));
+        // Shared by all stitches, or the stitch's own: the layout names one of them at most.
+        let pair = |part: &str| self.trained(&format!("{}.{part}", linear.name)).or_else(|| own(part));
+        let (a, b) = (pair("lora_A"), pair("lora_B"));
         let (scale, dropout) = (linear.scale, self.pst.lora_dropout);
         Adaptation {
             targets: self.targets(linear.parts),
             lora: a.zip(b).map(|(a, b)| Lora { a, b, scale, dropout }),
-            bias: linear.own_bias.as_deref().and_then(|name| self.trained(name)),
+            bias: own("bias"),
         }
     }
 

@@ -118,7 +118,7 @@ impl Builder<'_> {
     fn segment(&self, stitch: &Stitch, place: usize) -> Result<Segment, WeightsError> {
         let Span { anchor, first, last } = stitch.segments[place];
         let entry = match place.checked_sub(1) {
-            Some(hop) => Some(self.layer(stitch.layers[hop], format!("stitches.{}.layers.{hop}.bias", stitch.id))?),
+            Some(hop) => Some(self.layer(stitch.layers[hop], format!("stitches.{}.layers.{hop}", stitch.id))?),
             None => None,
         };
         let own = format!("stitches.{}.{place}.", stitch.id);
@@ -129,11 +129,11 @@ impl Builder<'_> {
         Ok(Segment { entry, blocks: blocks.collect::<Result<_, WeightsError>>()? })
     }
 
-    fn layer(&self, id: LayerId, own_bias: String) -> Result<Linear, WeightsError> {
+    fn layer(&self, id: LayerId, own: String) -> Result<Linear, WeightsError> {
         let layer = &self.catalog.layers[id.index()];
         let shape = [self.width(layer.to), self.width(layer.from)];
         let name = format!("stitch_layers.{id}");
-        self.source.linear(&LinearShape { name: &name, shape: &shape, parts: 1, scale: 1.0, own_bias: Some(own_bias) })
+        self.source.linear(&LinearShape { name: &name, shape: &shape, parts: 1, scale: 1.0, own: Some(own) })
     }
 
     pub fn embed(&self, anchor: AnchorId) -> Result<Embed, WeightsError> {
@@ -150,17 +150,17 @@ impl Builder<'_> {
         })
     }
 
-    /// A block; `own` is the prefix of the stitch's own biases on it.
+    /// A block; `own` is the prefix of the stitch's own tensors on it.
     pub fn block(&self, anchor: AnchorId, block: u32, own: Option<&str>) -> Result<VitBlock, WeightsError> {
         let arch = self.arch(anchor);
         let width = i64::from(arch.embed_dim);
         let hidden = width * i64::from(arch.mlp_ratio);
         let name = |part: &str| format!("anchors.{anchor}.blocks.{block}.{part}");
-        let own_bias = |part: &str| own.map(|own| format!("{own}blocks.{block}.{part}.bias"));
+        let own = |part: &str| own.map(|own| format!("{own}blocks.{block}.{part}"));
         let adapted = |part: &str, parts: i64| {
             let (name, shape) = (name(part), [parts * width, width]);
-            let (scale, own_bias) = (self.source.pst.scale(), own_bias(part));
-            self.source.linear(&LinearShape { name: &name, shape: &shape, parts, scale, own_bias })
+            let (scale, own) = (self.source.pst.scale(), own(part));
+            self.source.linear(&LinearShape { name: &name, shape: &shape, parts, scale, own })
         };
         Ok(VitBlock {
             norm1: self.source.norm(&name("norm1"), width)?,

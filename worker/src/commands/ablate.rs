@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
 use esta_study::{
     axes,
-    plan::{Cell, Study},
+    plan::{Cell, Study, Target},
     runner::{self, Keep, Site},
     summary::{Effect, Summary, Verdict},
 };
@@ -32,6 +32,9 @@ pub struct Args {
     /// A study's YAML file instead of one job: targets, seeds, arms, claims.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "over"])]
     study: Option<PathBuf>,
+    /// A job's file to adapt to, instead of the study's targets.
+    #[arg(long, value_name = "FILE", requires = "study")]
+    target: Vec<PathBuf>,
     /// Seeds: the job's own and those after it; of a study its first ones.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
@@ -96,8 +99,17 @@ fn study(args: &Args) -> anyhow::Result<Study> {
     if args.study.is_some() {
         study.seeds.truncate(args.seeds.map_or(usize::MAX, |seeds| usize::try_from(seeds).unwrap_or(usize::MAX)));
         study.arms.iter_mut().for_each(|arm| arm.set.extend(args.set.clone()));
+        if !args.target.is_empty() {
+            study.targets = args.target.iter().map(|file| target(file)).collect::<anyhow::Result<_>>()?;
+            study.validate()?;
+        }
     }
     Ok(study)
+}
+
+fn target(file: &Path) -> anyhow::Result<Target> {
+    let name = file.file_stem().and_then(|name| name.to_str()).with_context(|| format!("--target {}", file.display()))?;
+    Ok(Target { name: name.to_owned(), config: file.to_owned(), words: String::new() })
 }
 
 fn run_cells(args: &Args, cells: &[(Cell, String)], folder: &Path) -> anyhow::Result<()> {

@@ -88,7 +88,13 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
             let arm = plain(&format!("{}={value}", short(&key_of_axis)));
             let words = format!("`{key_of_axis}: {value}`, all else as in the job.");
             let says = format!("`{key_of_axis}: {value}` does better than the job's own value.");
-            claims.push(Claim { words: says, arm: arm.clone(), against: "job".into(), source: Source::Ours, ours: vec![key_of_axis.clone()] });
+            claims.push(Claim {
+                words: says,
+                arm: arm.clone(),
+                against: "job".into(),
+                source: Source::Ours,
+                ours: vec![key_of_axis.clone()],
+            });
             arms.push(Arm { name: arm, words, set: changed, ..Arm::default() });
         }
         if arms.len() == before {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// A study as its YAML file says it.
@@ -159,16 +160,13 @@ pub enum StudyError {
 }
 
 impl Study {
-    /// Reads a study's file; job files are found beside it.
+    /// Reads a study's file, laid over its `base` key by key; job files are found beside the file that names them.
     ///
     /// # Errors
     /// [`StudyError`].
     pub fn read(path: &Path) -> Result<Self, StudyError> {
-        let text = std::fs::read_to_string(path).map_err(|source| StudyError::Read { path: path.into(), source })?;
-        let mut study: Self = serde_saphyr::from_str(&text)
+        let study: Self = serde_json::from_value(Value::Object(keys(path)?))
             .map_err(|flaw| StudyError::Yaml { path: path.into(), flaw: flaw.to_string() })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        study.targets.iter_mut().for_each(|target| target.config = folder.join(&target.config));
         study.validate()?;
         Ok(study)
     }
@@ -215,6 +213,27 @@ impl Study {
         }
         cells
     }
+}
+
+/// The top-level keys of a study's file over those of its base; paths of job files as seen from the working folder.
+fn keys(path: &Path) -> Result<Map<String, Value>, StudyError> {
+    let text = std::fs::read_to_string(path).map_err(|source| StudyError::Read { path: path.into(), source })?;
+    let mut own: Map<String, Value> =
+        serde_saphyr::from_str(&text).map_err(|flaw| StudyError::Yaml { path: path.into(), flaw: flaw.to_string() })?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for target in own.get_mut("targets").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(Value::String(config)) = target.get_mut("config") {
+            *config = folder.join(&*config).display().to_string();
+        }
+    }
+    let Some(base) = own.remove("base") else { return Ok(own) };
+    let base = folder.join(base.as_str().unwrap_or_default());
+    if base == path {
+        return Err(flaw("base", format!("{} extends itself", path.display())));
+    }
+    let mut all = keys(&base)?;
+    all.extend(own);
+    Ok(all)
 }
 
 impl Arm {
@@ -267,7 +286,8 @@ mod tests {
     use super::*;
 
     fn study() -> Study {
-        let target = |name: &str| Target { name: name.into(), config: format!("{name}.yaml").into(), words: String::new() };
+        let target =
+            |name: &str| Target { name: name.into(), config: format!("{name}.yaml").into(), words: String::new() };
         let part = |name: &str| Part { name: name.into(), set: vec![format!("part={name}")] };
         Study {
             name: "s".into(),
@@ -277,7 +297,13 @@ mod tests {
             seeds: vec![0, 1],
             arms: vec![
                 Arm { name: "plain".into(), ..Arm::default() },
-                Arm { name: "alone".into(), set: vec!["x=1".into()], parts: vec![part("s"), part("l")], targets: vec!["b".into()], ..Arm::default() },
+                Arm {
+                    name: "alone".into(),
+                    set: vec!["x=1".into()],
+                    parts: vec![part("s"), part("l")],
+                    targets: vec!["b".into()],
+                    ..Arm::default()
+                },
             ],
             claims: Vec::new(),
         }
@@ -290,6 +316,23 @@ mod tests {
         assert_eq!(names[..4], ["a--plain--0", "b--plain--0", "b--alone-s--0", "b--alone-l--0"]);
         assert_eq!(names.len(), 8);
         assert_eq!(cells[2].set, ["x=1", "part=s", "seed=0"]);
+    }
+
+    #[test]
+    fn every_study_that_is_shipped_says_jobs_that_can_run() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/studies");
+        let files = std::fs::read_dir(&folder).expect("studies are there").map(|entry| entry.expect("an entry").path());
+        let studies: Vec<Study> =
+            files.map(|file| Study::read(&file).unwrap_or_else(|error| panic!("{error}"))).collect();
+        assert_eq!(studies.len(), 2);
+        for study in &studies {
+            let cells = crate::runner::keyed(study).unwrap_or_else(|error| panic!("{error}"));
+            let mut keys: Vec<_> = cells.iter().map(|(cell, key)| (&cell.id.target, key)).collect();
+            keys.sort();
+            let before = keys.len();
+            keys.dedup();
+            assert_eq!(keys.len(), before, "two cells of {} are the same job", study.name);
+        }
     }
 
     #[test]

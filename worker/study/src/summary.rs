@@ -202,8 +202,10 @@ impl Summary {
             .iter()
             .zip(outcomes)
             .map(|(arm, outcomes)| {
-                let answer = if arm.parts.is_empty() { Answer::Rule(PaletteRule::Auto) } else { Answer::Largest };
-                let area = |answer| mean_of_means(&outcomes, |target, outcome| outcome.area(answer, span(study, results, target)));
+                let answer = answer_of(&outcomes);
+                let area = |answer| {
+                    mean_of_means(&outcomes, |target, outcome| outcome.area(answer, span(study, results, target)))
+                };
                 ArmSummary {
                     name: arm.name.clone(),
                     words: arm.words.clone(),
@@ -223,6 +225,16 @@ impl Summary {
     #[must_use]
     pub fn arm(&self, name: &str) -> Option<&ArmSummary> {
         self.arms.iter().find(|arm| arm.name == name)
+    }
+}
+
+/// Anchors that were tuned alone answer by size: their losses are not compared in training.
+fn answer_of(outcomes: &BTreeMap<String, BTreeMap<u64, Outcome>>) -> Answer {
+    let all = outcomes.values().flat_map(BTreeMap::values).flat_map(|outcome| &outcome.stitches);
+    let mut all = all.peekable();
+    match all.peek().is_some() && all.all(|stitch| stitch.anchor) {
+        true => Answer::Largest,
+        false => Answer::Rule(PaletteRule::Auto),
     }
 }
 

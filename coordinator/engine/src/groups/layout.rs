@@ -27,6 +27,7 @@ impl GroupLayout {
     /// | `Bias` | `stitches.{s}.{g}.blocks.{b}.attn.qkv.bias` | T D |
     /// | the same, target o | `stitches.{s}.{g}.blocks.{b}.attn.proj.bias` | D |
     /// | the same | `stitches.{s}.layers.{j}.bias` | E |
+    /// | `Bias`, `pst.lora: per-stitch` | the pairs above, behind `stitches.{s}.{g}.` and as `stitches.{s}.layers.{j}` | as above |
     /// | `Layer`, everything | `stitch_layers.{l}.weight`, `.bias` | E F, E |
     /// | others, everything | timm's names behind `anchors.{a}.` | timm's |
     #[must_use]

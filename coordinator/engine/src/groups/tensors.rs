@@ -5,7 +5,7 @@ use esta_proto::{AnchorId, LayerId, StitchId};
 use super::{GroupKind, Param};
 use crate::arch::VitArch;
 use crate::catalog::Catalog;
-use crate::spec::{JobSpec, PstBias, PstSpec, Target};
+use crate::spec::{JobSpec, LoraSharing, PstBias, PstSpec, Target};
 
 /// What the names and shapes derive from.
 pub(super) struct Tensors<'a> {
@@ -20,13 +20,19 @@ impl Tensors<'_> {
         match (kind, self.spec.trains_everything()) {
             (GroupKind::Embed(anchor), true) => embed(anchor, self.arch(anchor)),
             (GroupKind::Block(anchor, block), true) => whole_block(anchor, block, self.arch(anchor)),
-            (GroupKind::Block(anchor, block), false) => adapted_block(anchor, block, self.arch(anchor), pst),
+            (GroupKind::Block(anchor, block), false) if pst.lora == LoraSharing::Shared => {
+                attention_pairs(&format!("anchors.{anchor}.blocks.{block}.attn"), self.arch(anchor), pst)
+            }
             (GroupKind::Layer(layer), true) => self.whole_layer(layer),
-            (GroupKind::Layer(layer), false) => self.adapted_layer(layer),
+            (GroupKind::Layer(layer), false) if pst.lora == LoraSharing::Shared => {
+                self.layer_pair(&format!("stitch_layers.{layer}"), layer)
+            }
             (GroupKind::Head(anchor), true) => [self.norm(anchor), self.head(anchor)].concat(),
             (GroupKind::Head(anchor), false) => self.head(anchor),
-            (GroupKind::Bias(stitch), false) => self.biases(stitch),
-            (GroupKind::Embed(_), false) | (GroupKind::Bias(_), true) => Vec::new(),
+            (GroupKind::Bias(stitch), false) => self.own(stitch),
+            (GroupKind::Block(..) | GroupKind::Layer(_) | GroupKind::Embed(_), false) | (GroupKind::Bias(_), true) => {
+                Vec::new()
+            }
         }
     }
 
@@ -45,13 +51,13 @@ impl Tensors<'_> {
         affine(&format!("stitch_layers.{layer}"), &[to, from])
     }
 
-    fn adapted_layer(&self, layer: LayerId) -> Vec<Param> {
+    fn layer_pair(&self, prefix: &str, layer: LayerId) -> Vec<Param> {
         let rank = u64::from(self.spec.pst.stitch_r);
         if rank == 0 {
             return Vec::new();
         }
         let (from, to) = self.widths(layer);
-        pair(&format!("stitch_layers.{layer}"), &[rank, from], &[to, rank])
+        pair(prefix, &[rank, from], &[to, rank])
     }
 
     fn norm(&self, anchor: AnchorId) -> Vec<Param> {
@@ -63,22 +69,34 @@ impl Tensors<'_> {
         affine(&format!("anchors.{anchor}.head"), &[classes, self.arch(anchor).width()])
     }
 
-    /// A stitch's own biases: block by block along its path, then its stitching layers.
-    fn biases(&self, id: StitchId) -> Vec<Param> {
+    /// A stitch's own tensors: block by block along its path, then its stitching layers; a pair before its bias.
+    fn own(&self, id: StitchId) -> Vec<Param> {
         let Some(stitch) = self.catalog.get(id) else { return Vec::new() };
         let pst = &self.spec.pst;
-        let blocks = stitch.segments.iter().enumerate().flat_map(|(place, segment)| {
-            let width = self.arch(segment.anchor).width();
-            let prefix = move |block| format!("stitches.{id}.{place}.blocks.{block}.attn");
-            (segment.first..=segment.last).flat_map(move |block| block_biases(&prefix(block), width, pst))
-        });
-        let layers = stitch.layers.iter().enumerate();
-        let layers = layers.map(|(j, &layer)| param(format!("stitches.{id}.layers.{j}.bias"), &[self.widths(layer).1]));
-        match pst.bias {
-            PstBias::None => Vec::new(),
-            PstBias::StitchLayer => layers.collect(),
-            PstBias::All => blocks.chain(layers).collect(),
+        let pairs = pst.lora == LoraSharing::PerStitch;
+        let mut params = Vec::new();
+        for (place, segment) in stitch.segments.iter().enumerate() {
+            let arch = self.arch(segment.anchor);
+            for block in segment.first..=segment.last {
+                let prefix = format!("stitches.{id}.{place}.blocks.{block}.attn");
+                if pairs {
+                    params.extend(attention_pairs(&prefix, arch, pst));
+                }
+                if pst.bias == PstBias::All {
+                    params.extend(block_biases(&prefix, arch.width(), pst));
+                }
+            }
         }
+        for (j, &layer) in stitch.layers.iter().enumerate() {
+            let prefix = format!("stitches.{id}.layers.{j}");
+            if pairs {
+                params.extend(self.layer_pair(&prefix, layer));
+            }
+            if pst.bias != PstBias::None {
+                params.push(param(format!("{prefix}.bias"), &[self.widths(layer).1]));
+            }
+        }
+        params
     }
 }
 
@@ -106,9 +124,9 @@ fn whole_block(anchor: AnchorId, block: u32, arch: &VitArch) -> Vec<Param> {
     modules.iter().flat_map(|(name, shape)| affine(&format!("anchors.{anchor}.blocks.{block}.{name}"), shape)).collect()
 }
 
-fn adapted_block(anchor: AnchorId, block: u32, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+/// The LoRA pairs of a block's attention, whose name is `prefix`.
+fn attention_pairs(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
     let (d, rank) = (arch.width(), u64::from(pst.lora_r));
-    let prefix = format!("anchors.{anchor}.blocks.{block}.attn");
     let mut params = Vec::new();
     let fused = fused_targets(pst);
     if fused > 0 {

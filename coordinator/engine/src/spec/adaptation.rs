@@ -19,6 +19,8 @@ pub struct PstSpec {
     pub targets: Vec<Target>,
     /// Rank of the pair on a stitching layer; 0 trains no pair there.
     pub stitch_r: u32,
+    /// Whose the pairs are.
+    pub lora: LoraSharing,
     /// Where a stitch's own biases sit.
     pub bias: PstBias,
 }
@@ -31,6 +33,7 @@ impl Default for PstSpec {
             lora_dropout: 0.0,
             targets: vec![Target::Q, Target::K, Target::V],
             stitch_r: 16,
+            lora: LoraSharing::Shared,
             bias: PstBias::All,
         }
     }
@@ -57,6 +60,18 @@ pub enum Target {
     V,
     /// Output projection.
     O,
+}
+
+/// Whose the LoRA pairs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum LoraSharing {
+    /// One pair per block and stitching layer for all stitches (the paper).
+    #[default]
+    Shared,
+    /// Every stitch has pairs of its own: what the paper compares itself with.
+    PerStitch,
 }
 
 /// Where a stitch's own biases sit.
