@@ -60,6 +60,18 @@ pub struct Row {
     pub effect_weight: f64,
 }
 
+impl Row {
+    /// Parts a loss into the run's trend and the stitch's own effect, each updated in turn; the trend after it.
+    pub fn explain(&mut self, trend: Option<f64>, loss: f64, weight: f64) -> f64 {
+        let trend = trend.unwrap_or(loss);
+        self.effect_weight += weight;
+        let before = self.effect.unwrap_or(0.0);
+        let effect = before + weight / self.effect_weight * (loss - trend - before);
+        self.effect = Some(effect);
+        trend + (1.0 - TREND_MOMENTUM) * (loss - effect - trend)
+    }
+}
+
 /// The table, versioned by the number of committed steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
@@ -119,19 +131,8 @@ impl Table {
                 row.real_visits += 1;
                 row.importance = average(row.importance, outcome.score);
             }
-            self.explain(*stitch, outcome.loss, weight);
+            self.trend = Some(row.explain(self.trend, outcome.loss, weight));
         }
-    }
-
-    /// Parts a loss into the run's trend and the stitch's own effect, each updated in turn.
-    fn explain(&mut self, stitch: StitchId, loss: f64, weight: f64) {
-        let trend = self.trend.unwrap_or(loss);
-        let row = &mut self.rows[stitch.index()];
-        row.effect_weight += weight;
-        let before = row.effect.unwrap_or(0.0);
-        let effect = before + weight / row.effect_weight * (loss - trend - before);
-        row.effect = Some(effect);
-        self.trend = Some(trend + (1.0 - TREND_MOMENTUM) * (loss - effect - trend));
     }
 }
 

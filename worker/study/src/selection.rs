@@ -1,4 +1,11 @@
 //! Rules that pick a stitch per budget from what training said (LAW: pure), to be tried on finished runs.
+//!
+//! A rule gives every stitch a value, higher is better, and the stitch of the highest value answers for its bin. Values
+//! come from slots in the order in which they entered the run's table.
+
+mod averages;
+mod effects;
+mod smooth;
 
 use std::collections::BTreeMap;
 
@@ -7,8 +14,101 @@ use esta_proto::StitchId;
 
 use crate::history::Visit;
 
-/// What every rule says of every stitch.
-#[must_use]
-pub fn values(_visits: &[Visit], _catalog: &Catalog) -> BTreeMap<StitchId, BTreeMap<String, f64>> {
-    BTreeMap::new()
+/// Values of stitches, higher is better; stitches of which a rule says nothing are not there.
+pub type Values = BTreeMap<StitchId, f64>;
+
+/// A rule in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// Its name, the key in [`values`].
+    pub name: &'static str,
+    /// What it takes for the quality of a stitch.
+    pub words: &'static str,
+    /// What it costs beside training.
+    pub cost: &'static str,
+    /// What it is there for.
+    pub kind: Kind,
 }
+
+/// What a rule is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The run's table has it.
+    Table,
+    /// It is computed afterwards from the recorded slots.
+    Offline,
+    /// A control that knows nothing of training.
+    Trivial,
+    /// A control that knows what a rule knows of a bin, but not of which stitch.
+    Shuffled,
+}
+
+const TABLE: &str = "no extra work: a number per stitch, updated at every slot";
+const RECORD: &str = "a pass over the recorded slots at the end, no forward pass";
+const GRADIENTS: &str = "no extra work where gradients are there anyway";
+const DENSE: &str = "a pass over the recorded slots and a linear system of the catalog's size";
+const NOTHING: &str = "nothing, it needs no training";
+
+const fn rule(name: &'static str, kind: Kind, cost: &'static str, words: &'static str) -> RuleInfo {
+    RuleInfo { name, words, cost, kind }
+}
+
+/// All rules, those of the product first, controls last.
+pub const RULES: &[RuleInfo] = &[
+    rule("snip", Kind::Table, GRADIENTS, "highest SNIP saliency, moving average (the paper's rule)"),
+    rule("loss", Kind::Table, TABLE, "lowest training loss, moving average"),
+    rule("auto", Kind::Table, TABLE, "lowest own part of the loss, beyond the trend that all stitches share"),
+    rule("snip-late", Kind::Offline, RECORD, "highest mean SNIP saliency over the last half of the steps"),
+    rule("loss-late", Kind::Offline, RECORD, "lowest mean loss over the last half of the steps"),
+    rule("loss-last-fifth", Kind::Offline, RECORD, "lowest mean loss over the last fifth of the steps"),
+    rule("effect-flat", Kind::Offline, RECORD, "lowest own part of the loss, all steps weighing the same"),
+    rule("effect-late", Kind::Offline, RECORD, "lowest own part of the loss over the last half, by least squares"),
+    rule("equal-visits", Kind::Offline, RECORD, "lowest mean loss over equally many last visits of a bin's stitches"),
+    rule("grad-norm", Kind::Offline, GRADIENTS, "lowest gradient norm, moving average"),
+    rule("improvement", Kind::Offline, RECORD, "steepest fall of the loss per visit over its last half of visits"),
+    rule("smooth", Kind::Offline, DENSE, "effect-late, shared between stitches of similar paths and cost"),
+    rule("largest", Kind::Trivial, NOTHING, "most MACs"),
+    rule("smallest", Kind::Trivial, NOTHING, "fewest MACs"),
+    rule("lowest-id", Kind::Trivial, NOTHING, "lowest number in the catalog"),
+    rule("random", Kind::Trivial, NOTHING, "any of the bin, in expectation"),
+    rule("shuffled", Kind::Shuffled, TABLE, "auto's values dealt out anew among the stitches of each bin"),
+];
+
+/// What every rule that reads slots says of every stitch, by stitch and rule. Controls need no slots and are not among
+/// them. Visits are those of one whole run in order ([`crate::history::read`]); those of stitches that the catalog
+/// lacks are left out.
+#[must_use]
+pub fn values(visits: &[Visit], catalog: &Catalog) -> BTreeMap<StitchId, BTreeMap<String, f64>> {
+    let visits: Vec<Visit> = visits.iter().filter(|visit| catalog.get(visit.stitch).is_some()).copied().collect();
+    let mut all: BTreeMap<StitchId, BTreeMap<String, f64>> = BTreeMap::new();
+    for (rule, of_rule) in by_rule(&visits, catalog) {
+        // A value that is no number would be the highest of all.
+        for (stitch, value) in of_rule.into_iter().filter(|(_, value)| value.is_finite()) {
+            all.entry(stitch).or_default().insert(rule.to_owned(), value);
+        }
+    }
+    all
+}
+
+fn by_rule(visits: &[Visit], catalog: &Catalog) -> Vec<(&'static str, Values)> {
+    let table = averages::table(visits, catalog.id_bound());
+    let of_table = |value: fn(&esta_engine::table::Row) -> Option<f64>| averages::of_table(&table, value);
+    let late = effects::late(visits);
+    vec![
+        ("snip", of_table(|row| row.importance)),
+        ("loss", of_table(|row| Some(-row.loss?))),
+        ("auto", of_table(|row| Some(-row.effect?))),
+        ("snip-late", averages::since(visits, 1, 2, |visit| visit.score)),
+        ("loss-late", averages::since(visits, 1, 2, |visit| -visit.loss)),
+        ("loss-last-fifth", averages::since(visits, 4, 5, |visit| -visit.loss)),
+        ("effect-flat", effects::flat(visits)),
+        ("effect-late", late.values()),
+        ("equal-visits", averages::at_equal_visits(visits, catalog)),
+        ("grad-norm", of_table(|row| Some(-row.grad_norm?))),
+        ("improvement", averages::improvement(visits)),
+        ("smooth", smooth::values(&late, catalog)),
+    ]
+}
+
+#[cfg(test)]
+mod tests;
