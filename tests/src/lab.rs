@@ -64,7 +64,7 @@ impl Lab {
     /// When the file cannot be written.
     pub fn write_job(&self, name: &str, more: &str, steps: u64) -> anyhow::Result<PathBuf> {
         let root = self.path().display();
-        let mut text = format!("name: {name}\nseed: 11\noutput_dir: {root}/{name}\n{more}");
+        let mut text = format!("name: {name}\nseed: 11\noutput_dir: {root}/{name}\nrecipe: paper\n{more}");
         let anchor = |name: &str, width: usize| {
             format!(
                 "    - {{name: {name}, weights: {root}/anchors/{name}, arch: {{image_size: {SIDE}, patch_size: 4, \

@@ -89,6 +89,7 @@ mod tests {
 
     const BASE: &str = "
 name: tiny
+recipe: paper
 reduce: {kind: f32}
 family:
   anchors:

@@ -83,6 +83,7 @@ train: {max_steps: 10}
 data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
 budgets:
   latency: {gap: 0.5ms, profile: PROFILE}
+recipe: paper
 ";
 
     /// A folder with a job that names `latency.json` in it, and a profile in which stitch i takes i + 1 ms, changed.

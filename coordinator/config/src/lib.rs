@@ -1,11 +1,12 @@
-//! From YAML files to a [`JobSpec`] (HANDS): `base:` chains are merged, overrides applied, every flaw named by file,
-//! line and key, for every program alike. What the values mean is the law's business.
+//! From YAML files to a [`JobSpec`] (HANDS): `base:` chains are merged, overrides applied, a recipe laid under all of it,
+//! every flaw named by file, line and key, for every program alike. What the values mean is the law's business.
 
 mod args;
 mod latency;
 mod load;
 mod node;
 mod overrides;
+mod recipe;
 mod typed;
 
 use std::{
@@ -146,12 +147,13 @@ pub fn load_unmeasured(path: &Path, overrides: &[String]) -> Result<Law, ConfigE
     Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
 }
 
-/// A file over its bases, under the overrides.
+/// A file over its bases, under the overrides and over its recipe.
 fn tree(path: &Path, overrides: &[String]) -> Result<Node, ConfigError> {
     let mut top = load::merged(path)?;
     for text in overrides {
         overrides::apply(&mut top, text)?;
     }
+    recipe::lay_under(&mut top)?;
     Ok(top)
 }
 
@@ -183,6 +185,7 @@ train:
 data:
   num_classes: 2
   train: {layout: idx, path: images, labels: labels}
+recipe: paper
 ";
 
     fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -252,7 +255,7 @@ data:
     fn a_missing_key_is_named() {
         let folder = folder(&[("job.yaml", "name: x\n")]);
         let error = load(&folder.path().join("job.yaml"), &[]).expect_err("there is no family").to_string();
-        assert!(error.ends_with("job.yaml:1:1: the key \"family\" is missing"), "{error}");
+        assert!(error.ends_with("job.yaml:1:1: family: the key \"anchors\" is missing"), "{error}");
     }
 
     #[test]

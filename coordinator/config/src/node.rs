@@ -88,6 +88,44 @@ impl Node {
         }
     }
 
+    /// Lays another node's mappings under this one's: what this one says stands, down to every key, and a null says
+    /// nothing.
+    pub fn underlay(&mut self, other: Node) {
+        let (Value::Map(own), Value::Map(below)) = (&mut self.value, other.value) else { return };
+        for Entry { key, place, mut node } in below {
+            let position = own.iter().position(|entry| entry.key == key);
+            match position.filter(|&i| !matches!(own[i].node.value, Value::Null)) {
+                Some(i) => own[i].node.underlay(node),
+                None => {
+                    if let Value::Map(_) = node.value {
+                        // What a section lacks is lacking here, whoever began the section.
+                        node.place = self.place.clone();
+                    }
+                    own.retain(|entry| entry.key != key);
+                    own.push(Entry { key, place, node });
+                }
+            }
+        }
+    }
+
+    /// The same values, each said to stand at `place`: where line and column would help nobody.
+    pub fn replaced(mut self, place: &Place) -> Self {
+        self.replace(place);
+        self
+    }
+
+    fn replace(&mut self, place: &Place) {
+        self.place = place.clone();
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.replace(place)),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| {
+                entry.place = place.clone();
+                entry.node.replace(place);
+            }),
+            _ => {}
+        }
+    }
+
     /// The place of a dotted key, or of the nearest part of it that was written.
     pub fn nearest(&self, key: &str) -> &Place {
         let (mut node, mut place) = (self, &self.place);

@@ -17,9 +17,8 @@ pub(super) fn apply(top: &mut Node, text: &str) -> Result<(), ConfigError> {
     }
     let origin: Arc<str> = format!("--set {text}").into();
     let place = Place { origin: origin.clone(), at: None };
-    let mut node = Node::parse(value, &origin).map_err(|Malformed { flaw, .. }| refuse(flaw))?;
-    unplace(&mut node, &place);
-    reach(top, &parts, "", node).map_err(refuse)
+    let node = Node::parse(value, &origin).map_err(|Malformed { flaw, .. }| refuse(flaw))?;
+    reach(top, &parts, "", node.replaced(&place)).map_err(refuse)
 }
 
 /// Lays `node` over what stands at `parts` below `parent`, whose dotted key is `key`.
@@ -50,17 +49,4 @@ fn reach(parent: &mut Node, parts: &[&str], key: &str, node: Node) -> Result<(),
     let entry = Entry { key: (*part).to_owned(), place: place.clone(), node: below };
     parent.overlay(Node { value: Value::Map(vec![entry]), place });
     Ok(())
-}
-
-/// Line and column of a value typed on the command line help nobody.
-fn unplace(node: &mut Node, place: &Place) {
-    node.place = place.clone();
-    match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| unplace(item, place)),
-        Value::Map(entries) => entries.iter_mut().for_each(|entry| {
-            entry.place = place.clone();
-            unplace(&mut entry.node, place);
-        }),
-        _ => {}
-    }
 }

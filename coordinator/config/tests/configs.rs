@@ -7,6 +7,7 @@ use std::{
 };
 
 use esta_config::load;
+use esta_engine::spec::{HeadInit, PaletteRule, Recipe};
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -32,14 +33,26 @@ fn is_study(file: &Path) -> bool {
 
 #[test]
 fn every_file_is_a_valid_job() {
-    let jobs: Vec<PathBuf> =
-        files(&configs()).into_iter().filter(|file| !is_base(file) && !is_study(file)).collect();
+    let jobs: Vec<PathBuf> = files(&configs()).into_iter().filter(|file| !is_base(file) && !is_study(file)).collect();
     for file in &jobs {
         load(file, &[]).unwrap_or_else(|error| panic!("{error}"));
     }
     assert!(jobs.len() > 25, "only {} files were found", jobs.len());
     let vision = jobs.iter().filter(|file| file.parent().is_some_and(|folder| folder.ends_with("vision"))).count();
     assert_eq!(vision, 25, "5 fine-grained sets, 19 of VTAB-1k and CIFAR-100");
+}
+
+#[test]
+fn every_file_whose_results_are_documented_names_its_recipe() {
+    let spec = |name: &str| load(&configs().join(name), &[]).expect("it is valid").spec;
+    for file in ["quickstart/source.yaml", "quickstart/alone-l.yaml", "snnet-deit.yaml", "study/letters.yaml"] {
+        assert_eq!(spec(file).recipe, Recipe::Paper, "{file}");
+    }
+    let quickstart = spec("quickstart/target.yaml");
+    let sampling = &quickstart.sampling;
+    assert_eq!((quickstart.recipe, sampling.slots, sampling.anchor_floor), (Recipe::Paper, 4, 0.4));
+    assert_eq!((quickstart.train.head_init, quickstart.palette.rule), (HeadInit::Ridge, PaletteRule::Snip));
+    assert_eq!(spec("vision/cub200.yaml").recipe, Recipe::Best);
 }
 
 #[test]

@@ -36,6 +36,10 @@ pub struct JobSpec {
     /// Where the run writes; `runs/<name>` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_dir: Option<String>,
+    /// Which values stand where a job file leaves a key out: `best` where it names no recipe, or `paper` in the modes
+    /// that are baselines. A resolved job says every value itself, and this only names where they came from.
+    #[serde(default)]
+    pub recipe: Recipe,
     /// What is trained: shared LoRA and stitch biases, everything, or one anchor alone.
     #[serde(default)]
     pub mode: Mode,
@@ -66,6 +70,18 @@ pub struct JobSpec {
     /// What is measured at the end.
     #[serde(default)]
     pub eval: EvalSpec,
+}
+
+/// A named set of values that stands under a job file; the values are `esta-config`'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Recipe {
+    /// The paper where its text is known, this project's documented choices elsewhere.
+    #[default]
+    Paper,
+    /// What lifts the front in this project's studies.
+    Best,
 }
 
 /// What a run trains. No model file knows the mode: it only decides which parameters are in which group.

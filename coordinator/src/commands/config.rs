@@ -30,7 +30,8 @@ pub(super) fn config(command: &ConfigCommand) -> Result<(), Failure> {
     }
 }
 
-/// The schema of [`JobSpec`], and of `base:`, which is gone before a job is one.
+/// The schema of [`JobSpec`] as files say it: of `base:` too, which is gone before a job is one, and without defaults of
+/// what a recipe decides.
 fn schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(JobSpec).to_value();
     let base = serde_json::json!({
@@ -38,6 +39,7 @@ fn schema() -> serde_json::Value {
         "type": "string",
     });
     schema["properties"]["base"] = base;
+    schema["properties"]["recipe"]["default"] = "best".into();
     // What a file leaves out its base may say.
     if let Some(object) = schema.as_object_mut() {
         object.remove("required");
@@ -52,10 +54,14 @@ mod tests {
     #[test]
     fn the_schema_names_every_section_and_refuses_others() {
         let schema = schema();
-        for section in ["base", "name", "family", "pst", "budgets", "sampling", "train", "data", "palette", "eval"] {
+        for section in
+            ["base", "recipe", "name", "family", "pst", "budgets", "sampling", "train", "data", "palette", "eval"]
+        {
             assert!(schema["properties"][section].is_object(), "{section}");
         }
         assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["properties"]["recipe"]["default"], "best");
+        assert!(schema["$defs"]["Recipe"].to_string().contains("paper"), "{}", schema["$defs"]["Recipe"]);
         let described = &schema["$defs"]["SamplingSpec"]["properties"]["anchor_floor"]["description"];
         assert!(described.as_str().is_some_and(|text| text.contains("anchors")), "{described}");
     }

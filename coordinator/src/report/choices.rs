@@ -42,6 +42,11 @@ fn by_importance(spec: &JobSpec) -> bool {
 
 const CHOICES: &[Choice] = &[
     choice(
+        "recipe",
+        "Which values stood where the job file said nothing: paper's, or best, what lifted the front in our studies.",
+        always,
+    ),
+    choice(
         "family.space.kind",
         "Which stitches exist. esta leaves out the pairs whose front anchor runs all its blocks; twoway stitches \
          every neighbouring pair of three and more anchors; proportional enters unequal depths at the proportional \
@@ -52,6 +57,11 @@ const CHOICES: &[Choice] = &[
         "family.stitch_init.method",
         "Stitching layers shared by several positions start from one least-squares problem over all of them.",
         |s| stitched(s) && s.family.stitch_init.method == FitMethod::Joint,
+    ),
+    choice(
+        "family.stitch_init.refine_steps",
+        "Gradient steps that fit stitching layers on the end anchor's final features, after least squares.",
+        |s| stitched(s) && s.family.stitch_init.refine_steps > 0,
     ),
     choice("pst.targets", "Attention projections that carry a LoRA pair, each its own.", adapts),
     choice("pst.lora_r", "Rank of those pairs.", adapts),
@@ -64,6 +74,11 @@ const CHOICES: &[Choice] = &[
         pst,
     ),
     choice("train.head_init", "One head per end anchor, shared by its stitches and trained; how it starts.", always),
+    choice(
+        "train.distill",
+        "The largest anchor's own answers of the step as a second target of every other slot's loss.",
+        |s| stitched(s) && s.train.distill.weight > 0.0,
+    ),
     choice(
         "score.q",
         "How |w·g| over the active LoRA pairs and stitch biases becomes one score; heads are left out.",
@@ -103,9 +118,11 @@ const CHOICES: &[Choice] = &[
         "How gradients are summed; fixed point gives the same bits on any number of workers.",
         always,
     ),
-    choice("palette.rule", "The rule that deploys. snip is the paper's; loss (lowest training loss) and auto (lowest own part of it) are ours.", |s| {
-        s.palette.rule != PaletteRule::Snip
-    }),
+    choice(
+        "palette.rule",
+        "The rule that deploys. snip is the paper's; loss (lowest training loss) and auto (lowest own part of it) are ours.",
+        |s| s.palette.rule != PaletteRule::Snip,
+    ),
     choice("train.learning_rate", "Recipe: AdamW's peak learning rate.", always),
     choice("train.weight_decay", "Recipe: decoupled weight decay.", always),
     choice("train.lr_scheduler_type", "Recipe: shape of the learning rate after warm-up.", always),

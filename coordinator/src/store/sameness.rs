@@ -6,6 +6,7 @@ use serde_json::Value;
 const HARMLESS: &[&str] = &[
     "name",
     "output_dir",
+    "recipe",
     "palette",
     "eval",
     "data.eval",

@@ -257,7 +257,7 @@ fn outcomes(study: &Study, arm: &str, results: &[CellResult]) -> BTreeMap<String
 }
 
 /// Constraints of a target: the same for all arms, from the cheapest to the dearest anchor of the family.
-fn span(_study: &Study, results: &[CellResult], target: &str) -> (u64, u64) {
+pub(crate) fn span(_study: &Study, results: &[CellResult], target: &str) -> (u64, u64) {
     let anchors = results
         .iter()
         .filter(|result| result.id.target == target)

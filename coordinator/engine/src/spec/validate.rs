@@ -140,7 +140,8 @@ impl JobSpec {
         }
         let micro = train.batch_size / self.sampling.slots;
         if train.gradient_accumulation_steps == 0 || !micro.is_multiple_of(train.gradient_accumulation_steps) {
-            let flaw = format!("{} does not divide a slot's {micro} images", train.gradient_accumulation_steps);
+            let (passes, batch, slots) = (train.gradient_accumulation_steps, train.batch_size, self.sampling.slots);
+            let flaw = format!("{passes} does not divide a slot's {micro} images, {batch} over {slots} slots");
             return Err(SpecError::new("train.gradient_accumulation_steps", flaw));
         }
         for (key, count) in [

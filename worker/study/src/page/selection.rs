@@ -1,0 +1,188 @@
+//! What every rule loses against the best of each budget, with intervals and beside controls that know nothing (HANDS).
+
+use esta_page::{
+    markup::{escape, missing, section as markup_section},
+    numbers::or_dash,
+    table::table,
+};
+
+use super::view::{code, wrapped};
+
+/// Rules that were tried on the same runs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RuleGroup {
+    /// Which runs: a space or a group of arms.
+    pub title: String,
+    /// More about them, such as how many palettes and budgets.
+    pub words: String,
+    /// The rule that a job's `palette.rule: auto` stands for, by the name of its line.
+    pub shipped: String,
+    /// One a rule, in the order of the table.
+    pub lines: Vec<RuleLine>,
+}
+
+/// What a rule loses, in points of accuracy.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RuleLine {
+    /// Its short name.
+    pub rule: String,
+    /// What it does.
+    pub words: String,
+    /// Whether it is a trivial control.
+    pub control: bool,
+    /// Mean regret; none when it chose nowhere.
+    pub mean: Option<f64>,
+    /// The same with the best chosen on one half of the images and scored on the other.
+    pub split: Option<f64>,
+    /// Lower and upper end of the mean's bootstrap interval.
+    pub interval: Option<(f64, f64)>,
+    /// Mean Kendall tau between its value and accuracy.
+    pub tau: Option<f64>,
+    /// What else there is to say.
+    pub note: String,
+}
+
+/// Size of a bar's drawing.
+const BAR: (f64, f64) = (240.0, 14.0);
+
+/// The section of all groups.
+#[must_use]
+pub fn section(groups: &[RuleGroup]) -> String {
+    let title = "Selection";
+    if groups.iter().all(|group| group.lines.is_empty()) {
+        return markup_section(title, "", &missing("No rules were tried on this study's runs."));
+    }
+    let lead = "Rules that pick a stitch of each budget from what training said, without held-out accuracies. Regret is \
+        in points of accuracy against the best stitch of the same budget; lines across bars are bootstrap intervals. \
+        The best of many noisy accuracies is flattered by its noise; the split column picks it on one half of the \
+        images and scores on the other. Kendall's τ says how well a rule orders the stitches of a budget (1 perfectly, \
+        0 not at all). Controls know nothing of training and are grey.";
+    let body: String = groups.iter().filter(|group| !group.lines.is_empty()).map(group_markup).collect();
+    markup_section(title, lead, &body)
+}
+
+fn group_markup(group: &RuleGroup) -> String {
+    let ends = group.lines.iter().flat_map(|line| [line.mean, line.interval.map(|(_, high)| high)]);
+    let highest = ends.flatten().filter(|end| end.is_finite()).fold(0.01, f64::max);
+    let rows: Vec<Vec<String>> = group.lines.iter().map(|line| row(line, group, highest)).collect();
+    let heads = ["rule", "what it does", "", "mean regret", "interval", "split", "mean τ", "note"];
+    let title = format!("<p><b>{}</b> {}<br/>{}</p>\n", escape(&group.title), escape(&group.words), verdict(group));
+    title + &table(&heads, 3, &rows)
+}
+
+fn points(value: f64) -> String {
+    format!("{value:.2}").replace('-', "−")
+}
+
+fn row(line: &RuleLine, group: &RuleGroup, highest: f64) -> Vec<String> {
+    let is_shipped = line.rule == group.shipped;
+    let name = if line.control { format!("control: {}", escape(&line.rule)) } else { escape(&line.rule) };
+    vec![
+        if is_shipped { format!("<b>{name}</b> <span class=\"badge auto\">shipped</span>") } else { name },
+        wrapped(&escape(&line.words)),
+        or_dash(line.mean, |mean| bar(line, is_shipped, mean, highest)),
+        or_dash(line.mean, points),
+        or_dash(line.interval, |(low, high)| format!("{} to {}", points(low), points(high))),
+        or_dash(line.split, points),
+        or_dash(line.tau, points),
+        wrapped(&escape(&line.note)),
+    ]
+}
+
+/// A bar as long as the mean, with a line over its interval.
+fn bar(line: &RuleLine, is_shipped: bool, mean: f64, highest: f64) -> String {
+    let at = |value: f64| (value / highest).clamp(0.0, 1.0) * (BAR.0 - 2.0) + 1.0;
+    let colour = match (line.control, is_shipped, line.rule.as_str()) {
+        (true, ..) => "dot",
+        (_, true, _) => "auto",
+        (_, _, "snip") => "snip",
+        _ => "loss",
+    };
+    let whisker = line.interval.map_or_else(String::new, |(low, high)| {
+        let (low, high) = (at(low), at(high));
+        format!("<path style=\"stroke:var(--ink);stroke-width:1.4;fill:none\" d=\"M{low:.1} 3V11M{low:.1} 7H{high:.1}M{high:.1} 3V11\"/>")
+    });
+    format!(
+        "<svg width=\"{0:.0}\" height=\"{1:.0}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"img\" aria-label=\"{2}\">\
+         <rect style=\"fill:var(--{colour})\" x=\"1\" y=\"2\" width=\"{3:.1}\" height=\"10\" rx=\"2\"/>{whisker}</svg>",
+        BAR.0,
+        BAR.1,
+        points(mean),
+        (at(mean) - 1.0).max(1.0)
+    )
+}
+
+/// Which rule is shipped and how it does beside the best trivial control.
+fn verdict(group: &RuleGroup) -> String {
+    let Some(shipped) = group.lines.iter().find(|line| line.rule == group.shipped) else {
+        return "The rule that is shipped as <code>auto</code> was not among those tried.".to_owned();
+    };
+    let known = |line: &&RuleLine| line.control && line.mean.is_some_and(f64::is_finite);
+    let by_mean =
+        |a: &&RuleLine, b: &&RuleLine| a.mean.unwrap_or(f64::INFINITY).total_cmp(&b.mean.unwrap_or(f64::INFINITY));
+    let best = group.lines.iter().filter(known).min_by(by_mean);
+    let words = if shipped.words.is_empty() { String::new() } else { format!(" ({})", escape(&shipped.words)) };
+    let name = format!("Shipped as <code>auto</code>: {}{words}", code(&shipped.rule));
+    let Some((own, control, mean)) = shipped.mean.zip(best).and_then(|(own, best)| Some((own, best, best.mean?)))
+    else {
+        return format!("{name}; there is no control to compare it with.");
+    };
+    let split = shipped.split.zip(control.split).map_or_else(String::new, |(own, other)| {
+        format!(" On split halves it is {} against {}{}.", points(own), points(other), ratio(own, other))
+    });
+    format!(
+        "{name}. It loses {} points, the best trivial control ({}) {}{}.{split}",
+        points(own),
+        escape(&control.rule),
+        points(mean),
+        ratio(own, mean)
+    )
+}
+
+/// The ratio in words; nothing where a regret is not above zero and a ratio says nothing.
+fn ratio(own: f64, other: f64) -> String {
+    if own < 0.0 || other <= 0.0 { String::new() } else { format!(": a ratio of {:.2}", own / other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(rule: &str, control: bool, mean: Option<f64>, split: f64) -> RuleLine {
+        let interval = mean.map(|mean| (mean - 0.1, mean + 0.1));
+        RuleLine { rule: rule.into(), control, mean, split: Some(split), interval, ..RuleLine::default() }
+    }
+
+    fn group(lines: Vec<RuleLine>) -> RuleGroup {
+        RuleGroup { title: "two-way".into(), shipped: "trend".into(), lines, ..RuleGroup::default() }
+    }
+
+    #[test]
+    fn the_shipped_rule_is_measured_by_the_best_trivial_control() {
+        let lines = vec![
+            line("snip", false, Some(0.2), 0.1),
+            line("trend", false, Some(0.3), 0.1),
+            line("random", true, Some(0.8), 0.6),
+            line("largest", true, Some(0.4), -0.05),
+        ];
+        let said = section(&[group(lines)]);
+        let sentence = "It loses 0.30 points, the best trivial control (largest) 0.40: a ratio of 0.75. \
+             On split halves it is 0.10 against −0.05.";
+        assert!(said.contains(sentence), "{said}");
+        assert!(said.contains("<b>trend</b> <span class=\"badge auto\">shipped</span>"), "{said}");
+        assert!(said.contains("<td>control: largest</td>") && said.contains("0.30 to 0.50"), "{said}");
+        assert_eq!(["--dot", "--auto", "--snip"].map(|colour| said.matches(colour).count()), [2, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let said = section(&[group(vec![line("trend", false, None, 0.1)])]);
+        assert!(said.contains("there is no control to compare it with"), "{said}");
+        assert!(
+            said.contains("<td>–</td><td class=\"n\">–</td><td class=\"n\">–</td><td class=\"n\">0.10</td>"),
+            "{said}"
+        );
+        assert!(section(&[]).contains("No rules were tried"));
+        assert!(section(&[group(vec![line("snip", false, None, 0.1)])]).contains("was not among those tried"));
+    }
+}
