@@ -19,6 +19,7 @@ use crate::{
     cell::{CellResult, Costs, StitchResult},
     history,
     plan::CellId,
+    runner::key as job_key,
     selection,
 };
 
@@ -36,6 +37,12 @@ pub enum CollectError {
     /// The job cannot be run.
     #[error("job.json holds no valid job")]
     Spec(#[from] SpecError),
+    /// The folder holds another job than the cell's: its files changed between planning and running.
+    #[error("{} holds the run of another job: a job file changed while the study ran", folder.display())]
+    OtherJob {
+        /// The run's folder.
+        folder: PathBuf,
+    },
     /// The run has no checkpoint.
     #[error("{} holds no checkpoint", folder.display())]
     NoCheckpoint {
@@ -50,6 +57,9 @@ pub enum CollectError {
 /// [`CollectError`].
 pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, CollectError> {
     let law = Law::new(json::<JobSpec>(&folder.join("job.json"))?)?;
+    if job_key(&law.spec) != key {
+        return Err(CollectError::OtherJob { folder: folder.to_owned() });
+    }
     let eval: EvalFile = json(&folder.join("eval.json"))?;
     let table: TableFile = json(&folder.join("table.json"))?;
     let rows: BTreeMap<StitchId, Row> = table.rows.into_iter().map(|entry| (entry.stitch, entry.row)).collect();
