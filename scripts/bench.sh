@@ -4,16 +4,8 @@
 # Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch; one is made in the cache when absent).
 set -euo pipefail
 
-DEVICE="${DEVICE:-cpu}"
-PROFILE="${PROFILE:-release}"
-
 cd "$(dirname "$0")/.."
-
-binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
-  local folder=$PROFILE
-  [ "$PROFILE" != dev ] || folder=debug
-  echo "${CARGO_TARGET_DIR:-target}/$folder"
-}
+source scripts/common.sh
 
 build() {
   local cuda=()

@@ -4,25 +4,14 @@
 # Environment: DEVICE (cpu | cuda), WORKERS, PROFILE (cargo's), ESTA_CACHE.
 set -euo pipefail
 
-DEVICE="${DEVICE:-cpu}"
-PROFILE="${PROFILE:-release}"
 # Steps of each anchor: a larger network has more to learn.
 STEPS_S=1500 STEPS_M=2400 STEPS_L=4800
 
 cd "$(dirname "$0")/.."
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source scripts/common.sh
 source=configs/quickstart/source.yaml
 target=configs/quickstart/target.yaml
 run_dir=runs/quickstart
-
-say() { printf 'quickstart: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
-  local folder=$PROFILE
-  [ "$PROFILE" != dev ] || folder=debug
-  echo "${CARGO_TARGET_DIR:-target}/$folder"
-}
 
 default_workers() {
   if [ "$DEVICE" = cuda ]; then nvidia-smi --list-gpus | wc -l; else echo 2; fi
@@ -32,16 +21,6 @@ check() {
   case "$DEVICE" in cpu | cuda) ;; *) fail "DEVICE is cpu or cuda, not '$DEVICE'" ;; esac
   [ -x "$bin/esta-worker" ] && [ -x "$bin/esta-coordinator" ] || fail "no binaries in $bin: run 'make quickstart' or 'make build'"
   [ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
-}
-
-link_anchors() { # anchors live in the cache, under a name that says how they were made
-  local key
-  key=$(cat "$source" <(echo "$STEPS_S $STEPS_M $STEPS_L $DEVICE") | sha256sum | cut -c1-16)
-  if [ -e .cache/anchors ] && [ ! -L .cache/anchors ]; then
-    fail ".cache/anchors is in the way: it should be a link into $cache/anchors"
-  fi
-  mkdir -p "$cache/anchors/$key"
-  ln -sfn "$cache/anchors/$key" .cache/anchors
 }
 
 pretrain() { # pretrain ANCHOR STEPS
@@ -65,7 +44,7 @@ make_anchors() { # the largest with its progress bar, the two others beside it
 bin=$(binaries)
 check
 say "anchors on the source domain"
-link_anchors
+link_anchors "$source" .cache/anchors "$STEPS_S" "$STEPS_M" "$STEPS_L"
 make_anchors
 if [ -e "$run_dir/eval.json" ] && [ -e "$run_dir/report.html" ]; then
   "$bin/esta-coordinator" palette --run-dir "$run_dir"

@@ -6,47 +6,37 @@
 # Environment: DEVICE (cpu | cuda), JOBS (cells at a time), SEEDS (how many), ONLY (parts of cells' names), PROFILE, ESTA_CACHE.
 set -euo pipefail
 
-DEVICE="${DEVICE:-cpu}"
-PROFILE="${PROFILE:-release}"
 TASK="${TASK:-}"
 # Steps of each anchor: a larger network has more to learn.
 STEPS_S=1500 STEPS_M=2400 STEPS_L=3600
 
 cd "$(dirname "$0")/.."
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source scripts/common.sh
 source=configs/study/source.yaml
 
-say() { printf 'reproduce: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
-  local folder=$PROFILE
-  [ "$PROFILE" != dev ] || folder=debug
-  echo "${CARGO_TARGET_DIR:-target}/$folder"
-}
-
-link() { # link TARGET NAME: a link in the checkout, never over a folder of the user's
-  if [ -e "$2" ] && [ ! -L "$2" ]; then fail "$2 is in the way: it should be a link to $1"; fi
-  ln -sfn "$(realpath "$1")" "$2"
-}
-
-anchors() { # anchors live in the cache, under a name that says how they were made
-  local key
-  key=$(cat "$source" <(echo "$STEPS_S $STEPS_M $STEPS_L $DEVICE") | sha256sum | cut -c1-16)
-  mkdir -p "$cache/anchors/$key" .cache
-  link "$cache/anchors/$key" .cache/study-anchors
+anchors() { # makes what is missing of the study's family
   say "anchors on the source domain (once)"
+  link_anchors "$source" .cache/study-anchors "$STEPS_S" "$STEPS_M" "$STEPS_L"
   local step
   for step in "s $STEPS_S" "m $STEPS_M" "l $STEPS_L"; do
     "$bin/esta-worker" pretrain --config "$source" --anchor "${step% *}" --steps "${step#* }" --device "$DEVICE"
   done
 }
 
-task_file() { # the one file of configs/vision whose name contains TASK
-  local files=(configs/vision/[!_]*"$TASK"*.yaml)
-  [ -e "${files[0]}" ] || fail "TASK=$TASK: no such file in configs/vision; there are $(cd configs/vision && echo [!_]*.yaml)"
-  [ "${#files[@]}" = 1 ] || fail "TASK=$TASK names several: ${files[*]}"
-  echo "${files[0]}"
+task_file() { # the file of configs/vision called TASK, or the one whose name contains it
+  local files=() file
+  for file in configs/vision/*.yaml; do
+    case "$(basename "$file" .yaml)" in
+      _*) ;;
+      "$TASK") echo "$file"; return ;;
+      *"$TASK"*) files+=("$file") ;;
+    esac
+  done
+  case "${#files[@]}" in
+    1) echo "${files[0]}" ;;
+    0) fail "TASK=$TASK: no such file in configs/vision" ;;
+    *) fail "TASK=$TASK names several: ${files[*]}" ;;
+  esac
 }
 
 bin=$(binaries)

@@ -4,19 +4,13 @@
 # finished stays finished. Environment: DEVICE, PROFILE, SEED, RUN_DIR, and SET (further KEY=VALUE words for every job).
 set -euo pipefail
 
-DEVICE="${DEVICE:-cpu}"
-PROFILE="${PROFILE:-release}"
 RUN_DIR="${RUN_DIR:-runs/quickstart}"
 SEED="${SEED:-0}"
 ANCHORS=(s m l)
 
 cd "$(dirname "$0")/../.."
-folder=$PROFILE
-[ "$PROFILE" != dev ] || folder=debug
-coordinator="${CARGO_TARGET_DIR:-target}/$folder/esta-coordinator"
-
-say() { printf 'alone: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
+source scripts/common.sh
+coordinator="$(binaries)/esta-coordinator"
 
 alone_dir() { echo "runs/quickstart-alone-$1-seed$SEED"; }
 

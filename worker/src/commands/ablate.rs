@@ -7,12 +7,17 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
+use esta_page::numbers::date;
 use esta_study::{
     axes,
+    page::{About, RuleGroup, render_with_rules},
     plan::{Cell, Study, Target},
     runner::{self, Keep, Site},
     summary::{Effect, Summary, Verdict},
+    trials,
 };
+
+
 
 use crate::trainer::DeviceKind;
 
@@ -74,8 +79,8 @@ const SEEDS: u64 = 3;
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let study = study(&args)?;
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&study.name));
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let cells = runner::keyed(&study)?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if let Some(file) = &args.adopt {
         let taken = runner::adopt(&cells, file, &folder)?;
         eprintln!("{taken} results taken from {}", file.display());
@@ -85,7 +90,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let bundle = folder.join("results.jsonl");
     runner::bundle(&results, &bundle).with_context(|| format!("cannot write {}", bundle.display()))?;
     let summary = Summary::of(&study, &results);
+    let page = folder.join("study.html");
+    let groups = trials::groups(&study, &summary);
+    let text = render_with_rules(&study, &summary, &results, &groups, &about(&args));
+    std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
     print_summary(&summary);
+    print_rules(&groups);
+    println!("page: {}", page.display());
     ran?;
     Ok(ExitCode::SUCCESS)
 }
@@ -150,6 +161,37 @@ fn print_summary(summary: &Summary) {
         println!("{:>20} over {:<20} {figures}, {}", claim.claim.arm, claim.claim.against, verdict(claim.verdict));
     }
     println!("{} of {} cells", summary.cells.1, summary.cells.0);
+}
+
+fn print_rules(groups: &[RuleGroup]) {
+    let points = |points: Option<f64>| points.map_or_else(|| "-".to_owned(), |points| format!("{points:.2}"));
+    for group in groups {
+        println!("\n{}: {}", group.title, group.words);
+        println!("{:<18} {:>12} {:>12} {:>12}", "rule", "mean regret", "split halves", "Kendall tau");
+        for line in &group.lines {
+            let [mean, split, tau] = [line.mean, line.split, line.tau].map(points);
+            println!("{:<18} {mean:>12} {split:>12} {tau:>12}  {}", line.rule, line.note);
+        }
+    }
+}
+
+/// How the page came to be.
+fn about(args: &Args) -> About {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    About {
+        command: format!("esta-worker {}", words.join(" ")),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: format!("{cores} cores"),
+        date: today(),
+        device: args.device.to_string(),
+    }
+}
+
+/// The date of this moment, as pages write it.
+fn today() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or_else(|_| String::new(), |now| date(now.as_secs_f64()))
 }
 
 fn figures(effect: &Effect) -> String {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use esta_config::load;
+use esta_config::{ConfigError, load};
 use thiserror::Error;
 
 use crate::plan::{Arm, Claim, Source, Study, StudyError, Target};
-use crate::runner::{RunError, key};
+use crate::runner::key;
 
 /// A switch: its short name, its key, and the values that are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub enum AxisError {
         axis: String,
     },
     /// The job, or the job with a value of an axis.
-    #[error("{0}")]
-    Job(#[from] RunError),
+    #[error("a job of the ablation cannot be run")]
+    Job(#[from] ConfigError),
     /// The study that comes of it.
     #[error(transparent)]
     Study(#[from] StudyError),
@@ -71,7 +71,7 @@ fn names() -> String {
 /// # Errors
 /// [`AxisError`]; every job that would run has been validated.
 pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Result<Study, AxisError> {
-    let law = load(config, set).map_err(RunError::from)?;
+    let law = load(config, set)?;
     let own = key(&law.spec);
     let name = law.spec.name.clone();
     let words = "The job as its file says it.".to_owned();
@@ -82,7 +82,7 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
         let before = arms.len();
         for value in values {
             let changed = [set.to_vec(), vec![format!("{key_of_axis}={value}")]].concat();
-            if key(&load(config, &changed).map_err(RunError::from)?.spec) == own {
+            if key(&load(config, &changed)?.spec) == own {
                 continue;
             }
             let arm = plain(&format!("{}={value}", short(&key_of_axis)));
@@ -184,7 +184,8 @@ data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
     fn an_unknown_axis_or_a_bad_value_is_named() {
         assert!(over(&["slotz"]).expect_err("unknown").to_string().contains("--over slotz"));
         let bad = over(&["sampling.slots=3"]).expect_err("3 does not divide 8");
-        assert!(bad.to_string().contains("sampling.slots"), "{bad}");
+        let cause = std::error::Error::source(&bad).map(ToString::to_string);
+        assert!(cause.as_ref().is_some_and(|cause| cause.contains("sampling.slots")), "{cause:?}");
         assert!(matches!(over(&["slots=4"]), Err(AxisError::Nothing { .. })));
     }
 }

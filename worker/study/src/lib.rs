@@ -17,3 +17,4 @@ pub mod plan;
 pub mod runner;
 pub mod selection;
 pub mod summary;
+pub mod trials;

@@ -326,7 +326,7 @@ mod tests {
             files.map(|file| Study::read(&file).unwrap_or_else(|error| panic!("{error}"))).collect();
         assert_eq!(studies.len(), 2);
         for study in &studies {
-            let cells = crate::runner::keyed(study).unwrap_or_else(|error| panic!("{error}"));
+            let cells = crate::runner::keyed(study).unwrap_or_else(|error| panic!("{error:?}"));
             let mut keys: Vec<_> = cells.iter().map(|(cell, key)| (&cell.id.target, key)).collect();
             keys.sort();
             let before = keys.len();

@@ -51,11 +51,8 @@ pub enum Keep {
 /// Why a study cannot go on.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// A job.
-    #[error(transparent)]
-    Job(#[from] ConfigError),
     /// A job of a cell.
-    #[error("the cell {cell} cannot be run: {source}")]
+    #[error("the cell {cell} cannot be run")]
     Cell {
         /// The cell.
         cell: String,

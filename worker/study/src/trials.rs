@@ -1,0 +1,60 @@
+//! Trials of rules on a study's runs, ready for its page (HANDS): one group for each space of stitches.
+
+use std::collections::BTreeMap;
+
+use esta_engine::spec::PaletteRule;
+
+use crate::{
+    cell::StitchResult,
+    page::{RuleGroup, RuleLine},
+    plan::Study,
+    selection::{self, Kind, RuleSummary},
+    summary::Summary,
+};
+
+const SPACE: &str = "family.space.kind=";
+
+/// What every rule loses, over all arms that leave a choice, by the space that the arms name. Runs of one target are
+/// resampled together.
+#[must_use]
+pub fn groups(study: &Study, summary: &Summary) -> Vec<RuleGroup> {
+    let mut spaces: BTreeMap<&str, Vec<(&str, &[StitchResult])>> = BTreeMap::new();
+    for (arm, outcomes) in study.arms.iter().zip(summary.arms.iter().map(|arm| &arm.outcomes)) {
+        let named = arm.set.iter().rev().find_map(|setting| setting.strip_prefix(SPACE));
+        for (target, seeds) in outcomes {
+            let runs = seeds.values().map(|outcome| outcome.stitches.as_slice());
+            let runs = runs.filter(|stitches| stitches.iter().any(|stitch| !stitch.anchor));
+            spaces.entry(named.unwrap_or_default()).or_default().extend(runs.map(|run| (target.as_str(), run)));
+        }
+    }
+    let filled = spaces.into_iter().filter(|(_, runs)| !runs.is_empty());
+    filled.map(|(space, runs)| group(space, &selection::study(&runs))).collect()
+}
+
+fn group(space: &str, rules: &[RuleSummary]) -> RuleGroup {
+    let (runs, bins) = rules.first().map_or((0, 0), |rule| (rule.runs, rule.bins));
+    let title = if space.is_empty() { "In the job's own space".to_owned() } else { format!("In the {space} space") };
+    RuleGroup {
+        title,
+        words: format!("{runs} runs of all arms, {bins} budgets that leave a choice; runs of one target resampled together."),
+        shipped: PaletteRule::Auto.name().to_owned(),
+        lines: rules.iter().map(line).collect(),
+    }
+}
+
+fn line(summary: &RuleSummary) -> RuleLine {
+    let note = summary.against.as_ref().map_or_else(String::new, |against| {
+        let within = against.interval.map_or_else(String::new, |i| format!(" ({:.2} to {:.2})", i.low, i.high));
+        format!("{:.2}{within} of what {} loses, split halves", against.ratio, against.control)
+    });
+    RuleLine {
+        rule: summary.rule.name.to_owned(),
+        words: summary.rule.words.to_owned(),
+        control: matches!(summary.rule.kind, Kind::Trivial(_) | Kind::Shuffled(_)),
+        mean: Some(summary.mean),
+        split: Some(summary.split),
+        interval: summary.mean_interval.map(|interval| (interval.low, interval.high)),
+        tau: summary.tau,
+        note,
+    }
+}
