@@ -134,7 +134,8 @@ const PARAMS: [u64; 11] = [12, 20, 31, 44, 52, 77, 120, 180, 260, 330, 420];
 fn result(cell: &Cell) -> CellResult {
     let id = &cell.id;
     let alone = !id.part.is_empty();
-    let kept = |place: &usize| !alone || ["s", "m", "l"].iter().position(|part| *part == id.part) == Some(place / 5);
+    let own = ["s", "m", "l"].iter().position(|part| *part == id.part);
+    let kept = |place: &usize| !alone || own.map(|own| 5 * own) == Some(*place);
     let costs = Costs {
         train_seconds: if alone { 21.0 } else { 74.0 } * (1.0 + 0.1 * noise(&id.name(), 99)) * slower(&id.arm),
         eval_seconds: 6.5,
@@ -153,7 +154,7 @@ fn slower(arm: &str) -> f64 {
 }
 
 fn stitch(cell: &Cell, place: usize) -> StitchResult {
-    let anchor = place % 5 == 0;
+    let anchor = place.is_multiple_of(5);
     let id = &cell.id;
     let base = if id.target == "letters" { 0.52 } else { 0.66 } + 0.045 * (place as f64 * 0.7).sqrt() * 1.4;
     let worth = match id.arm.as_str() {

@@ -59,8 +59,9 @@ fn column(areas: Vec<Option<f64>>, oracles: Vec<Option<f64>>) -> Vec<String> {
 }
 
 fn beside(cells: Vec<String>, oracles: &[Option<f64>]) -> Vec<String> {
-    let oracle =
-        |oracle: &Option<f64>| oracle.map_or_else(String::new, |area| format!(" <small>{}</small>", points(area)));
+    let oracle = |oracle: &Option<f64>| {
+        oracle.map_or_else(String::new, |area| format!("\u{a0} <small>of {}</small>", points(area)))
+    };
     cells.into_iter().zip(oracles).map(|(cell, area)| cell + &oracle(area)).collect()
 }
 
@@ -74,7 +75,9 @@ fn mean_column(view: &View<'_>) -> Vec<String> {
         if whole(&arm) {
             return cell;
         }
-        or_dash(arm.area, |area| format!("{} <small>{}</small>", points(area), counted(arm.outcomes.len(), "target")))
+        or_dash(arm.area, |area| {
+            format!("{}\u{a0} <small>{}</small>", points(area), counted(arm.outcomes.len(), "target"))
+        })
     };
     let cells = arms.iter().zip(marked).map(cell).collect();
     let oracles: Vec<Option<f64>> =

@@ -49,7 +49,7 @@ fn cells(levels: &[Option<Level>]) -> Vec<String> {
     let means: Vec<Option<f64>> = levels.iter().map(|level| level.map(|level| level.mean)).collect();
     let range = |level: &Option<Level>| {
         let half = level.and_then(|level| level.half_range());
-        half.map_or_else(String::new, |half| format!(" <small>± {:.1}</small>", 100.0 * half))
+        half.map_or_else(String::new, |half| format!("\u{a0} <small>± {:.1}</small>", 100.0 * half))
     };
     let cells = mark_best(&means, Best::Highest, |mean| percent(mean).replace(' ', "\u{a0}"));
     cells.into_iter().zip(levels).map(|(cell, level)| cell + &range(level)).collect()

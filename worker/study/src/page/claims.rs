@@ -7,7 +7,7 @@ use esta_page::{
     table::table,
 };
 
-use super::view::{View, code, counted, points, wrapped};
+use super::view::{View, code, counted, points, sentence, wrapped};
 use crate::{
     plan::Source,
     summary::{ClaimSummary, Effect, Verdict},
@@ -27,11 +27,9 @@ pub fn section(view: &View<'_>) -> String {
          single target.{}",
         coverage_words(claims.iter().filter_map(|claim| claim.effect.as_ref()))
     );
-    let body = table(
-        &["", "claim", "whose", "effect, points", "pairs", "verdict", "touched by choices of ours"],
-        3,
-        &rows(view),
-    );
+    let (effect, pairs) = (right("effect, points"), right("pairs"));
+    let heads = ["", "claim", "whose", &effect, &pairs, "verdict", "touched by choices of ours"];
+    let body = table(&heads, heads.len(), &rows(view));
     markup_section(TITLE, &lead, &(body + &forest_figure(claims) + &by_target(view)))
 }
 
@@ -54,15 +52,20 @@ fn rows(view: &View<'_>) -> Vec<Vec<String>> {
         let choices: Vec<String> = claim.ours.iter().map(|choice| choice_words(choice)).collect();
         vec![
             (number + 1).to_string(),
-            wrapped(&format!("{}<br/>{sides}", escape(&claim.words))),
+            sentence(&format!("{}<br/>{sides}", escape(&claim.words))),
             whose(claim.source).to_owned(),
-            or_dash(summary.effect.as_ref(), effect_words),
-            or_dash(summary.effect.as_ref(), |effect| pairs_words(effect, wanted_pairs(view, summary))),
+            right(&or_dash(summary.effect.as_ref(), effect_words)),
+            right(&or_dash(summary.effect.as_ref(), |effect| pairs_words(effect, wanted_pairs(view, summary)))),
             verdict(summary.verdict),
             if choices.is_empty() { "–".to_owned() } else { wrapped(&choices.join(", ")) },
         ]
     };
     claims.map(row).collect()
+}
+
+/// A number in a column between words.
+fn right(cell: &str) -> String {
+    format!("<span class=\"n\" style=\"display:block\">{cell}</span>")
 }
 
 fn whose(source: Source) -> &'static str {

@@ -39,7 +39,7 @@ pub fn section(view: &View<'_>) -> String {
         return markup_section(TITLE, lead, &missing("No arm has a whole palette on any target yet."));
     }
     let mut keys: Vec<String> = arms.iter().enumerate().map(|(i, arm)| Series(i).key(&arm.name)).collect();
-    keys.extend(stars.iter().map(|arm| Mark::Star.key(&format!("{}, tuned alone", arm.name))));
+    keys.extend(stars.iter().map(|arm| Mark::Star.key(&format!("{}: anchors tuned alone", arm.name))));
     markup_section(TITLE, lead, &(legend(&keys) + &in_pairs(&figures)))
 }
 
@@ -69,9 +69,14 @@ fn in_pairs(figures: &[(&Target, Drawing)]) -> String {
     };
     let both = |figures: &[(&Target, Drawing)]| match figures {
         [left, right] => pair(&one(left, HALF), &one(right, HALF)),
-        rest => rest.iter().map(|figure| one(figure, WHOLE)).collect(),
+        rest => rest.iter().map(|figure| scrolled(&one(figure, WHOLE), 0.6 * WHOLE.0)).collect(),
     };
     figures.chunks(2).map(both).collect()
+}
+
+/// A wide figure, scrolled on a narrow screen rather than made smaller than so many pixels, as a forest plot is.
+fn scrolled(figure: &str, least: f64) -> String {
+    format!("<div class=\"scroll forest\" style=\"--least:{least:.0}px\">{figure}</div>\n")
 }
 
 /// What is drawn of a target.
@@ -117,7 +122,7 @@ impl Drawing {
 fn stars(arm: &ArmSummary, target: &str) -> Vec<(String, String, u64, f64)> {
     let mut anchors: BTreeMap<u64, (String, Vec<f64>)> = BTreeMap::new();
     let outcomes = arm.outcomes.get(target).into_iter().flat_map(BTreeMap::values);
-    for stitch in outcomes.flat_map(|outcome: &Outcome| &outcome.stitches) {
+    for stitch in outcomes.flat_map(|outcome: &Outcome| &outcome.stitches).filter(|stitch| stitch.anchor) {
         anchors.entry(stitch.macs).or_insert_with(|| (stitch.path.clone(), Vec::new())).1.push(stitch.accuracy);
     }
     let star = |(macs, (name, accuracies)): (u64, (String, Vec<f64>))| {

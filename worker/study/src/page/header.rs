@@ -1,8 +1,8 @@
 //! The headline: what is compared, how much of it is there, and what is missing by name (HANDS).
 
-use esta_page::markup::{header, missing, tile};
+use esta_page::markup::{escape, header, missing, tile};
 
-use super::view::{View, code, counted};
+use super::view::{View, counted};
 
 /// So many missing cells are named.
 const NAMED: usize = 20;
@@ -36,13 +36,19 @@ fn missing_note(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let named: Vec<String> = names.iter().take(NAMED).map(|name| code(name)).collect();
+    let named: Vec<String> = names.iter().take(NAMED).map(|name| whole(name)).collect();
     let more = names.len().saturating_sub(NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    missing(&format!(
+    let note = missing(&format!(
         "{} without a result: {}{more}. Figures below rest on what is there; running the study again does only what \
          is missing.",
         counted(names.len(), "cell"),
         named.join(" ")
-    ))
+    ));
+    format!("<div style=\"margin-bottom:18px\">{note}</div>\n")
+}
+
+/// A name as code that is not broken at its hyphens.
+fn whole(name: &str) -> String {
+    format!("<code style=\"white-space:nowrap\">{}</code>", escape(name))
 }

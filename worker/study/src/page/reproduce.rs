@@ -27,7 +27,7 @@ pub fn section(view: &View<'_>) -> String {
     ];
     let known = |words: String| if words.is_empty() { "–".to_owned() } else { wrapped(&words) };
     let rows: Vec<Vec<String>> = facts.into_iter().map(|(name, words)| vec![name.to_owned(), known(words)]).collect();
-    markup_section("How to reproduce", lead, &table(&["", ""], 2, &rows))
+    markup_section("How to reproduce", lead, &table(&["what", "as it was made"], 2, &rows))
 }
 
 /// The first cell as a command.

@@ -6,7 +6,7 @@ use esta_page::{
     table::table,
 };
 
-use super::view::{code, wrapped};
+use super::view::{code, sentence, wrapped};
 
 /// Rules that were tried on the same runs.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -64,10 +64,13 @@ pub fn section(groups: &[RuleGroup]) -> String {
 fn group_markup(group: &RuleGroup) -> String {
     let ends = group.lines.iter().flat_map(|line| [line.mean, line.interval.map(|(_, high)| high)]);
     let highest = ends.flatten().filter(|end| end.is_finite()).fold(0.01, f64::max);
-    let rows: Vec<Vec<String>> = group.lines.iter().map(|line| row(line, group, highest)).collect();
+    // A column of notes only where there is one.
+    let columns = if group.lines.iter().any(|line| !line.note.is_empty()) { 8 } else { 7 };
+    let rows: Vec<Vec<String>> =
+        group.lines.iter().map(|line| row(line, group, highest).into_iter().take(columns).collect()).collect();
     let heads = ["rule", "what it does", "", "mean regret", "interval", "split", "mean τ", "note"];
     let title = format!("<p><b>{}</b> {}<br/>{}</p>\n", escape(&group.title), escape(&group.words), verdict(group));
-    title + &table(&heads, 3, &rows)
+    title + &table(&heads[..columns], 3, &rows)
 }
 
 fn points(value: f64) -> String {
@@ -75,16 +78,17 @@ fn points(value: f64) -> String {
 }
 
 fn row(line: &RuleLine, group: &RuleGroup, highest: f64) -> Vec<String> {
+    let [mean, split, tau] = [line.mean, line.split, line.tau].map(|value| value.filter(|value| value.is_finite()));
     let is_shipped = line.rule == group.shipped;
     let name = if line.control { format!("control: {}", escape(&line.rule)) } else { escape(&line.rule) };
     vec![
         if is_shipped { format!("<b>{name}</b> <span class=\"badge auto\">shipped</span>") } else { name },
-        wrapped(&escape(&line.words)),
-        or_dash(line.mean, |mean| bar(line, is_shipped, mean, highest)),
-        or_dash(line.mean, points),
+        if line.words.is_empty() { String::new() } else { sentence(&escape(&line.words)) },
+        or_dash(mean, |mean| bar(line, is_shipped, mean, highest)),
+        or_dash(mean, points),
         or_dash(line.interval, |(low, high)| format!("{} to {}", points(low), points(high))),
-        or_dash(line.split, points),
-        or_dash(line.tau, points),
+        or_dash(split, points),
+        or_dash(tau, points),
         wrapped(&escape(&line.note)),
     ]
 }
@@ -103,7 +107,7 @@ fn bar(line: &RuleLine, is_shipped: bool, mean: f64, highest: f64) -> String {
         format!("<path style=\"stroke:var(--ink);stroke-width:1.4;fill:none\" d=\"M{low:.1} 3V11M{low:.1} 7H{high:.1}M{high:.1} 3V11\"/>")
     });
     format!(
-        "<svg width=\"{0:.0}\" height=\"{1:.0}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"img\" aria-label=\"{2}\">\
+        "<svg style=\"vertical-align:middle\" width=\"{0:.0}\" height=\"{1:.0}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"img\" aria-label=\"{2}\">\
          <rect style=\"fill:var(--{colour})\" x=\"1\" y=\"2\" width=\"{3:.1}\" height=\"10\" rx=\"2\"/>{whisker}</svg>",
         BAR.0,
         BAR.1,
@@ -121,17 +125,17 @@ fn verdict(group: &RuleGroup) -> String {
     let by_mean =
         |a: &&RuleLine, b: &&RuleLine| a.mean.unwrap_or(f64::INFINITY).total_cmp(&b.mean.unwrap_or(f64::INFINITY));
     let best = group.lines.iter().filter(known).min_by(by_mean);
-    let words = if shipped.words.is_empty() { String::new() } else { format!(" ({})", escape(&shipped.words)) };
-    let name = format!("Shipped as <code>auto</code>: {}{words}", code(&shipped.rule));
+    let name = if shipped.rule == "auto" { String::new() } else { format!(", {},", code(&shipped.rule)) };
+    let name = format!("The rule that is shipped as <code>auto</code>{name}");
     let Some((own, control, mean)) = shipped.mean.zip(best).and_then(|(own, best)| Some((own, best, best.mean?)))
     else {
-        return format!("{name}; there is no control to compare it with.");
+        return format!("{name} has no control to be compared with.");
     };
     let split = shipped.split.zip(control.split).map_or_else(String::new, |(own, other)| {
         format!(" On split halves it is {} against {}{}.", points(own), points(other), ratio(own, other))
     });
     format!(
-        "{name}. It loses {} points, the best trivial control ({}) {}{}.{split}",
+        "{name} loses {} points, the best trivial control ({}) {}{}.{split}",
         points(own),
         escape(&control.rule),
         points(mean),
@@ -166,7 +170,7 @@ mod tests {
             line("largest", true, Some(0.4), -0.05),
         ];
         let said = section(&[group(lines)]);
-        let sentence = "It loses 0.30 points, the best trivial control (largest) 0.40: a ratio of 0.75. \
+        let sentence = "auto</code>, <code>trend</code>, loses 0.30 points, the best trivial control (largest) 0.40: a ratio of 0.75. \
              On split halves it is 0.10 against −0.05.";
         assert!(said.contains(sentence), "{said}");
         assert!(said.contains("<b>trend</b> <span class=\"badge auto\">shipped</span>"), "{said}");
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash() {
         let said = section(&[group(vec![line("trend", false, None, 0.1)])]);
-        assert!(said.contains("there is no control to compare it with"), "{said}");
+        assert!(said.contains("has no control to be compared with"), "{said}");
         assert!(
             said.contains("<td>–</td><td class=\"n\">–</td><td class=\"n\">–</td><td class=\"n\">0.10</td>"),
             "{said}"

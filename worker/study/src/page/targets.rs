@@ -6,7 +6,7 @@ use esta_page::{
     table::captioned_table,
 };
 
-use super::view::{View, code, wrapped};
+use super::view::{View, code, sentence, wrapped};
 use crate::plan::{Arm, Target};
 
 pub fn section(view: &View<'_>) -> String {
@@ -25,7 +25,7 @@ fn target_row(view: &View<'_>, target: &Target) -> Vec<String> {
     let held_out = results.map(|result| result.costs.held_out).max();
     vec![
         escape(&target.name),
-        wrapped(&words(&target.words)),
+        words(&target.words),
         code(&job(target)),
         or_dash(view.span(&target.name), |(low, high)| format!("{} to {}", macs(low), macs(high))),
         or_dash(held_out, count),
@@ -43,12 +43,12 @@ fn arm_row(arm: &Arm) -> Vec<String> {
     let lines: Vec<String> = [settings(&arm.set)].into_iter().chain(parts).filter(|line| !line.is_empty()).collect();
     vec![
         escape(&arm.name),
-        wrapped(&words(&arm.words)),
+        words(&arm.words),
         if lines.is_empty() { "as the job says".to_owned() } else { wrapped(&lines.join("<br/>")) },
         if arm.targets.is_empty() { "all".to_owned() } else { wrapped(&escape(&arm.targets.join(", "))) },
     ]
 }
 
 fn words(words: &str) -> String {
-    if words.is_empty() { "–".to_owned() } else { escape(words) }
+    if words.is_empty() { "–".to_owned() } else { sentence(&escape(words)) }
 }

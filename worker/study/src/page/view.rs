@@ -83,6 +83,11 @@ pub fn wrapped(markup: &str) -> String {
     format!("<span class=\"text\">{markup}</span>")
 }
 
+/// Markup of a sentence, which takes several lines but is not squeezed to a word a line.
+pub fn sentence(markup: &str) -> String {
+    format!("<span class=\"text\" style=\"min-width:24ch\">{markup}</span>")
+}
+
 /// A count with its noun, such as `1 target`, `2 targets`.
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
