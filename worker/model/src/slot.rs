@@ -32,7 +32,7 @@ pub struct SlotOptions {
 pub struct Teacher {
     /// The path that teaches; its own slots learn from labels alone.
     pub stitch: StitchId,
-    /// Share of the teacher's answers in the loss, 0 to 1.
+    /// Share of the teacher's answers in the loss, 0 to 1; at 0 nobody asks it.
     pub weight: f64,
     /// Both sides' logits are divided by this.
     pub temperature: f64,
@@ -40,7 +40,13 @@ pub struct Teacher {
 
 impl Default for SlotOptions {
     fn default() -> Self {
-        Self { micro_batches: 1, loss_scale: 1.0, label_smoothing: 0.0, saliency: SaliencyReduction::Mean, teacher: None }
+        Self {
+            micro_batches: 1,
+            loss_scale: 1.0,
+            label_smoothing: 0.0,
+            saliency: SaliencyReduction::Mean,
+            teacher: None,
+        }
     }
 }
 
@@ -107,7 +113,7 @@ pub fn run_slot(
     let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
     let passes = split(slot, options.micro_batches)?;
     tch::manual_seed(slot.dropout_seed.cast_signed());
-    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch);
+    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
     let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
     let pass = Pass { network, groups: &groups, options, teacher };
     let mut parts = passes.iter().map(|(images, labels, share)| pass.run(images, labels, *share));
