@@ -25,7 +25,8 @@ pub struct Choice {
     /// Measured time of a forward pass, where it is known.
     #[serde(rename = "milliseconds", default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// What the rule compared: importance for `snip`, negated loss average for `loss`. Higher is better.
+    /// What the rule compared: importance for `snip`, the negated loss average for `loss`, the negated own part of the
+    /// loss for `auto`. Higher is better.
     pub value: f64,
 }
 

@@ -42,6 +42,46 @@ fn snip_takes_the_highest_importance_of_each_bin_and_loss_the_lowest_loss() {
     assert!(law.catalog.bins().iter().any(|bin| bin.len() > 1), "some bin leaves a choice");
     assert_eq!(by(PaletteRule::Snip), ends(true));
     assert_eq!(by(PaletteRule::Loss), ends(false));
+    assert_eq!(by(PaletteRule::Auto), ends(false), "visited once and together, own parts are losses less a constant");
+}
+
+#[test]
+fn auto_is_not_misled_by_when_a_stitch_was_drawn() {
+    // What all stitches lose falls from 3 to 1 and 0.3 lies between two of a bin: the better is drawn early, the worse late.
+    let (law, _) = world(f64::from, f64::from);
+    let bin = law.catalog.bins().iter().find(|bin| bin.len() > 1).expect("some bin leaves a choice");
+    let (better, worse) = (bin[1], bin[0]);
+    let others: Vec<StitchId> = law.catalog.stitches().map(|s| s.id).filter(|id| !bin.contains(id)).collect();
+    let mut table = Table::new(law.catalog.id_bound(), 0.9);
+    for step in 0..1200_u32 {
+        let common = 3.0 - 2.0 * f64::from(step) / 1200.0;
+        let drawn = match step % 4 {
+            0 if step < 400 => better,
+            0 if step >= 800 => worse,
+            _ => others[step as usize % others.len()],
+        };
+        let loss = common + if drawn == worse { 0.3 } else { 0.0 };
+        table.commit(&[(drawn, Outcome { score: 1.0, loss, grad_norm: 1.0, valid: true }, ScoreKind::Real)]);
+    }
+    let said = |rule, id| value(&table, rule, id).expect("visited");
+    assert!(said(PaletteRule::Loss, worse) > said(PaletteRule::Loss, better), "the late one lost less in the end");
+    let chosen = palette(&law.catalog, &table, PaletteRule::Auto);
+    let budget = law.catalog.get(better).expect("in the catalog").budget;
+    let choice = chosen.iter().find(|choice| choice.budget == budget).expect("the bin was visited");
+    assert_eq!(choice.stitch, better);
+    assert_eq!(choice.value.to_bits(), (-table.row(better).effect.expect("visited")).to_bits());
+}
+
+#[test]
+fn a_stitch_that_was_never_drawn_has_no_value_for_any_rule() {
+    let (law, _) = world(f64::from, f64::from);
+    let mut table = Table::new(law.catalog.id_bound(), 0.9);
+    let outcome = Outcome { score: 0.0, loss: 1.0, grad_norm: 1.0, valid: true };
+    table.commit(&[(StitchId(1), outcome, ScoreKind::Blank)]);
+    let known = |rule| palette(&law.catalog, &table, rule).iter().map(|choice| choice.stitch).collect::<Vec<_>>();
+    assert_eq!(known(PaletteRule::Snip), [], "its only score says nothing");
+    assert_eq!(known(PaletteRule::Loss), [StitchId(1)]);
+    assert_eq!(known(PaletteRule::Auto), [StitchId(1)]);
 }
 
 #[test]

@@ -81,18 +81,27 @@ impl Selector {
     }
 }
 
-/// What one selector loses.
+/// What becomes of a bin of which a way to pick says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// The bin is left out.
+    LeftOut,
+    /// Any of its stitches is picked: the expectation.
+    Random,
+}
+
+/// What one way to pick loses.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Regret {
-    /// The selector.
-    pub selector: Selector,
+pub struct Regret<S = Selector> {
+    /// The way to pick.
+    pub selector: S,
     /// Mean over `bins` in points; none when it chose nowhere.
     pub mean: Option<f64>,
     /// The same with the best chosen on one half and scored on the other, both ways; can be negative.
     pub split: Option<f64>,
     /// Mean of the bins' Kendall tau-b between its value and accuracy.
     pub tau: Option<f64>,
-    /// One per bin that leaves a choice and in which it chose, in ascending cost.
+    /// One per bin that leaves a choice and in which it chose, by itself or any, in ascending cost.
     pub bins: Vec<BinRegret>,
 }
 
@@ -116,16 +125,20 @@ pub struct BinRegret {
 /// Every selector's regret over the bins in which at least two stitches are measured.
 #[must_use]
 pub fn regrets(measured: &[Measured]) -> Vec<Regret> {
-    let mut budgets: Vec<BudgetId> = measured.iter().map(|m| m.budget).collect();
-    budgets.sort_unstable();
-    budgets.dedup();
-    let bin = |budget| measured.iter().filter(|m| m.budget == budget).copied().collect::<Vec<_>>();
-    let bins: Vec<Vec<Measured>> = budgets.into_iter().map(bin).filter(|bin| bin.len() > 1).collect();
-    Selector::ALL.iter().map(|selector| regret(*selector, &bins)).collect()
+    let silence = |selector| if selector == Selector::Random { Silence::Random } else { Silence::LeftOut };
+    let of = |selector: &Selector| regret_of(*selector, measured, silence(*selector), |m| selector.value(m));
+    Selector::ALL.iter().map(of).collect()
 }
 
-fn regret(selector: Selector, bins: &[Vec<Measured>]) -> Regret {
-    let bins: Vec<BinRegret> = bins.iter().filter_map(|bin| bin_regret(selector, bin)).collect();
+/// The regret of any way to pick, given what it compares, higher is better, over the bins in which at least two stitches
+/// are measured.
+pub fn regret_of<S>(
+    selector: S,
+    measured: &[Measured],
+    silence: Silence,
+    value: impl Fn(&Measured) -> Option<f64>,
+) -> Regret<S> {
+    let bins: Vec<BinRegret> = choices(measured).iter().filter_map(|bin| bin_regret(bin, silence, &value)).collect();
     let split: Option<Vec<f64>> = bins.iter().map(|bin| bin.split).collect();
     Regret {
         selector,
@@ -136,14 +149,23 @@ fn regret(selector: Selector, bins: &[Vec<Measured>]) -> Regret {
     }
 }
 
-fn bin_regret(selector: Selector, bin: &[Measured]) -> Option<BinRegret> {
+/// The bins that leave a choice, in ascending cost.
+fn choices(measured: &[Measured]) -> Vec<Vec<Measured>> {
+    let mut budgets: Vec<BudgetId> = measured.iter().map(|m| m.budget).collect();
+    budgets.sort_unstable();
+    budgets.dedup();
+    let bin = |budget| measured.iter().filter(|m| m.budget == budget).copied().collect::<Vec<_>>();
+    budgets.into_iter().map(bin).filter(|bin| bin.len() > 1).collect()
+}
+
+fn bin_regret(bin: &[Measured], silence: Silence, value: impl Fn(&Measured) -> Option<f64>) -> Option<BinRegret> {
     let best = best_by(bin, |m| Some(m.accuracy))?;
-    let choice = best_by(bin, |m| selector.value(m));
-    if choice.is_none() && selector != Selector::Random {
+    let choice = best_by(bin, &value);
+    if choice.is_none() && silence == Silence::LeftOut {
         return None;
     }
     let picked: Vec<Measured> = choice.map_or_else(|| bin.to_vec(), |choice| vec![*choice]);
-    let valued = bin.iter().filter_map(|m| Some((selector.value(m)?, m.accuracy)));
+    let valued = bin.iter().filter_map(|m| Some((value(m)?, m.accuracy)));
     Some(BinRegret {
         budget: best.budget,
         choice: choice.map(|choice| choice.stitch),
@@ -242,6 +264,18 @@ mod tests {
         let snip = of(&regrets, Selector::Rule(PaletteRule::Snip));
         assert_eq!(snip.bins.iter().map(|bin| bin.budget).collect::<Vec<_>>(), [BudgetId(1)]);
         assert!(close(snip.mean, 0.0));
+    }
+
+    #[test]
+    fn any_way_to_pick_can_be_judged_and_may_fall_back_on_the_random_pick() {
+        let all = [stitch(0, 0, 1, 0.5), stitch(1, 0, 2, 0.8), stitch(2, 1, 3, 0.5), stitch(3, 1, 4, 0.9)];
+        let knows_one_bin = |m: &Measured| (m.budget == BudgetId(1)).then_some(m.accuracy);
+        let strict = regret_of("mine", &all, Silence::LeftOut, knows_one_bin);
+        let lenient = regret_of("mine", &all, Silence::Random, knows_one_bin);
+        assert_eq!((strict.selector, strict.bins.len(), lenient.bins.len()), ("mine", 1, 2));
+        assert!(close(strict.mean, 0.0) && close(lenient.mean, f64::midpoint(15.0, 0.0)));
+        let largest = regret_of(Selector::Largest, &all, Silence::LeftOut, |m| Selector::Largest.value(m));
+        assert_eq!(&largest, of(&regrets(&all), Selector::Largest));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub enum Reason {
     Uniform,
     /// The floor of visits that anchors get.
     AnchorFloor,
-    /// The table's ranking of the budget by loss decided.
+    /// The table's ranking of its budget by the stitches' own losses decided.
     Bandit,
 }
 
@@ -158,7 +158,7 @@ impl Sampler {
 
     /// The stitch of a bin that first visits are due to, while any of them lacks its real visits.
     fn least_visited(&self, budget: BudgetId, table: &Table, pending: &[u32]) -> Option<StitchId> {
-        if !matches!(self.spec.strategy, SamplingStrategy::Importance | SamplingStrategy::Bandit) {
+        if !self.spec.strategy.reads_table() {
             return None;
         }
         let visits = |id: &StitchId| table.row(*id).real_visits + u64::from(pending[id.index()]);

@@ -120,7 +120,13 @@ fn the_baselines_draw_uniformly_over_the_catalog() {
 
 #[test]
 fn first_visits_go_round_before_the_table_decides() {
-    let law = law(|_| {});
+    for strategy in [SamplingStrategy::Importance, SamplingStrategy::Bandit] {
+        first_visits_go_round(strategy);
+    }
+}
+
+fn first_visits_go_round(strategy: SamplingStrategy) {
+    let law = law(|spec| spec.sampling.strategy = strategy);
     let table = Table::new(law.catalog.id_bound(), 0.9);
     let mut in_flight = vec![0; law.catalog.id_bound()];
     let mut draws = Vec::new();
@@ -137,6 +143,129 @@ fn first_visits_go_round_before_the_table_decides() {
         let twice: Vec<StitchId> = bin.iter().flat_map(|id| [*id, *id]).collect();
         assert_eq!(seen, twice, "the first {} draws of a bin visit each stitch twice", first.len());
     }
+    let warm = draws.iter().take_while(|draw| draw.reason == Reason::Warm).count();
+    let due = 2 * law.catalog.bins().iter().map(Vec::len).min().expect("there are bins");
+    assert!(warm >= due, "{strategy:?}: only {warm} draws were first visits");
+}
+
+/// A table that has seen each of some stitches twice; stitch i always loses `loss(i)`.
+fn seen(law: &Law, stitches: &[StitchId], loss: impl Fn(u32) -> f64) -> Table {
+    let mut table = Table::new(law.catalog.id_bound(), 0.9);
+    for _ in 0..2 {
+        let slot = |id: &StitchId| {
+            (*id, Outcome { score: 1.0, loss: loss(id.0), grad_norm: 1.0, valid: true }, ScoreKind::Real)
+        };
+        table.commit(&stitches.iter().map(slot).collect::<Vec<_>>());
+    }
+    table
+}
+
+fn bandit(floor: f64) -> Law {
+    law(|spec| {
+        spec.sampling.strategy = SamplingStrategy::Bandit;
+        spec.sampling.anchor_floor = floor;
+    })
+}
+
+fn all(law: &Law) -> Vec<StitchId> {
+    law.catalog.stitches().map(|stitch| stitch.id).collect()
+}
+
+/// The bin that leaves most choice.
+fn widest(law: &Law) -> (BudgetId, Vec<StitchId>) {
+    let bins = law.catalog.bins().iter().enumerate();
+    let (number, bin) = bins.max_by_key(|(_, bin)| bin.len()).expect("there are bins");
+    (BudgetId(number as u32), bin.clone())
+}
+
+#[test]
+fn the_bandit_draws_the_kth_best_of_a_budget_with_weight_one_over_k() {
+    for floor in [0.0, 0.3] {
+        let law = bandit(floor);
+        // Every stitch loses less than those before it: its place from the end of its bin is its rank.
+        let table = seen(&law, &all(&law), |id| 5.0 - 0.1 * f64::from(id));
+        let (epsilon, bins) = (law.spec.sampling.epsilon, law.catalog.bins());
+        let anchors = law.catalog.stitches().filter(|stitch| stitch.is_anchor()).count() as f64;
+        let mut expected = vec![0.0; law.catalog.id_bound()];
+        for bin in bins {
+            let total: f64 = (1..=bin.len()).map(|k| 1.0 / k as f64).sum();
+            for (k, id) in (1..).zip(bin.iter().rev()) {
+                let inside = (1.0 - epsilon) / (f64::from(k) * total) + epsilon / bin.len() as f64;
+                let anchor = law.catalog.get(*id).is_some_and(crate::catalog::Stitch::is_anchor);
+                let by_floor = if anchor { floor / anchors } else { 0.0 };
+                expected[id.index()] = by_floor + (1.0 - floor) * inside / bins.len() as f64;
+            }
+        }
+        assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let (counts, named) = count(&law, &table, 10_000);
+        let (statistic, limit) = chi_square(&counts, &expected);
+        assert!(statistic < limit, "chi-square {statistic} above {limit} at floor {floor}");
+        for (named, expected) in named.iter().zip(&expected).filter(|(named, _)| !named.is_nan()) {
+            assert!((named - expected).abs() < 1e-12, "a draw names {named} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_bandits_draws_say_why() {
+    let law = bandit(0.3);
+    let table = seen(&law, &all(&law), f64::from);
+    let draws: Vec<Draw> = (0..100).flat_map(|step| law.sampler.draw_step(Step(step), &table, &[])).collect();
+    assert!(draws.iter().all(|draw| matches!(draw.reason, Reason::Bandit | Reason::AnchorFloor)));
+    assert!(draws.iter().any(|draw| draw.reason == Reason::Bandit));
+}
+
+#[test]
+fn equals_rank_in_order_for_the_bandit() {
+    let law = bandit(0.0);
+    let table = seen(&law, &all(&law), |_| 1.0);
+    let (budget, bin) = widest(&law);
+    let found = law.sampler.distribution(budget, &table);
+    assert!(bin.len() > 2 && found.windows(2).all(|pair| pair[0] > pair[1]), "{found:?}");
+    let (epsilon, size) = (law.spec.sampling.epsilon, bin.len() as f64);
+    let weight = |p: f64| p - epsilon / size;
+    for (k, p) in (1..).zip(&found) {
+        assert!((weight(found[0]) / weight(*p) - f64::from(k)).abs() < 1e-9, "number {k} of {found:?}");
+    }
+}
+
+#[test]
+fn the_bandit_draws_what_it_knows_nothing_of_by_epsilon_alone() {
+    let with = |epsilon: f64| {
+        law(|spec| {
+            spec.sampling.strategy = SamplingStrategy::Bandit;
+            (spec.sampling.warm_visits, spec.sampling.epsilon) = (0, epsilon);
+        })
+    };
+    let law = with(0.2);
+    let (budget, bin) = widest(&law);
+    let known = [bin[0], bin[2]];
+    let table = seen(&law, &known, f64::from);
+    let found = law.sampler.distribution(budget, &table);
+    let epsilon = 0.2 / bin.len() as f64;
+    assert!((found.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    for (id, p) in bin.iter().zip(&found) {
+        let rank = known.iter().position(|known| known == id);
+        let expected = epsilon + rank.map_or(0.0, |rank| 0.8 / (rank + 1) as f64 / 1.5);
+        assert!((p - expected).abs() < 1e-12, "stitch {id}: {p} for {expected}");
+    }
+    let (counts, _) = count(&with(0.0), &table, 2_000);
+    let unknown = bin.iter().filter(|id| !known.contains(id));
+    assert_eq!(unknown.map(|id| counts[id.index()]).sum::<u64>(), 0, "a strict bandit never draws them");
+    let other = law.catalog.bins().iter().position(|bin| !bin.contains(&known[0])).expect("another bin");
+    let nothing = law.sampler.distribution(BudgetId(other as u32), &table);
+    assert!(nothing.iter().all(|p| (p * nothing.len() as f64 - 1.0).abs() < 1e-12), "it knows nothing there");
+}
+
+#[test]
+fn st_2_the_bandits_draws_are_a_function_of_the_table() {
+    let law = bandit(0.0);
+    let many =
+        |table: &Table| (0..100).flat_map(|step| law.sampler.draw_step(Step(step), table, &[])).collect::<Vec<_>>();
+    let (rising, falling) = (seen(&law, &all(&law), f64::from), seen(&law, &all(&law), |id| -f64::from(id)));
+    assert_eq!(many(&rising), many(&seen(&law, &all(&law), f64::from)));
+    assert_eq!(many(&rising), many(&seen(&law, &all(&law), |id| 2.0 * f64::from(id))), "ranks decide, not sizes");
+    assert_ne!(many(&rising), many(&falling));
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn adapts(spec: &JobSpec) -> bool {
     !spec.trains_everything()
 }
 
-fn by_importance(spec: &JobSpec) -> bool {
-    spec.effective_sampling().strategy == SamplingStrategy::Importance
+fn by_table(spec: &JobSpec) -> bool {
+    spec.effective_sampling().strategy.reads_table()
 }
 
 const CHOICES: &[Choice] = &[
@@ -93,13 +93,13 @@ const CHOICES: &[Choice] = &[
     choice(
         "sampling.strategy",
         "How stitches are drawn: importance is the paper's; bins and uniform are controls, bandit is ours.",
-        |s| pst(s) && !by_importance(s),
+        |s| pst(s) && s.sampling.strategy != SamplingStrategy::Importance,
     ),
-    choice("sampling.epsilon", "Share of the uniform distribution mixed into a budget's.", by_importance),
+    choice("sampling.epsilon", "Share of the uniform distribution mixed into a budget's.", by_table),
     choice(
         "sampling.warm_visits",
         "Real visits every stitch of a budget gets before the table decides, least visited first.",
-        by_importance,
+        by_table,
     ),
     choice(
         "sampling.anchor_floor",
@@ -111,7 +111,7 @@ const CHOICES: &[Choice] = &[
         "Stitches per step, each on its share of the batch, whatever the number of workers.",
         always,
     ),
-    choice("sampling.lookahead", "Step t draws from the table after step t−1−lookahead.", by_importance),
+    choice("sampling.lookahead", "Step t draws from the table after step t−1−lookahead.", by_table),
     choice("reduce.divisor", "What a summed gradient is divided by: the slots that touch it, or all slots.", always),
     choice(
         "reduce.kind",

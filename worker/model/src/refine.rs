@@ -20,8 +20,8 @@ const LEARNING_RATE: f64 = 1e-3;
 const BETAS: (f64, f64) = (0.9, 0.99);
 const EPSILON: f64 = 1e-8;
 
-/// Moves every layer of `layers` (`stitch_layers.{l}.weight` and `.bias`) by `steps` steps over `images [n, C, H, W]`, the
-/// layer's positions and the images in turn. Everything but the layers stays as it is.
+/// Moves every layer of `layers` (`stitch_layers.{l}.weight` and `.bias`) by `steps` steps over `images [n, C, H, W]`: the
+/// images in turn, each batch at every position of the layer before the next. Everything but the layers stays as it is.
 ///
 /// # Errors
 /// [`WeightsError`] when an anchor's weights are not all in `frozen`, or a layer's not in `layers`.
@@ -58,10 +58,12 @@ struct Path<'a> {
 
 impl Path<'_> {
     fn refine(&self, weight: &Tensor, bias: &Tensor, images: &Tensor, steps: u32) -> (Tensor, Tensor) {
-        let mut leaves = [weight, bias].map(|start| Moved::new(start));
+        let positions = &self.layer.positions;
+        let mut leaves = [weight, bias].map(Moved::new);
         for step in 0..steps {
-            let batch = nth_batch(images, step);
-            let (after, before) = self.layer.positions[step as usize % self.layer.positions.len()];
+            // Were both to move on at every step, numbers with a common factor would keep some images from a position.
+            let (round, turn) = (step / positions.len() as u32, step as usize % positions.len());
+            let (batch, (after, before)) = (nth_batch(images, round), positions[turn]);
             let x = self.front.state_after(&batch, after);
             let wanted = self.end.features(&batch);
             let entered = x.linear(&leaves[0].leaf, Some(&leaves[1].leaf));
@@ -78,11 +80,11 @@ impl Path<'_> {
     }
 }
 
-/// The images of a step, in turn, beginning again at the end.
-fn nth_batch(images: &Tensor, step: u32) -> Tensor {
+/// The images of a round, in turn, beginning again at the end.
+fn nth_batch(images: &Tensor, round: u32) -> Tensor {
     let total = images.size()[0];
     let size = BATCH.min(total);
-    let first = i64::from(step) * size % total;
+    let first = i64::from(round) * size % total;
     let head = images.narrow(0, first, size.min(total - first));
     match size - head.size()[0] {
         0 => head,

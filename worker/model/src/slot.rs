@@ -32,7 +32,7 @@ pub struct SlotOptions {
 pub struct Teacher {
     /// The path that teaches; its own slots learn from labels alone.
     pub stitch: StitchId,
-    /// Share of the teacher's answers in the loss, 0 to 1.
+    /// Share of the teacher's answers in the loss, 0 to 1; at 0 nobody asks it.
     pub weight: f64,
     /// Both sides' logits are divided by this.
     pub temperature: f64,
@@ -113,7 +113,7 @@ pub fn run_slot(
     let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
     let passes = split(slot, options.micro_batches)?;
     tch::manual_seed(slot.dropout_seed.cast_signed());
-    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch);
+    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
     let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
     let pass = Pass { network, groups: &groups, options, teacher };
     let mut parts = passes.iter().map(|(images, labels, share)| pass.run(images, labels, *share));

@@ -7,7 +7,9 @@ use esta_engine::{
     spec::HeadInit,
     streams::{self, Stream},
 };
-use esta_model::{FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers, refine_layers};
+use esta_model::{
+    FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers, refine_layers,
+};
 use esta_proto::{Digest, Step};
 use rand::seq::index::sample;
 use tch::{Kind, Tensor};

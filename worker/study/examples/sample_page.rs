@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
 
 fn about() -> About {
     About {
-        command: "esta-study run --study configs/study.yaml\nesta-study page --study configs/study.yaml".into(),
+        command: "a made-up command\nand another".into(),
         version: "0.1.0 (made up)".into(),
         machine: "2 cores, 8 GiB".into(),
         date: "2026-11-24 13:30 UTC".into(),

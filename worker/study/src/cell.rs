@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use esta_engine::table::Row;
+use esta_engine::{regret::Measured, table::Row};
 use esta_proto::{BudgetId, StitchId};
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +69,21 @@ pub struct StitchResult {
     /// What every offline rule says of it (`selection::RULES`), higher is better.
     #[serde(default)]
     pub values: BTreeMap<String, f64>,
+}
+
+impl StitchResult {
+    /// What the engine's regrets are computed from.
+    #[must_use]
+    pub fn measured(&self) -> Measured {
+        Measured {
+            stitch: self.stitch,
+            budget: self.budget,
+            macs: self.macs,
+            row: self.row,
+            accuracy: self.accuracy,
+            halves: Some(self.halves),
+        }
+    }
 }
 
 impl CellResult {

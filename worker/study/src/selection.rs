@@ -1,17 +1,19 @@
 //! Rules that pick a stitch per budget from what training said (LAW: pure), to be tried on finished runs.
 //!
 //! A rule gives every stitch a value, higher is better, and the stitch of the highest value answers for its bin. Values
-//! come from slots in the order in which they entered the run's table.
+//! come from slots in the order in which they entered the run's table; [`study`] says what picking by them loses.
 
 mod averages;
 mod effects;
 mod smooth;
+mod study;
 
 use std::collections::BTreeMap;
 
-use esta_engine::catalog::Catalog;
+use esta_engine::{catalog::Catalog, regret::Selector, spec::PaletteRule};
 use esta_proto::StitchId;
 
+pub use self::study::{Against, Interval, RuleSummary, study};
 use crate::history::Visit;
 
 /// Values of stitches, higher is better; stitches of which a rule says nothing are not there.
@@ -33,14 +35,14 @@ pub struct RuleInfo {
 /// What a rule is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The run's table has it.
-    Table,
+    /// The run's table has it: the product's own rule.
+    Table(PaletteRule),
     /// It is computed afterwards from the recorded slots.
     Offline,
     /// A control that knows nothing of training.
-    Trivial,
+    Trivial(Selector),
     /// A control that knows what a rule knows of a bin, but not of which stitch.
-    Shuffled,
+    Shuffled(PaletteRule),
 }
 
 const TABLE: &str = "no extra work: a number per stitch, updated at every slot";
@@ -55,9 +57,14 @@ const fn rule(name: &'static str, kind: Kind, cost: &'static str, words: &'stati
 
 /// All rules, those of the product first, controls last.
 pub const RULES: &[RuleInfo] = &[
-    rule("snip", Kind::Table, GRADIENTS, "highest SNIP saliency, moving average (the paper's rule)"),
-    rule("loss", Kind::Table, TABLE, "lowest training loss, moving average"),
-    rule("auto", Kind::Table, TABLE, "lowest own part of the loss, beyond the trend that all stitches share"),
+    rule("snip", Kind::Table(PaletteRule::Snip), GRADIENTS, "highest SNIP saliency, moving average (the paper's rule)"),
+    rule("loss", Kind::Table(PaletteRule::Loss), TABLE, "lowest training loss, moving average"),
+    rule(
+        "auto",
+        Kind::Table(PaletteRule::Auto),
+        TABLE,
+        "lowest own part of the loss, beyond the trend that all stitches share",
+    ),
     rule("snip-late", Kind::Offline, RECORD, "highest mean SNIP saliency over the last half of the steps"),
     rule("loss-late", Kind::Offline, RECORD, "lowest mean loss over the last half of the steps"),
     rule("loss-last-fifth", Kind::Offline, RECORD, "lowest mean loss over the last fifth of the steps"),
@@ -67,11 +74,16 @@ pub const RULES: &[RuleInfo] = &[
     rule("grad-norm", Kind::Offline, GRADIENTS, "lowest gradient norm, moving average"),
     rule("improvement", Kind::Offline, RECORD, "steepest fall of the loss per visit over its last half of visits"),
     rule("smooth", Kind::Offline, DENSE, "effect-late, shared between stitches of similar paths and cost"),
-    rule("largest", Kind::Trivial, NOTHING, "most MACs"),
-    rule("smallest", Kind::Trivial, NOTHING, "fewest MACs"),
-    rule("lowest-id", Kind::Trivial, NOTHING, "lowest number in the catalog"),
-    rule("random", Kind::Trivial, NOTHING, "any of the bin, in expectation"),
-    rule("shuffled", Kind::Shuffled, TABLE, "auto's values dealt out anew among the stitches of each bin"),
+    rule("largest", Kind::Trivial(Selector::Largest), NOTHING, "most MACs"),
+    rule("smallest", Kind::Trivial(Selector::Smallest), NOTHING, "fewest MACs"),
+    rule("lowest-id", Kind::Trivial(Selector::LowestId), NOTHING, "lowest number in the catalog"),
+    rule("random", Kind::Trivial(Selector::Random), NOTHING, "any of the bin, in expectation"),
+    rule(
+        "shuffled",
+        Kind::Shuffled(PaletteRule::Auto),
+        TABLE,
+        "auto's values dealt out anew among the stitches of each bin",
+    ),
 ];
 
 /// What every rule that reads slots says of every stitch, by stitch and rule. Controls need no slots and are not among
@@ -91,7 +103,7 @@ pub fn values(visits: &[Visit], catalog: &Catalog) -> BTreeMap<StitchId, BTreeMa
 }
 
 fn by_rule(visits: &[Visit], catalog: &Catalog) -> Vec<(&'static str, Values)> {
-    let table = averages::table(visits, catalog.id_bound());
+    let table = averages::table(visits, catalog);
     let of_table = |value: fn(&esta_engine::table::Row) -> Option<f64>| averages::of_table(&table, value);
     let late = effects::late(visits);
     vec![

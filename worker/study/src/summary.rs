@@ -172,15 +172,7 @@ impl Outcome {
     /// What the engine's regrets are computed from.
     #[must_use]
     pub fn measured(&self) -> Vec<Measured> {
-        let one = |stitch: &StitchResult| Measured {
-            stitch: stitch.stitch,
-            budget: stitch.budget,
-            macs: stitch.macs,
-            row: stitch.row,
-            accuracy: stitch.accuracy,
-            halves: Some(stitch.halves),
-        };
-        self.stitches.iter().map(one).collect()
+        self.stitches.iter().map(StitchResult::measured).collect()
     }
 
     /// Least and greatest cost.

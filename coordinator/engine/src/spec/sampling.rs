@@ -75,6 +75,17 @@ pub enum SamplingStrategy {
     Bandit,
 }
 
+impl SamplingStrategy {
+    /// Whether the table decides inside a budget, once every stitch of it has had its first visits.
+    #[must_use]
+    pub fn reads_table(self) -> bool {
+        match self {
+            Self::Importance | Self::Bandit => true,
+            Self::Bins | Self::Uniform => false,
+        }
+    }
+}
+
 /// SNIP saliency of a slot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -7,5 +7,7 @@ mod optimizer;
 mod parity;
 mod reduction;
 mod reference;
+mod refine;
 mod score;
 mod starts;
+mod teacher;

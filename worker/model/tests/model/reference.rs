@@ -66,6 +66,15 @@ impl<'a> Reference<'a> {
         states
     }
 
+    /// What a frozen anchor's head reads, [B, D], of activations [B, N, D] that still pass some blocks.
+    pub fn features(&self, anchor: usize, mut x: Tensor, blocks: std::ops::Range<u32>) -> Tensor {
+        let bare = Reference { family: self.family, leaves: BTreeMap::new() };
+        for block in blocks {
+            x = bare.block(&x, &format!("anchors.{anchor}.blocks.{block}."), "", anchor);
+        }
+        bare.norm(&x, &format!("anchors.{anchor}.norm")).select(1, 0)
+    }
+
     fn embed(&self, prefix: &str, images: &Tensor) -> Tensor {
         let weight = self.get(&format!("{prefix}patch_embed.proj.weight"));
         let patch = weight.size()[2];

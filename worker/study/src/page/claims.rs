@@ -21,10 +21,10 @@ pub fn section(view: &View<'_>) -> String {
         return markup_section(TITLE, "", &missing("This study makes no claims: its file lists none."));
     }
     let lead = format!(
-        "An effect is the difference of two arms in points of area under the front, paired by target and seed: the mean \
-         over targets of the means over seeds, ± two standard errors over targets. A claim holds when its effect is \
-         further above zero than that, is reversed when it is further below, and is open otherwise, as it is with a \
-         single target.{}",
+        "An effect is the difference of two arms in points of area under the front, paired by target and seed: the \
+         mean over targets of the means over seeds, ± two standard errors over targets. A claim holds when its effect \
+         is further above zero than that, is reversed when it is further below, and is open otherwise, as it is with \
+         a single target.{}",
         coverage_words(claims.iter().filter_map(|claim| claim.effect.as_ref()))
     );
     let (effect, pairs) = (right("effect, points"), right("pairs"));

@@ -10,7 +10,7 @@ use esta_page::{
 
 use super::{
     level::{Level, mean_front},
-    view::{View, fronts},
+    view::{View, code, fronts},
 };
 use crate::{
     plan::Target,
@@ -40,7 +40,15 @@ pub fn section(view: &View<'_>) -> String {
     }
     let mut keys: Vec<String> = arms.iter().enumerate().map(|(i, arm)| Series(i).key(&arm.name)).collect();
     keys.extend(stars.iter().map(|arm| Mark::Star.key(&format!("{}: anchors tuned alone", arm.name))));
-    markup_section(TITLE, lead, &(legend(&keys) + &in_pairs(&figures)))
+    markup_section(TITLE, lead, &(legend(&keys) + &not_drawn(view, &arms) + &in_pairs(&figures)))
+}
+
+/// Arms without a line by name, so that none is taken for missing.
+fn not_drawn(view: &View<'_>, drawn: &[&ArmSummary]) -> String {
+    let others = view.summary.arms.iter().filter(|arm| !view.alone(arm));
+    let names: Vec<String> =
+        others.filter(|arm| drawn.iter().all(|drawn| drawn.name != arm.name)).map(|arm| code(&arm.name)).collect();
+    if names.is_empty() { String::new() } else { format!("<p><small>Not drawn: {}</small></p>\n", names.join(" ")) }
 }
 
 /// Arms with a line: the study's first and those that claims name, anchors tuned alone aside.

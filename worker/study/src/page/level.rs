@@ -50,7 +50,7 @@ fn answer(front: &[FrontPoint], macs: u64) -> Option<f64> {
     front.iter().take_while(|point| point.macs <= macs).last().map(|point| point.accuracy)
 }
 
-/// Costs from the first of some ascending ones to the last, each with two more between it and the next, in equal ratios.
+/// Ascending costs, each with two more between it and the next, in equal ratios.
 pub fn constraints(costs: &[u64]) -> Vec<u64> {
     let between = |pair: &[u64]| {
         let (from, ratio) = (pair[0] as f64, pair[1] as f64 / pair[0].max(1) as f64);

@@ -34,7 +34,26 @@ pub fn section(view: &View<'_>) -> String {
 fn by_hand(view: &View<'_>) -> String {
     let cells = view.study.cells();
     let Some((cell, target)) = cells.first().zip(view.study.targets.first()) else { return String::new() };
-    let settings: String = cell.set.iter().map(|setting| format!(" --set {setting}")).collect();
+    let settings: String = cell.set.iter().map(|setting| format!(" --set {}", quoted(setting))).collect();
     let name = cell.id.name();
-    code(&format!("esta-coordinator run --config {}{settings}", job(target))) + &format!(" ({})", escape(&name))
+    code(&format!("esta-coordinator run --workers 1 --config {}{settings}", job(target)))
+        + &format!(" ({})", escape(&name))
+}
+
+/// A setting as a shell takes it.
+fn quoted(setting: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "=._-+/:,".contains(c);
+    if setting.chars().all(plain) { setting.to_owned() } else { format!("'{}'", setting.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_a_shell_would_read_are_quoted() {
+        assert_eq!(quoted("train.learning_rate=1e-3"), "train.learning_rate=1e-3");
+        assert_eq!(quoted("budgets={gap: 0.5e6}"), "'budgets={gap: 0.5e6}'");
+        assert_eq!(quoted("name=it's"), r"'name=it'\''s'");
+    }
 }

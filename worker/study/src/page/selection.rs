@@ -52,11 +52,11 @@ pub fn section(groups: &[RuleGroup]) -> String {
     if groups.iter().all(|group| group.lines.is_empty()) {
         return markup_section(title, "", &missing("No rules were tried on this study's runs."));
     }
-    let lead = "Rules that pick a stitch of each budget from what training said, without held-out accuracies. Regret is \
-        in points of accuracy against the best stitch of the same budget; lines across bars are bootstrap intervals. \
-        The best of many noisy accuracies is flattered by its noise; the split column picks it on one half of the \
-        images and scores on the other. Kendall's τ says how well a rule orders the stitches of a budget (1 perfectly, \
-        0 not at all). Controls know nothing of training and are grey.";
+    let lead = "Rules that pick a stitch of each budget from what training said, without held-out accuracies. Regret \
+        is in points of accuracy against the best stitch of the same budget; lines across bars are bootstrap \
+        intervals. The best of many noisy accuracies is flattered by its noise; the split column picks it on one half \
+        of the images and scores on the other. Kendall's τ says how well a rule orders the stitches of a budget (1 \
+        perfectly, 0 not at all). Controls know nothing of training and are grey.";
     let body: String = groups.iter().filter(|group| !group.lines.is_empty()).map(group_markup).collect();
     markup_section(title, lead, &body)
 }
@@ -104,10 +104,12 @@ fn bar(line: &RuleLine, is_shipped: bool, mean: f64, highest: f64) -> String {
     };
     let whisker = line.interval.map_or_else(String::new, |(low, high)| {
         let (low, high) = (at(low), at(high));
-        format!("<path style=\"stroke:var(--ink);stroke-width:1.4;fill:none\" d=\"M{low:.1} 3V11M{low:.1} 7H{high:.1}M{high:.1} 3V11\"/>")
+        let line = format!("M{low:.1} 3V11M{low:.1} 7H{high:.1}M{high:.1} 3V11");
+        format!("<path style=\"stroke:var(--ink);stroke-width:1.4;fill:none\" d=\"{line}\"/>")
     });
     format!(
-        "<svg style=\"vertical-align:middle\" width=\"{0:.0}\" height=\"{1:.0}\" viewBox=\"0 0 {0:.0} {1:.0}\" role=\"img\" aria-label=\"{2}\">\
+        "<svg style=\"vertical-align:middle\" width=\"{0:.0}\" height=\"{1:.0}\" viewBox=\"0 0 {0:.0} {1:.0}\" \
+         role=\"img\" aria-label=\"{2}\">\
          <rect style=\"fill:var(--{colour})\" x=\"1\" y=\"2\" width=\"{3:.1}\" height=\"10\" rx=\"2\"/>{whisker}</svg>",
         BAR.0,
         BAR.1,
@@ -170,7 +172,8 @@ mod tests {
             line("largest", true, Some(0.4), -0.05),
         ];
         let said = section(&[group(lines)]);
-        let sentence = "auto</code>, <code>trend</code>, loses 0.30 points, the best trivial control (largest) 0.40: a ratio of 0.75. \
+        let sentence = "auto</code>, <code>trend</code>, loses 0.30 points, the best trivial control (largest) \
+             0.40: a ratio of 0.75. \
              On split halves it is 0.10 against −0.05.";
         assert!(said.contains(sentence), "{said}");
         assert!(said.contains("<b>trend</b> <span class=\"badge auto\">shipped</span>"), "{said}");

@@ -280,7 +280,10 @@ fn no_more_arms_are_drawn_than_a_figure_can_tell_apart() {
     let results: Vec<CellResult> =
         names.iter().map(|name| whole("a", name, 0, [0.5, 0.6, 0.7], 1.0)).chain(results()).collect();
     let page = page_of(&study, &results);
-    assert_eq!(section(&page, "Fronts").matches("class=\"key\"").count(), 6 + 1, "six lines and a star");
+    let fronts = section(&page, "Fronts");
+    assert_eq!(fronts.matches("class=\"key\"").count(), 6 + 1, "six lines and a star");
+    let (_, others) = fronts.split_once("Not drawn: ").expect("the others are named");
+    assert_eq!(words(others.split("</p>").next().expect("split gives one")), "arm4 arm5 arm6 arm7");
 }
 
 #[test]
@@ -289,7 +292,7 @@ fn what_it_takes_to_make_the_page_again_is_said() {
     let rows = rows(section(&page, "How to reproduce"));
     for said in [
         "command|esta-worker ablate --study s.yaml",
-        "one cell by hand|esta-coordinator run --config a.yaml --set seed=0 (a--plain--0)",
+        "one cell by hand|esta-coordinator run --workers 1 --config a.yaml --set seed=0 (a--plain--0)",
         "seeds|0, 1",
         "version|1.2.3",
         "machine|2 cores",
