@@ -8,7 +8,7 @@ use crate::{
     catalog::{Catalog, Stitch},
     latency::Latency,
     spec::PaletteRule,
-    table::Table,
+    table::{Row, Table},
 };
 
 /// One choice.
@@ -64,11 +64,18 @@ pub fn pareto(choices: &[Choice], quality: &[f64]) -> Vec<Choice> {
 /// What a rule says of a stitch; `None` before it has been visited. Higher is better.
 #[must_use]
 pub fn value(table: &Table, rule: PaletteRule, stitch: StitchId) -> Option<f64> {
-    let row = table.row(stitch);
-    match rule {
-        PaletteRule::Snip => row.importance,
-        PaletteRule::Loss => row.loss.map(|loss| -loss),
-        PaletteRule::Auto => row.effect.map(|effect| -effect),
+    rule.value(&table.row(stitch))
+}
+
+impl PaletteRule {
+    /// What the rule reads in a stitch's row; higher is better.
+    #[must_use]
+    pub fn value(self, row: &Row) -> Option<f64> {
+        match self {
+            Self::Snip => row.importance,
+            Self::Loss => row.loss.map(|loss| -loss),
+            Self::Auto => row.effect.map(|effect| -effect),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     law::Law,
+    regret::{Measured, Selector, regrets},
     table::{Outcome, ScoreKind},
 };
 
@@ -70,6 +71,31 @@ fn auto_is_not_misled_by_when_a_stitch_was_drawn() {
     let choice = chosen.iter().find(|choice| choice.budget == budget).expect("the bin was visited");
     assert_eq!(choice.stitch, better);
     assert_eq!(choice.value.to_bits(), (-table.row(better).effect.expect("visited")).to_bits());
+}
+
+#[test]
+fn the_regret_of_auto_is_that_of_its_own_choices() {
+    // The later a stitch, the less it loses in training and the less accurate it is.
+    let (law, table) = world(f64::from, |id| 5.0 - f64::from(id));
+    let chosen = palette(&law.catalog, &table, PaletteRule::Auto);
+    let accuracy = |id: StitchId| 0.9 - 0.001 * f64::from(id.0);
+    let measured: Vec<Measured> = law
+        .catalog
+        .stitches()
+        .map(|s| {
+            let (row, accuracy) = (table.row(s.id), accuracy(s.id));
+            Measured { stitch: s.id, budget: s.budget, macs: s.macs, row, accuracy, halves: None }
+        })
+        .collect();
+    let regrets = regrets(&measured);
+    let auto = regrets.iter().find(|regret| regret.selector == Selector::Rule(PaletteRule::Auto)).expect("it is there");
+    assert!(auto.bins.len() > 1, "several bins leave a choice");
+    for bin in &auto.bins {
+        let choice = chosen.iter().find(|choice| choice.budget == bin.budget).expect("every bin was visited");
+        assert_eq!(bin.choice, Some(choice.stitch));
+        assert!((bin.points - 100.0 * (accuracy(bin.best) - accuracy(choice.stitch))).abs() < 1e-9);
+        assert_eq!(bin.tau, Some(-1.0), "who lost least is least accurate here");
+    }
 }
 
 #[test]

@@ -70,9 +70,7 @@ impl Selector {
     #[must_use]
     pub fn value(self, measured: &Measured) -> Option<f64> {
         match self {
-            Self::Rule(PaletteRule::Snip) => measured.row.importance,
-            Self::Rule(PaletteRule::Loss) => measured.row.loss.map(|loss| -loss),
-            Self::Rule(PaletteRule::Auto) => measured.row.effect.map(|effect| -effect),
+            Self::Rule(rule) => rule.value(&measured.row),
             Self::Largest => Some(measured.macs as f64),
             Self::Smallest => Some(-(measured.macs as f64)),
             Self::LowestId => Some(-f64::from(measured.stitch.0)),
