@@ -17,8 +17,6 @@ use esta_study::{
     trials,
 };
 
-
-
 use crate::trainer::DeviceKind;
 
 /// Arguments of `ablate`.
@@ -119,7 +117,8 @@ fn study(args: &Args) -> anyhow::Result<Study> {
 }
 
 fn target(file: &Path) -> anyhow::Result<Target> {
-    let name = file.file_stem().and_then(|name| name.to_str()).with_context(|| format!("--target {}", file.display()))?;
+    let name =
+        file.file_stem().and_then(|name| name.to_str()).with_context(|| format!("--target {}", file.display()))?;
     Ok(Target { name: name.to_owned(), config: file.to_owned(), words: String::new() })
 }
 

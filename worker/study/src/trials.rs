@@ -36,7 +36,9 @@ fn group(space: &str, rules: &[RuleSummary]) -> RuleGroup {
     let title = if space.is_empty() { "In the job's own space".to_owned() } else { format!("In the {space} space") };
     RuleGroup {
         title,
-        words: format!("{runs} runs of all arms, {bins} budgets that leave a choice; runs of one target resampled together."),
+        words: format!(
+            "{runs} runs of all arms, {bins} budgets that leave a choice; runs of one target resampled together."
+        ),
         shipped: PaletteRule::Auto.name().to_owned(),
         lines: rules.iter().map(line).collect(),
     }
@@ -50,7 +52,7 @@ fn line(summary: &RuleSummary) -> RuleLine {
     RuleLine {
         rule: summary.rule.name.to_owned(),
         words: summary.rule.words.to_owned(),
-        control: matches!(summary.rule.kind, Kind::Trivial(_) | Kind::Shuffled(_)),
+        control: matches!(summary.rule.kind, Kind::Trivial(_)),
         mean: Some(summary.mean),
         split: Some(summary.split),
         interval: summary.mean_interval.map(|interval| (interval.low, interval.high)),
