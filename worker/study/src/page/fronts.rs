@@ -51,18 +51,14 @@ fn not_drawn(view: &View<'_>, drawn: &[&ArmSummary]) -> String {
     if names.is_empty() { String::new() } else { format!("<p><small>Not drawn: {}</small></p>\n", names.join(" ")) }
 }
 
-/// Arms with a line: the study's first and those that claims name, anchors tuned alone aside.
+/// Arms with a line, in the study's order: its first and those that claims name, anchors tuned in runs of their own aside.
 fn shown<'a>(view: &View<'a>) -> Vec<&'a ArmSummary> {
-    let first = view.summary.arms.first().map(|arm| arm.name.as_str());
-    let claimed = view.summary.claims.iter().flat_map(|claim| [&claim.claim.arm, &claim.claim.against]);
-    let mut arms: Vec<&ArmSummary> = Vec::new();
-    for name in first.into_iter().chain(claimed.map(String::as_str)) {
-        let arm = view.summary.arm(name).filter(|arm| !view.alone(arm));
-        if let Some(arm) = arm.filter(|_| arms.len() < ARMS && arms.iter().all(|arm| arm.name != name)) {
-            arms.push(arm);
-        }
-    }
-    arms
+    let claimed = |arm: &ArmSummary| {
+        view.summary.claims.iter().any(|claim| claim.claim.arm == arm.name || claim.claim.against == arm.name)
+    };
+    let arms = view.summary.arms.iter().enumerate();
+    let wanted = arms.filter(|(place, arm)| !view.alone(arm) && (*place == 0 || claimed(arm)));
+    wanted.map(|(_, arm)| arm).take(ARMS).collect()
 }
 
 fn alone<'a>(view: &View<'a>) -> Vec<&'a ArmSummary> {
