@@ -72,7 +72,7 @@ fn a_mistyped_key_is_refused_with_its_line_and_a_suggestion() -> anyhow::Result<
     let mut check = Process::start(lab.path(), "typo", "esta-coordinator", &args)?;
     assert_eq!(check.wait()?.code(), Some(3));
     let log = check.log();
-    assert!(log.contains("slotz") && log.contains("slots") && log.contains("typo.yaml:4"), "{log}");
+    assert!(log.contains("slotz") && log.contains("slots") && log.contains("typo.yaml:5"), "{log}");
     Ok(())
 }
 

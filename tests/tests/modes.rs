@@ -123,7 +123,7 @@ fn a_finished_run_is_found_finished_and_another_job_is_kept_out_of_its_folder() 
     Ok(())
 }
 
-/// By path: the files of a run that hold results. The record counts terms of office, and a report says how long an
+/// By path: the files of a run that hold results. The record counts terms of office, and a report says what an
 /// evaluation took.
 fn results(dir: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let (mut files, mut folders) = (BTreeMap::new(), vec![dir.to_owned()]);
@@ -139,7 +139,7 @@ fn results(dir: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     }
     let eval = files.get_mut(Path::new("eval.json")).context("eval.json")?;
     let mut value: serde_json::Value = serde_json::from_slice(eval)?;
-    value["seconds"].take();
+    ["seconds", "peak_memory"].map(|taken| value[taken].take());
     *eval = value.to_string().into_bytes();
     Ok(files)
 }
