@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Renders letters of 142 Debian font packages into the cache, linked at .cache/data/glyphs: IDX files of
-# 28x28 images, A-Z and a-z, held-out letters from packages that gave no training letter. The offline study reads them;
-# nothing else does. No root needed where apt knows the packages and python3 has venv; no font is installed. Other
+# Renders letters and symbols of 142 Debian font packages into the cache, linked at .cache/data/glyphs: IDX files of
+# 28x28 images, A-Z and a-z, held-out letters from packages that gave no training letter, and the source domain of the
+# offline study, symbols beside six garments of Fashion-MNIST. The study reads them; nothing else does. No root needed where apt knows the packages and python3 has venv; no font is installed. Other
 # versions of the packages give other images: then it says so. What is there and right is left alone.
 set -euo pipefail
 export LC_ALL=C # one order of names everywhere
@@ -60,6 +60,10 @@ d2b0d9aa8ee058b6ae316e87c23e096447b5a3e55dce1122a785dc8a2ffd7c08  lower-test-ima
 e00144e53cebd2085cf543ba91ef303d95fbcb19379f09350e555f4d536114b3  lower-test-labels-idx1-ubyte
 83c17d716b54c724b94ad1cca6e9fcb8767e10389b50ffcff8dddb40cc1de4ab  lower-train-images-idx3-ubyte
 257d29bfe509ce1b7b7eb284a3ee36ac48328888a797377dc5077c42f03788ac  lower-train-labels-idx1-ubyte
+603f6f7ab4c890e39587dccd17147f042f6496ac2728cec27c5fe2c066693843  source-test-images-idx3-ubyte
+92bea54b8291373e241b716f27249c20f38739c29655525af6d68cdc59d06caf  source-test-labels-idx1-ubyte
+7a9a744fca15f996b226c3eff0a42f6c3b840b599e391df7878d67abbb300025  source-train-images-idx3-ubyte
+07c2b3ab1961c96a2de3f90bb1cdd980935c41abdb729611e9bc01e8bcd07386  source-train-labels-idx1-ubyte
 950dee38fc9624936b480711107b0d956fe0b5d3ad8e49bcad222de8039c70be  upper-test-images-idx3-ubyte
 6011445e7283ba63322a09f9fa6c12ddd8dec96f4d437dbd972f63522405d5c9  upper-test-labels-idx1-ubyte
 a2cee28be536d5f0e9d91971e5db99bfaa78a8e32530c33e6c5997ee51cf38b9  upper-train-images-idx3-ubyte
@@ -132,8 +136,8 @@ make_glyphs() { # make_glyphs FOLDER
   mkdir "$1/files"
   unpack train "$1" "${train[@]}"
   unpack test "$1" "${test[@]}"
-  say "rendering (half a minute)"
-  "$venv/bin/python" "$root/scripts/render-glyphs.py" "$1/fonts" "$1/files"
+  say "rendering (two minutes)"
+  "$venv/bin/python" "$root/scripts/render-glyphs.py" "$1/fonts" "$data/fashion-mnist" "$1/files"
   { recipe; sums "$1/files"; } >"$1/files/MADE.txt"
 }
 

@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Renders the letters of many font files as IDX files of 28x28 images: targets beside Fashion-MNIST and digits.
+"""Renders the letters and symbols of many font files as IDX files of 28x28 images: for the offline study.
 
-    render-glyphs.py FONTS OUT
+    render-glyphs.py FONTS GARMENTS OUT
 
 FONTS holds the folders `train` and `test`, each with one folder per font package, its .ttf and .otf files anywhere
 below. Every face on one side gives images to that side alone, and a held-out face that all but repeats a training face
 is left out, so the held-out letters are of fonts never seen. OUT receives `upper-` (A-Z) and `lower-` (a-z) files of
-both sides, labels 0 to 25, and `FACES.txt`, the faces used. The same fonts and the same Pillow give the same bytes
-before compression.
+both sides, labels 0 to 25, and `FACES.txt`, the faces used.
+
+The source domain is `source-`: six garments of Fashion-MNIST, whose four files are in GARMENTS, and symbols of the
+training fonts: marks, currencies, Greek, Cyrillic and Nordic letters that look like none of A-Z and a-z, and no digit.
+
+The same fonts and the same Pillow give the same bytes before compression.
 """
 
 import fnmatch
@@ -35,6 +39,13 @@ COPY = 0.985  # correlation of fingerprints from which a face counts as a copy o
 LEAK = 0.95  # the same between a held-out face and a training face
 SMALL_CAPITALS = 0.75  # mean correlation with the capitals from which lower case counts as capitals
 SETS = {"upper": string.ascii_uppercase, "lower": string.ascii_lowercase}
+# Symbols by class; those of one class differ by a turn, a mirror or their size alone.
+SYMBOLS = "!¡ ?¿ & @ # $ % () * + / <>^ [] {} ~ = ; : € £ ¥ § ¶ † ‡ © ® «» ¢ × ÷ ± ß æ œ øØ þÞ ð Æ Œ ÐĐ ł Ł đ".split()
+SYMBOLS += "ΓГ Δ θΘ Λ λ Ξ ξ ΠПп π Σ σ φΦфФ ψΨ Ω ω β γ δ ε ζ η μ Б б дД жЖ зЗ иИ лЛ цЦ чЧ шШ щЩ ъЪ ыЫ эЭ юЮ яЯ".split()
+SYMBOLS_OF_A_FACE = 20  # a face that draws fewer is left out
+SYMBOL_VARIANTS = 4
+GARMENTS = [0, 1, 3, 5, 7, 8]  # T-shirts, trousers, dresses, sandals, trainers, bags: the other four stay unseen
+HELD_OUT = {"garments": 2000, "symbols": 3000}
 UNLIKE_CAPITALS = "abdefghnqrt"  # letters whose two cases differ in shape
 # Seen by eye. Symbols, ornaments, keys, letters in boxes and letters nobody could name:
 NOT_LETTERS = ["D050000L*", "StandardSymbols*", "*Symbol*", "*Dingbat*", "*Math*", "*_K.*", "*_K_*", "*Initials*"]
@@ -57,7 +68,7 @@ class Face:
 
 
 def main():
-    fonts, out = map(Path, sys.argv[1:3])
+    fonts, garments, out = map(Path, sys.argv[1:4])
     out.mkdir(parents=True, exist_ok=True)
     used = []
     for name, letters in SETS.items():
@@ -67,31 +78,44 @@ def main():
             write_set(out, f"{name}-{side}", render_set(kept[side], letters))
             used += [f"{name} {side} {face.package} {face.path.name}\n" for face in kept[side]]
     (out / "FACES.txt").write_text("".join(used), encoding="utf-8")
+    write_source(out, fonts, garments)
 
 
 def load_faces(fonts, side, name):
     """The usable faces of a side, at most FACES_PER_FAMILY of each family, in the order of their paths."""
-    families = {}
-    for path in sorted((fonts / side).glob("*/**/*")):
-        package = path.relative_to(fonts / side).parts[0]
-        if path.suffix.lower() not in (".ttf", ".otf") or path.is_symlink():
-            continue
-        if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in NOT_LETTERS + MIXED_CASE[name]):
-            continue
-        families.setdefault((package, re.split(r"[-_ .]", path.name)[0]), []).append(path)
     faces = []
-    for (package, family), paths in sorted(families.items()):
-        random.Random(f"{SEED}/{package}/{family}").shuffle(paths)
+    for package, paths in families(fonts / side, NOT_LETTERS + MIXED_CASE[name]):
         usable = (face for path in paths if (face := load_face(package, path, name)))
         faces += [face for face, _ in zip(usable, range(FACES_PER_FAMILY))]
     return faces
 
 
+def families(folder, unwanted):
+    """Package and shuffled font files of every family, in the order of their names."""
+    found = {}
+    for path in sorted(folder.glob("*/**/*")):
+        package = path.relative_to(folder).parts[0]
+        if path.suffix.lower() not in (".ttf", ".otf") or path.is_symlink():
+            continue
+        if any(fnmatch.fnmatchcase(path.name, pattern) for pattern in unwanted):
+            continue
+        found.setdefault((package, re.split(r"[-_ .]", path.name)[0]), []).append(path)
+    for (package, family), paths in sorted(found.items()):
+        random.Random(f"{SEED}/{package}/{family}").shuffle(paths)
+        yield package, paths
+
+
+def open_font(path):
+    try:
+        return ImageFont.truetype(str(path), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    except OSError:
+        return None
+
+
 def load_face(package, path, name):
     """The face, or None where a letter of the set is absent, two letters are one, or lower case is capitals."""
-    try:
-        font = ImageFont.truetype(str(path), FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:
+    font = open_font(path)
+    if font is None:
         return None
     letters = SETS[name]
     glyphs = {letter: draw(font, letter) for letter in letters}
@@ -184,6 +208,60 @@ def render(ink, draws):
     small = large.reduce(OVERSAMPLE)
     brightest = small.getextrema()[1] or 1
     return small.point([min(255, value * 255 // brightest) for value in range(256)]).tobytes()
+
+
+def write_source(out, fonts, garments):
+    """Garments first, then symbols, both sides shuffled; held-out symbols are other pictures of the same faces."""
+    symbols = [(len(GARMENTS) + label, pixels) for label, pixels in render_symbols(fonts / "train")]
+    cut = len(symbols) - HELD_OUT["symbols"]
+    train = read_garments(garments, "train") + symbols[:cut]
+    test = read_garments(garments, "t10k")[: HELD_OUT["garments"]] + symbols[cut:]
+    for name, samples in (("train", train), ("test", test)):
+        random.Random(SEED).shuffle(samples)
+        write_set(out, f"source-{name}", samples)
+
+
+def render_symbols(folder):
+    """(class, pixels) of every symbol that a face has, no picture twice, shuffled."""
+    seen, samples = set(), []
+    for package, paths in families(folder, NOT_LETTERS):
+        drawn = ((path, glyphs) for path in paths if (glyphs := symbols_of(path)))
+        for (path, glyphs), _ in zip(drawn, range(FACES_PER_FAMILY)):
+            for symbol, ink in glyphs.items():
+                label = next(place for place, alike in enumerate(SYMBOLS) if symbol in alike)
+                for variant in range(SYMBOL_VARIANTS):
+                    pixels = render(ink, random.Random(f"{SEED}/{package}/{path.name}/{symbol}/{variant}"))
+                    if pixels not in seen:
+                        seen.add(pixels)
+                        samples.append((label, pixels))
+    random.Random(SEED).shuffle(samples)
+    return samples
+
+
+def symbols_of(path):
+    """What a face draws of the symbols, each a picture of its own; None where that is little."""
+    font = open_font(path)
+    if font is None:
+        return None
+    absent = draw(font, "\U0010fffd")
+    strange = {absent.tobytes()} if absent else set()
+    glyphs = {symbol: ink for symbol in "".join(SYMBOLS) if (ink := draw(font, symbol))}
+    pictures = [ink.tobytes() for ink in glyphs.values()]
+    strange |= {picture for picture in pictures if pictures.count(picture) > 1}
+    glyphs = {symbol: ink for symbol, ink in glyphs.items() if ink.tobytes() not in strange}
+    return glyphs if len(glyphs) >= SYMBOLS_OF_A_FACE else None
+
+
+def read_garments(folder, name):
+    """(class, pixels) of the garments that belong to the source, in the order of the file."""
+    labels = gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes())[8:]
+    images = gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes())[16:]
+    size = SIDE * SIDE
+    return [
+        (GARMENTS.index(label), images[place * size : (place + 1) * size])
+        for place, label in enumerate(labels)
+        if label in GARMENTS
+    ]
 
 
 def write_set(out, name, samples):

@@ -8,7 +8,7 @@ set -euo pipefail
 
 TASK="${TASK:-}"
 # Steps of each anchor: a larger network has more to learn.
-STEPS_S=1500 STEPS_M=2400 STEPS_L=3600
+STEPS_S=4000 STEPS_M=6000 STEPS_L=8000
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
@@ -17,10 +17,15 @@ source=configs/study/source.yaml
 anchors() { # makes what is missing of the study's family
   say "anchors on the source domain (once)"
   link_anchors "$source" .cache/study-anchors "$STEPS_S" "$STEPS_M" "$STEPS_L"
-  local step
-  for step in "s $STEPS_S" "m $STEPS_M" "l $STEPS_L"; do
-    "$bin/esta-worker" pretrain --config "$source" --anchor "${step% *}" --steps "${step#* }" --device "$DEVICE"
-  done
+  # The largest takes as long as the others together, and each is one thread's work.
+  anchor l "$STEPS_L" &
+  local largest=$!
+  anchor s "$STEPS_S" && anchor m "$STEPS_M" || { kill "$largest"; fail "the anchors were not made"; }
+  wait "$largest" || fail "the anchor l was not made"
+}
+
+anchor() { # anchor NAME STEPS
+  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE"
 }
 
 task_file() { # the file of configs/vision called TASK, or the one whose name contains it

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use esta_engine::law::Law;
@@ -112,6 +113,34 @@ fn a_worker_program_that_is_not_there_is_named() {
     let (code, line) = failure(&command.env("ESTA_WORKER", "/nowhere/esta-worker").output().expect("it runs"));
     assert_eq!(code, 1);
     assert!(line.contains("cannot start /nowhere/esta-worker"), "{line}");
+}
+
+#[test]
+fn a_run_on_a_leash_ends_with_its_workers_when_its_parent_lets_go() {
+    let folder = job();
+    let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/lingering-worker.sh");
+    let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "1", "--leash"]);
+    command.env("ESTA_WORKER", worker).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = command.spawn().expect("it starts");
+    let pid = wait_for(|| fs::read_to_string(folder.path().join("worker.pid")).ok().filter(|pid| pid.ends_with('\n')));
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists(), "the worker lives while the leash is held");
+    drop(run.stdin.take());
+    let (code, line) = failure(&run.wait_with_output().expect("it ends"));
+    assert_eq!((code, line.as_str()), (130, "esta-coordinator: interrupted; the same command resumes the run"));
+    assert!(!process.exists(), "the worker was left behind");
+}
+
+/// What a condition comes to, within a minute.
+fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "it never came about");
+        std::thread::yield_now();
+    }
 }
 
 /// A coordinator process that has said where it listens.

@@ -1,5 +1,7 @@
 //! Held-out accuracy of stitches (HANDS): what a report's plots and regrets rest on.
 
+pub mod probe;
+
 use std::{num::NonZeroU32, path::Path, time::Instant};
 
 use esta_data::{DataError, HeldOut};
@@ -10,9 +12,10 @@ use esta_engine::{
 use esta_model::{Phase, StitchError, StitchedNet};
 use esta_proto::StitchId;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction};
+use tch::{Kind, Reduction, Tensor};
 use thiserror::Error;
 
+use self::probe::Probe;
 use crate::trainer::{Family, tensors};
 
 /// Why stitches cannot be evaluated.
@@ -42,6 +45,9 @@ pub struct StitchResult {
     pub loss: f64,
     /// Images classified rightly.
     pub correct: u64,
+    /// What else was measured, where the job asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 /// A deployed model on disk.
@@ -116,6 +122,10 @@ pub fn evaluate(
         done(number, &result);
         results.push(result);
     }
+    if family.law.spec.eval.probe_images > 0 {
+        let probes = tch::no_grad(|| probe::measure(family, net, stitches))?;
+        results.iter_mut().zip(probes).for_each(|(result, probe)| result.probe = Some(probe));
+    }
     let images = held_out.dataset().len();
     Ok(Evaluation { images, results, exports: Vec::new(), seconds: started.elapsed().as_secs_f64(), peak_memory: None })
 }
@@ -128,17 +138,25 @@ fn evaluate_stitch(
 ) -> Result<StitchResult, EvalError> {
     let mut loss = 0.0;
     let mut right = Vec::with_capacity(held_out.dataset().len() as usize);
-    let size = NonZeroU32::new(family.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN);
-    for batch in held_out.chunks(size) {
+    for batch in held_out.chunks(chunk(family)) {
         let (images, labels) = tensors(&batch?, family.device);
         let logits = net.forward(stitch, &images, Phase::Eval)?;
-        let sum =
-            logits.to_kind(Kind::Double).cross_entropy_loss::<tch::Tensor>(&labels, None, Reduction::Sum, -100, 0.0);
-        loss += sum.double_value(&[]);
+        loss += summed_loss(&logits, &labels);
         let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
         right.extend(Vec::<u8>::try_from(hits).expect("bytes become bytes"));
     }
     Ok(summarise(stitch, loss, &right))
+}
+
+/// Images per forward pass.
+fn chunk(family: &Family) -> NonZeroU32 {
+    NonZeroU32::new(family.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Cross entropy of logits [B, K] with labels `[B]`, summed in double precision.
+fn summed_loss(logits: &Tensor, labels: &Tensor) -> f64 {
+    let logits = logits.to_kind(Kind::Double);
+    logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0).double_value(&[])
 }
 
 fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
@@ -149,7 +167,7 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
     };
     let correct = right.iter().map(|hit| u64::from(*hit)).sum();
     let loss = loss / right.len().max(1) as f64;
-    StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct }
+    StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct, probe: None }
 }
 
 /// Peak resident memory of this process, in bytes; where the system says it.

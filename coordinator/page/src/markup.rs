@@ -41,7 +41,7 @@ fn styled(title: &str, sheets: &[&str], body: &str) -> String {
     let (title, style) = (escape(title), sheets.concat());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · ESTA</title>\n<style>\n{style}</style>\n</head>\n<body>\n\
@@ -87,6 +87,22 @@ pub fn missing(what: &str) -> String {
 #[must_use]
 pub fn details(summary: &str, body: &str) -> String {
     format!("<details><summary>{}</summary>\n{body}</details>\n", escape(summary))
+}
+
+/// An SVG document as an image: its style stays its own, and its text is never read as markup of the page.
+#[must_use]
+pub fn image(document: &str, label: &str) -> String {
+    let mut encoded = String::with_capacity(document.len() + document.len() / 4);
+    for character in document.chars() {
+        if character.is_ascii_alphanumeric() || " -_.,;=/".contains(character) {
+            encoded.push(character);
+            continue;
+        }
+        for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("<img alt=\"{}\" style=\"max-width:100%\" src=\"data:image/svg+xml,{encoded}\"/>\n", escape(label))
 }
 
 /// A drawing under its caption; both are markup.

@@ -23,6 +23,9 @@ pub struct RunArgs {
     /// Where the workers' tensors live; with cuda every worker gets a device of its own.
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     device: Device,
+    /// Stop, as at a signal, when standard input ends: for a program that starts runs and must not leave any behind.
+    #[arg(long)]
+    leash: bool,
 }
 
 /// Where a worker's tensors live.
@@ -42,7 +45,8 @@ enum Next {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
-    let mut interrupts = Interrupts::listen()?;
+    let interrupts = Interrupts::listen()?;
+    let mut interrupts = if args.leash { interrupts.on_leash()? } else { interrupts };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut sitting = Sitting::begin(law(&args.job)?, loopback, args.workers).await?;
     let mut crew = Crew::start(&sitting.url(), args.workers, args.device)?;

@@ -10,6 +10,7 @@ use std::{
 
 use esta_engine::{law::Law, run::Patience};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{outcome::palette_table, say, watch::Watch};
 use crate::{
@@ -95,17 +96,32 @@ fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> std::io::Result<Arti
     Ok(artifacts)
 }
 
-/// Requests that the process end: from the keyboard or from an orchestrator.
+/// Requests that the process end: from the keyboard, from an orchestrator, or by a parent that lets go.
 pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
+    let_go: CancellationToken,
 }
 
 impl Interrupts {
     /// Listens from here on: before anything is begun that must be ended in order.
     pub fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, let_go: CancellationToken::new() })
+    }
+
+    /// Takes the end of standard input for a request too. It comes however the parent ends, by a kill as well.
+    pub fn on_leash(self) -> Result<Self, Failure> {
+        let let_go = self.let_go.clone();
+        let listen = move || {
+            // An input that cannot be read is over as well.
+            std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
+            let_go.cancel();
+        };
+        let thread = std::thread::Builder::new().name("leash".into()).spawn(listen);
+        thread.map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
+        Ok(self)
     }
 
     /// Waits for the next request.
@@ -113,6 +129,7 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = self.let_go.cancelled() => {}
         }
     }
 }

@@ -10,6 +10,7 @@ const HARMLESS: &[&str] = &[
     "palette",
     "eval",
     "data.eval",
+    "data.validation",
     "data.loader_threads",
     "train.save_steps",
     "train.save_total_limit",

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
-use esta_engine::spec::DataSpec;
+use esta_engine::spec::{DataSpec, DatasetSpec};
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
@@ -24,8 +24,19 @@ impl HeldOut {
     /// # Errors
     /// [`DataError`] of [`Dataset::open`] and [`HeldOut::new`].
     pub fn open(data: &DataSpec, shape: InputShape) -> Result<Option<Self>, DataError> {
-        let open = |set| Self::new(Arc::new(Dataset::open(data, set)?), data, shape);
-        data.eval.as_ref().map(open).transpose()
+        data.eval.as_ref().map(|set| Self::of(set, data, shape)).transpose()
+    }
+
+    /// Opens the validation slice of `data`; none when the spec has none.
+    ///
+    /// # Errors
+    /// [`DataError`] of [`Dataset::open`] and [`HeldOut::new`].
+    pub fn validation(data: &DataSpec, shape: InputShape) -> Result<Option<Self>, DataError> {
+        data.validation.as_ref().map(|set| Self::of(set, data, shape)).transpose()
+    }
+
+    fn of(set: &DatasetSpec, data: &DataSpec, shape: InputShape) -> Result<Self, DataError> {
+        Self::new(Arc::new(Dataset::open(data, set)?), data, shape)
     }
 
     /// Any open set, read as held-out images are.

@@ -1,5 +1,7 @@
 //! `esta-worker ablate` (HANDS): the same job under many settings and seeds, or a whole study, and one page of it.
 
+mod angles;
+
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -10,7 +12,7 @@ use clap::Args as ClapArgs;
 use esta_page::numbers::date;
 use esta_study::{
     axes,
-    page::{About, RuleGroup, render_with_rules},
+    page::{About, Findings, RuleGroup, render},
     plan::{Cell, Study, Target},
     runner::{self, Keep, Site},
     summary::{Effect, Summary, Verdict},
@@ -90,7 +92,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&study, &results);
     let page = folder.join("study.html");
     let groups = trials::groups(&study, &summary);
-    let text = render_with_rules(&study, &summary, &results, &groups, &about(&args));
+    let angles = angles::of_targets(&study, &folder.join("angles"), args.device)?;
+    let findings = Findings { summary: &summary, results: &results, rules: &groups, angles: &angles };
+    let text = render(&study, &findings, &about(&args));
     std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
     print_summary(&summary);
     print_rules(&groups);

@@ -7,7 +7,7 @@ use esta_engine::table::Row;
 use esta_proto::{BudgetId, StitchId};
 use esta_study::{
     cell::{CellResult, Costs, StitchResult},
-    page::{About, RuleGroup, RuleLine, render_with_rules},
+    page::{About, Findings, RuleGroup, RuleLine, render},
     plan::{Arm, Cell, Claim, Part, Source, Study, Target},
     summary::Summary,
 };
@@ -19,7 +19,8 @@ fn main() -> io::Result<()> {
     let cells = study.cells();
     let results: Vec<CellResult> = cells.iter().take(cells.len() - 26).map(result).collect();
     let summary = Summary::of(&study, &results);
-    fs::write(file, render_with_rules(&study, &summary, &results, &rules(), &about()))
+    let findings = Findings { summary: &summary, results: &results, rules: &rules(), angles: &[] };
+    fs::write(file, render(&study, &findings, &about()))
 }
 
 fn about() -> About {
@@ -73,6 +74,7 @@ fn study() -> Study {
             twoway,
         ],
         claims: claims(),
+        angles: None,
     }
 }
 

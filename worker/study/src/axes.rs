@@ -110,6 +110,7 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
         seeds: (0..seeds).map(|seed| law.spec.seed + seed).collect(),
         arms,
         claims,
+        angles: None,
     };
     study.validate()?;
     Ok(study)

@@ -68,6 +68,8 @@ pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, Coll
     let mut values = selection::values(&visits, &law.catalog);
     let stitches = eval.results.iter().filter_map(|result| {
         let stitch = law.catalog.get(result.stitch)?;
+        let of_slots = values.remove(&stitch.id).unwrap_or_default();
+        let of_probe = result.probe.as_ref().map(selection::probed).unwrap_or_default();
         Some(StitchResult {
             stitch: stitch.id,
             path: stitch.path(&law.spec.family),
@@ -78,7 +80,7 @@ pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, Coll
             accuracy: result.accuracy,
             halves: result.halves,
             row: rows.get(&stitch.id).copied().unwrap_or_default(),
-            values: values.remove(&stitch.id).unwrap_or_default().into_iter().map(rounded).collect(),
+            values: of_slots.into_iter().chain(of_probe).map(rounded).collect(),
         })
     });
     let costs = Costs {
@@ -146,6 +148,23 @@ struct EvalEntry {
     stitch: StitchId,
     accuracy: f64,
     halves: [f64; 2],
+    #[serde(default)]
+    probe: Option<Probe>,
+}
+
+/// What a stitch of `eval.json` shows beside its accuracy, where `eval.probe_images` asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Probe {
+    /// Mean cross entropy on training images.
+    pub train_loss: f64,
+    /// Mean KL from the answers of the path's anchors.
+    pub kl_own: f64,
+    /// Mean KL from the answers of the largest anchor.
+    pub kl_largest: f64,
+    /// Accuracy on the validation slice.
+    pub slice_accuracy: Option<f64>,
+    /// Mean cross entropy on it.
+    pub slice_loss: Option<f64>,
 }
 
 #[derive(Deserialize)]

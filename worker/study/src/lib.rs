@@ -8,6 +8,7 @@
 //! A cell is a whole run of the product, so whatever holds for a run (resume, exit codes, artefacts) holds here. What is
 //! finished stays finished: a cell is run again only when its job or the program's version has changed.
 
+pub mod angles;
 pub mod axes;
 pub mod cell;
 pub mod collect;

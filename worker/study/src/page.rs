@@ -3,6 +3,7 @@
 //! One file per section. A page can be made at any time of a study: what is missing is named once at the top and is a
 //! dash everywhere else.
 
+mod angles;
 mod area;
 mod budgets;
 mod choices;
@@ -20,7 +21,7 @@ use esta_page::markup::study_page;
 
 pub use self::selection::{RuleGroup, RuleLine};
 use self::view::View;
-use crate::{cell::CellResult, plan::Study, summary::Summary};
+use crate::{angles::TargetAngles, cell::CellResult, plan::Study, summary::Summary};
 
 /// How a page came to be, all in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,22 +38,24 @@ pub struct About {
     pub device: String,
 }
 
-/// The page of a study without trials of rules.
-#[must_use]
-pub fn render(study: &Study, summary: &Summary, results: &[CellResult], about: &About) -> String {
-    render_with_rules(study, summary, results, &[], about)
+/// Everything that came of a study so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Findings<'a> {
+    /// Its results, put together.
+    pub summary: &'a Summary,
+    /// The results themselves.
+    pub results: &'a [CellResult],
+    /// What trials of rules came to, one group for each set of runs they were tried on.
+    pub rules: &'a [RuleGroup],
+    /// Angles between gradients, one a target.
+    pub angles: &'a [TargetAngles],
 }
 
-/// The page of a study; `rules` are what trials of rules came to, one group for each set of runs they were tried on.
+/// The page of a study.
 #[must_use]
-pub fn render_with_rules(
-    study: &Study,
-    summary: &Summary,
-    results: &[CellResult],
-    rules: &[RuleGroup],
-    about: &About,
-) -> String {
-    let view = View { study, summary, results, about };
+pub fn render(study: &Study, findings: &Findings<'_>, about: &About) -> String {
+    let Findings { summary, results, rules, angles } = *findings;
+    let view = View { study, summary, results, angles, about };
     let sections = [
         header::section(&view),
         claims::section(&view),
@@ -61,6 +64,7 @@ pub fn render_with_rules(
         area::section(&view),
         costs::section(&view),
         selection::section(rules),
+        angles::section(&view),
         targets::section(&view),
         choices::section(&view),
         reproduce::section(&view),

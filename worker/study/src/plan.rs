@@ -25,6 +25,34 @@ pub struct Study {
     /// What the page answers, in this order.
     #[serde(default)]
     pub claims: Vec<Claim>,
+    /// Angles between the gradients of stitches (the paper's Fig. 2), measured on every target beside its runs.
+    #[serde(default)]
+    pub angles: Option<AnglesPlan>,
+}
+
+/// How angles between gradients are measured: on the job of a target's first cell, before any training.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnglesPlan {
+    /// A job file whose training images are the source domain; found beside the study's.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
+    /// Stitches at most, of the first stitched pair of anchors.
+    #[serde(default = "AnglesPlan::stitches")]
+    pub stitches: usize,
+    /// Images behind every gradient.
+    #[serde(default = "AnglesPlan::images")]
+    pub images: u64,
+}
+
+impl AnglesPlan {
+    fn stitches() -> usize {
+        32
+    }
+
+    fn images() -> u64 {
+        256
+    }
 }
 
 /// One target.
@@ -222,10 +250,9 @@ fn keys(path: &Path) -> Result<Map<String, Value>, StudyError> {
         serde_saphyr::from_str(&text).map_err(|flaw| StudyError::Yaml { path: path.into(), flaw: flaw.to_string() })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     for target in own.get_mut("targets").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(Value::String(config)) = target.get_mut("config") {
-            *config = folder.join(&*config).display().to_string();
-        }
+        beside(folder, target.get_mut("config"));
     }
+    beside(folder, own.get_mut("angles").and_then(|angles| angles.get_mut("source")));
     let Some(base) = own.remove("base") else { return Ok(own) };
     let base = folder.join(base.as_str().unwrap_or_default());
     if base == path {
@@ -234,6 +261,13 @@ fn keys(path: &Path) -> Result<Map<String, Value>, StudyError> {
     let mut all = keys(&base)?;
     all.extend(own);
     Ok(all)
+}
+
+/// A file that is named as seen from the study's folder.
+fn beside(folder: &Path, file: Option<&mut Value>) {
+    if let Some(Value::String(file)) = file {
+        *file = folder.join(&*file).display().to_string();
+    }
 }
 
 impl Arm {
@@ -306,6 +340,7 @@ mod tests {
                 },
             ],
             claims: Vec::new(),
+            angles: None,
         }
     }
 

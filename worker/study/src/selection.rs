@@ -14,7 +14,7 @@ use esta_engine::{catalog::Catalog, regret::Selector, spec::PaletteRule};
 use esta_proto::StitchId;
 
 pub use self::study::{Against, Interval, RuleSummary, study};
-use crate::history::Visit;
+use crate::{collect::Probe, history::Visit};
 
 /// Values of stitches, higher is better; stitches of which a rule says nothing are not there.
 pub type Values = BTreeMap<StitchId, f64>;
@@ -39,6 +39,8 @@ pub enum Kind {
     Table(PaletteRule),
     /// It is computed afterwards from the recorded slots.
     Offline,
+    /// It needs forward passes after training: what an evaluation stage would gain.
+    Probe,
     /// A control that knows nothing of training.
     Trivial(Selector),
     /// A control that knows what a rule knows of a bin, but not of which stitch.
@@ -49,6 +51,8 @@ const TABLE: &str = "no extra work: a number per stitch, updated at every slot";
 const RECORD: &str = "a pass over the recorded slots at the end, no forward pass";
 const GRADIENTS: &str = "no extra work where gradients are there anyway";
 const DENSE: &str = "a pass over the recorded slots and a linear system of the catalog's size";
+const TRAINED: &str = "forward passes of every stitch over the training images, after training";
+const SLICE: &str = "200 labelled images kept from training, and forward passes of every stitch over them";
 const NOTHING: &str = "nothing, it needs no training";
 
 const fn rule(name: &'static str, kind: Kind, cost: &'static str, words: &'static str) -> RuleInfo {
@@ -74,6 +78,11 @@ pub const RULES: &[RuleInfo] = &[
     rule("grad-norm", Kind::Offline, GRADIENTS, "lowest gradient norm, moving average"),
     rule("improvement", Kind::Offline, RECORD, "steepest fall of the loss per visit over its last half of visits"),
     rule("smooth", Kind::Offline, DENSE, "effect-late, shared between stitches of similar paths and cost"),
+    rule("train-loss", Kind::Probe, TRAINED, "lowest loss of the trained stitch on the training images"),
+    rule("kl-own", Kind::Probe, TRAINED, "answers nearest to those of the path's own anchors (KL, training images)"),
+    rule("kl-largest", Kind::Probe, TRAINED, "answers nearest to those of the largest anchor (KL, training images)"),
+    rule("slice", Kind::Probe, SLICE, "highest accuracy on the slice"),
+    rule("slice-loss", Kind::Probe, SLICE, "lowest loss on the slice"),
     rule("largest", Kind::Trivial(Selector::Largest), NOTHING, "most MACs"),
     rule("smallest", Kind::Trivial(Selector::Smallest), NOTHING, "fewest MACs"),
     rule("lowest-id", Kind::Trivial(Selector::LowestId), NOTHING, "lowest number in the catalog"),
@@ -85,6 +94,21 @@ pub const RULES: &[RuleInfo] = &[
         "auto's values dealt out anew among the stitches of each bin",
     ),
 ];
+
+/// What a stitch shows after training, by rule of kind [`Kind::Probe`]: `eval.json`'s `probe`.
+#[must_use]
+pub fn probed(probe: &Probe) -> BTreeMap<String, f64> {
+    let of_slice = |value: Option<f64>, sign: f64| value.map(|value| sign * value);
+    let values = [
+        ("train-loss", Some(-probe.train_loss)),
+        ("kl-own", Some(-probe.kl_own)),
+        ("kl-largest", Some(-probe.kl_largest)),
+        ("slice", of_slice(probe.slice_accuracy, 1.0)),
+        ("slice-loss", of_slice(probe.slice_loss, -1.0)),
+    ];
+    let known = values.into_iter().filter_map(|(rule, value)| Some((rule.to_owned(), value?)));
+    known.filter(|(_, value)| value.is_finite()).collect()
+}
 
 /// What every rule that reads slots says of every stitch, by stitch and rule. Controls need no slots and are not among
 /// them. Visits are those of one whole run in order ([`crate::history::read`]); those of stitches that the catalog

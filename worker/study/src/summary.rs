@@ -68,6 +68,8 @@ pub struct Effect {
     pub targets: BTreeMap<String, f64>,
     /// Pairs it rests on.
     pub pairs: usize,
+    /// Training time of these pairs over that of the other side.
+    pub time: f64,
 }
 
 /// What became of a claim.
@@ -295,20 +297,24 @@ pub fn effect(
 ) -> Option<Effect> {
     let mut targets = BTreeMap::new();
     let mut pairs = 0;
+    let mut seconds = (0.0, 0.0);
     for (target, seeds) in &arm.outcomes {
         let Some(others) = against.outcomes.get(target) else { continue };
-        let paired: Vec<f64> = seeds
-            .iter()
-            .filter_map(|(seed, outcome)| Some((outcome, others.get(seed)?)))
-            .map(|(one, other)| value(arm, target, one) - value(against, target, other))
-            .collect();
+        let both: Vec<(&Outcome, &Outcome)> =
+            seeds.iter().filter_map(|(seed, outcome)| Some((outcome, others.get(seed)?))).collect();
+        for (one, other) in &both {
+            seconds = (seconds.0 + one.costs.train_seconds, seconds.1 + other.costs.train_seconds);
+        }
+        let paired: Vec<f64> =
+            both.iter().map(|(one, other)| value(arm, target, one) - value(against, target, other)).collect();
         pairs += paired.len();
         if let Some(mean) = mean(paired.into_iter()) {
             targets.insert(target.clone(), mean);
         }
     }
     let mean = mean(targets.values().copied())?;
-    Some(Effect { mean, error: standard_error(&targets.values().copied().collect::<Vec<_>>()), targets, pairs })
+    let error = standard_error(&targets.values().copied().collect::<Vec<_>>());
+    Some(Effect { mean, error, targets, pairs, time: seconds.0 / seconds.1 })
 }
 
 impl Effect {

@@ -52,6 +52,7 @@ fn line(summary: &RuleSummary) -> RuleLine {
     RuleLine {
         rule: summary.rule.name.to_owned(),
         words: summary.rule.words.to_owned(),
+        cost: summary.rule.cost.to_owned(),
         control: matches!(summary.rule.kind, Kind::Trivial(_)),
         mean: Some(summary.mean),
         split: Some(summary.split),

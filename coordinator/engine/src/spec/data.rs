@@ -14,6 +14,10 @@ pub struct DataSpec {
     /// Labelled images for the report's accuracies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<DatasetSpec>,
+    /// A small labelled slice kept from both: every evaluated stitch is scored on it beside, so that a study can try what
+    /// choosing by it would gain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<DatasetSpec>,
     /// How images reach the anchors' input size.
     #[serde(default)]
     pub resize: Resize,

@@ -57,11 +57,20 @@ pub struct EvalSpec {
     pub batch_size: u32,
     /// Export the palette's models as standalone folders.
     pub export: bool,
+    /// Training images on which every evaluated stitch is measured too: its loss, and how far its answers are from those
+    /// of the anchors. Nothing is chosen by it; a study tries rules with it. 0 measures nothing.
+    #[serde(skip_serializing_if = "nothing")]
+    pub probe_images: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn nothing(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { stitches: EvalStitches::Palette, batch_size: 128, export: true }
+        Self { stitches: EvalStitches::Palette, batch_size: 128, export: true, probe_images: 0 }
     }
 }
 

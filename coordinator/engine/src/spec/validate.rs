@@ -174,7 +174,11 @@ impl JobSpec {
                 format!("{} classes leave nothing to learn", self.data.num_classes),
             ));
         }
-        let sets = [("data.train", Some(&self.data.train)), ("data.eval", self.data.eval.as_ref())];
+        let sets = [
+            ("data.train", Some(&self.data.train)),
+            ("data.eval", self.data.eval.as_ref()),
+            ("data.validation", self.data.validation.as_ref()),
+        ];
         for (key, set) in sets.into_iter().filter_map(|(key, set)| set.map(|set| (key, set))) {
             if !matches!(set.rotate, 0 | 90 | 180 | 270) {
                 return Err(SpecError::new(

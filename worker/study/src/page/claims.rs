@@ -22,13 +22,14 @@ pub fn section(view: &View<'_>) -> String {
     }
     let lead = format!(
         "An effect is the difference of two arms in points of area under the front, paired by target and seed: the \
-         mean over targets of the means over seeds, ± two standard errors over targets. A claim holds when its effect \
+         mean over targets of the means over seeds, ± two standard errors over targets. Time is the training time of \
+         the first side over that of the second, on a machine that did other things too. A claim holds when its effect \
          is further above zero than that, is reversed when it is further below, and is open otherwise, as it is with \
          a single target.{}",
         coverage_words(claims.iter().filter_map(|claim| claim.effect.as_ref()))
     );
-    let (effect, pairs) = (right("effect, points"), right("pairs"));
-    let heads = ["", "claim", "whose", &effect, &pairs, "verdict", "touched by choices of ours"];
+    let [effect, pairs, time] = ["effect, points", "pairs", "time"].map(right);
+    let heads = ["", "claim", "whose", &effect, &pairs, &time, "verdict", "touched by choices of ours"];
     let body = table(&heads, heads.len(), &rows(view));
     markup_section(TITLE, &lead, &(body + &forest_figure(claims) + &by_target(view)))
 }
@@ -56,6 +57,7 @@ fn rows(view: &View<'_>) -> Vec<Vec<String>> {
             whose(claim.source).to_owned(),
             right(&or_dash(summary.effect.as_ref(), effect_words)),
             right(&or_dash(summary.effect.as_ref(), |effect| pairs_words(effect, wanted_pairs(view, summary)))),
+            right(&or_dash(summary.effect.as_ref().map(|effect| effect.time).filter(|time| time.is_finite()), times)),
             verdict(summary.verdict),
             if choices.is_empty() { "–".to_owned() } else { wrapped(&choices.join(", ")) },
         ]
@@ -84,6 +86,11 @@ pub fn choice_words(choice: &str) -> String {
 pub fn effect_words(effect: &Effect) -> String {
     let reach = effect.error.map_or_else(String::new, |error| format!(" ± {:.2}", 2.0 * error));
     format!("{}{reach}", points(effect.mean))
+}
+
+/// A ratio as `2.1 ×`.
+fn times(ratio: f64) -> String {
+    format!("{ratio:.1} ×")
 }
 
 fn pairs_words(effect: &Effect, wanted: usize) -> String {

@@ -28,6 +28,8 @@ pub struct RuleLine {
     pub rule: String,
     /// What it does.
     pub words: String,
+    /// What it costs beside training; empty where nobody says.
+    pub cost: String,
     /// Whether it is a trivial control.
     pub control: bool,
     /// Mean regret; none when it chose nowhere.
@@ -52,8 +54,9 @@ pub fn section(groups: &[RuleGroup]) -> String {
     if groups.iter().all(|group| group.lines.is_empty()) {
         return markup_section(title, "", &missing("No rules were tried on this study's runs."));
     }
-    let lead = "Rules that pick a stitch of each budget from what training said, without held-out accuracies. Regret \
-        is in points of accuracy against the best stitch of the same budget; lines across bars are bootstrap \
+    let lead = "Rules that pick a stitch of each budget, and what each costs beside training. Those that need forward \
+        passes or labelled images of their own say so: they are there to show what an evaluation stage would gain. \
+        Regret is in points of accuracy against the best stitch of the same budget; lines across bars are bootstrap \
         intervals. The best of many noisy accuracies is flattered by its noise; the split column picks it on one half \
         of the images and scores on the other. Kendall's τ says how well a rule orders the stitches of a budget (1 \
         perfectly, 0 not at all). Controls know nothing of training and are grey.";
@@ -83,7 +86,7 @@ fn row(line: &RuleLine, group: &RuleGroup, highest: f64) -> Vec<String> {
     let name = if line.control { format!("control: {}", escape(&line.rule)) } else { escape(&line.rule) };
     vec![
         if is_shipped { format!("<b>{name}</b> <span class=\"badge auto\">shipped</span>") } else { name },
-        if line.words.is_empty() { String::new() } else { sentence(&escape(&line.words)) },
+        what(line),
         or_dash(mean, |mean| bar(line, is_shipped, mean, highest)),
         or_dash(mean, points),
         or_dash(line.interval, |(low, high)| format!("{} to {}", points(low), points(high))),
@@ -91,6 +94,13 @@ fn row(line: &RuleLine, group: &RuleGroup, highest: f64) -> Vec<String> {
         or_dash(tau, points),
         wrapped(&escape(&line.note)),
     ]
+}
+
+/// What a rule does and what it costs.
+fn what(line: &RuleLine) -> String {
+    let cost = if line.cost.is_empty() { String::new() } else { format!(". Costs {}", line.cost) };
+    let words = format!("{}{cost}", line.words);
+    if words.is_empty() { String::new() } else { sentence(&escape(&words)) }
 }
 
 /// A bar as long as the mean, with a line over its interval.

@@ -5,8 +5,9 @@ use esta_proto::{BudgetId, StitchId};
 
 use super::*;
 use crate::{
+    angles::DomainAngles,
     cell::{Costs, StitchResult},
-    plan::{Arm, CellId, Claim, Part, Source, Target},
+    plan::{AnglesPlan, Arm, CellId, Claim, Part, Source, Target},
 };
 
 /// Held-out accuracies of `s` at 1,000 MACs, of a stitch at 4,000 and of `l` at 16,000. The middle lies half way by
@@ -48,6 +49,7 @@ fn study() -> Study {
             claim("plain", "other", Source::Paper, &["score.q", "a recipe"]),
             claim("alone", "plain", Source::Ours, &["score.q"]),
         ],
+        angles: Some(AnglesPlan { source: None, stitches: 32, images: 256 }),
     }
 }
 
@@ -126,8 +128,28 @@ fn about() -> About {
     }
 }
 
+fn rendered(study: &Study, results: &[CellResult], rules: &[RuleGroup], about: &About) -> String {
+    let summary = Summary::of(study, results);
+    let angles = angles();
+    render(study, &Findings { summary: &summary, results, rules, angles: &angles }, about)
+}
+
+fn angles() -> [TargetAngles; 1] {
+    let domain = |domain: &str, mean| DomainAngles {
+        domain: domain.into(),
+        images: 256,
+        stitches: 14,
+        pairs: 91,
+        mean,
+        median: 1.5,
+        above_90: 0.25,
+    };
+    let domains = vec![domain("source", 61.25), domain("target", 88.0)];
+    [TargetAngles { target: "a".into(), key: "k".into(), domains, drawing: "<svg>\"#%'&</svg>".into() }]
+}
+
 fn page_of(study: &Study, results: &[CellResult]) -> String {
-    let page = render(study, &Summary::of(study, results), results, &about());
+    let page = rendered(study, results, &[], &about());
     assert_well_formed(&page);
     assert_self_contained(&page);
     assert!(!page.contains("NaN") && !page.contains("inf"), "every figure is a number");
@@ -158,6 +180,8 @@ fn assert_says(rows: &[String], wanted: &str) {
 
 /// Words of an element's attribute and tag names that would reach out of the page.
 fn assert_self_contained(page: &str) {
+    // A drawing inside an image reaches nothing: its text is encoded whole.
+    let page = page.replace("<img alt=", "").replace("src=\"data:image/svg+xml,", "");
     for reach in ["<script", "<link", "<img", "<iframe", "src=", "href=", "url(", "@import", "http://", "https://"] {
         assert!(!page.contains(reach), "the page contains {reach}");
     }
@@ -183,10 +207,13 @@ fn claims_come_with_effect_pairs_verdict_and_choices() {
     let page = page_of(&study(), &results());
     let claims = section(&page, "Claims");
     let rows = rows(claims);
-    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2.
-    assert_says(&rows, "1|plain beats otherplain over other|the paper|+2.75 ± 0.50|3 of 4|holds|score.q, a recipe");
-    // One pair of one target.
-    assert_says(&rows, "2|alone beats plainalone over plain|ours|−4.00|1 of 4|open|score.q");
+    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2; 10 seconds a run over 15.
+    assert_says(
+        &rows,
+        "1|plain beats otherplain over other|the paper|+2.75 ± 0.50|3 of 4|0.7 ×|holds|score.q, a recipe",
+    );
+    // One pair of one target; 4 and 7 seconds over 10.
+    assert_says(&rows, "2|alone beats plainalone over plain|ours|−4.00|1 of 4|1.1 ×|open|score.q");
     assert_says(&rows, "1|plain over other|+2.50|+3.00");
     assert_says(&rows, "2|alone over plain|−4.00|–");
     assert_eq!(["effect above", "effect around"].map(|side| claims.matches(side).count()), [2, 2], "row and legend");
@@ -217,7 +244,7 @@ fn a_study_without_results_is_a_page_of_dashes() {
     let page = page_of(&study(), &[]);
     assert_says(
         &rows(section(&page, "Claims")),
-        "1|plain beats otherplain over other|the paper|–|–|not measured|score.q, a recipe",
+        "1|plain beats otherplain over other|the paper|–|–|–|not measured|score.q, a recipe",
     );
     assert_says(&rows(section(&page, "Costs")), "plain|–|–|–|–|–|–|–");
     assert_says(&rows(section(&page, "Targets and arms")), "a|all of a|a.yaml|–|–");
@@ -305,6 +332,18 @@ fn what_it_takes_to_make_the_page_again_is_said() {
 }
 
 #[test]
+fn angles_come_with_both_domains_and_their_drawing_as_an_image() {
+    let page = page_of(&study(), &results());
+    let angles = section(&page, "Angles between gradients");
+    let rows = self::rows(angles);
+    assert_says(&rows, "a|source|14|256|91|61.2°|1.5°|25 %");
+    assert_says(&rows, "a|target|14|256|91|88.0°|1.5°|25 %");
+    assert!(angles.contains("src=\"data:image/svg+xml,%3Csvg%3E%22%23%25%27%26%3C/svg%3E\""), "{angles}");
+    let without = Study { angles: None, ..study() };
+    assert!(!page_of(&without, &results()).contains("Angles between gradients"));
+}
+
+#[test]
 fn hostile_words_stay_text() {
     let hostile = "</title><script>alert(1)</script>\"'&<img src=x>";
     let (mut study, mut results) = (study(), results());
@@ -324,7 +363,7 @@ fn hostile_words_stay_text() {
     let line = RuleLine { rule: hostile.into(), words: hostile.into(), note: hostile.into(), ..RuleLine::default() };
     let rules =
         [RuleGroup { title: hostile.into(), words: hostile.into(), shipped: hostile.into(), lines: vec![line] }];
-    let page = render_with_rules(&study, &Summary::of(&study, &results), &results, &rules, &about);
+    let page = rendered(&study, &results, &rules, &about);
     assert_well_formed(&page);
-    assert!(!page.contains("<script") && !page.contains("<img"), "words became markup");
+    assert!(!page.contains("<script") && !page.contains("<img src=x"), "words became markup");
 }

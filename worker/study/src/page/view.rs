@@ -6,6 +6,7 @@ use esta_page::markup::escape;
 
 use super::About;
 use crate::{
+    angles::TargetAngles,
     cell::{CellResult, StitchResult},
     plan::{Arm, Study},
     summary::{self, ArmSummary, FrontPoint, Summary},
@@ -16,6 +17,7 @@ pub struct View<'a> {
     pub study: &'a Study,
     pub summary: &'a Summary,
     pub results: &'a [CellResult],
+    pub angles: &'a [TargetAngles],
     pub about: &'a About,
 }
 

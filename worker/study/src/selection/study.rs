@@ -152,7 +152,7 @@ fn values_of(rule: &RuleInfo, stitches: &[StitchResult]) -> Values {
         let recorded = |name: &str| stitch.values.get(name).copied();
         match rule.kind {
             Kind::Table(palette) | Kind::Shuffled(palette) => of_table(palette).or_else(|| recorded(palette.name())),
-            Kind::Offline => recorded(rule.name),
+            Kind::Offline | Kind::Probe => recorded(rule.name),
             Kind::Trivial(selector) => selector.value(&stitch.measured()),
         }
     };

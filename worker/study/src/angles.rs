@@ -1,0 +1,99 @@
+//! Angles between the gradients of stitches on one target (HANDS): what was measured, kept beside the study's results.
+//!
+//! Whoever has libtorch measures them; this is the form in which they reach the page.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A target's angles.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TargetAngles {
+    /// The target's name.
+    pub target: String,
+    /// Digest of the jobs and of how much was measured: another one is another measurement.
+    pub key: String,
+    /// In the source domain, where the study names one, and in the target's.
+    pub domains: Vec<DomainAngles>,
+    /// All angles as an SVG document.
+    pub drawing: String,
+}
+
+/// The angles of one domain in a few numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainAngles {
+    /// `source` or `target`.
+    pub domain: String,
+    /// Images behind every gradient.
+    pub images: u64,
+    /// Stitches compared.
+    pub stitches: usize,
+    /// Pairs of them that share a block.
+    pub pairs: usize,
+    /// Mean angle in degrees.
+    pub mean: f64,
+    /// Median angle in degrees.
+    pub median: f64,
+    /// Share of the pairs above 90 degrees, 0..1.
+    pub above_90: f64,
+}
+
+impl TargetAngles {
+    fn path(folder: &Path, target: &str) -> PathBuf {
+        folder.join(format!("{target}.json"))
+    }
+
+    /// What was measured of a target under this key, if it was.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be read.
+    pub fn find(folder: &Path, target: &str, key: &str) -> io::Result<Option<Self>> {
+        let text = match fs::read(Self::path(folder, target)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let angles: Self = serde_json::from_slice(&text)?;
+        Ok((angles.key == key).then_some(angles))
+    }
+
+    /// Writes it, in one piece or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        let path = Self::path(folder, &self.target);
+        let partial = path.with_extension("json.tmp");
+        fs::create_dir_all(folder)?;
+        fs::write(&partial, serde_json::to_vec(self)?)?;
+        fs::rename(partial, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn angles_come_back_under_their_key_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let domain = DomainAngles {
+            domain: "target".into(),
+            images: 256,
+            stitches: 2,
+            pairs: 1,
+            mean: 80.0,
+            median: 80.0,
+            above_90: 0.0,
+        };
+        let angles =
+            TargetAngles { target: "a".into(), key: "k".into(), domains: vec![domain], drawing: "<svg/>".into() };
+        assert_eq!(TargetAngles::find(folder.path(), "a", "k").expect("nothing there"), None);
+        angles.save(folder.path()).expect("is written");
+        assert_eq!(TargetAngles::find(folder.path(), "a", "other").expect("reads"), None);
+        assert_eq!(TargetAngles::find(folder.path(), "a", "k").expect("reads"), Some(angles));
+    }
+}
