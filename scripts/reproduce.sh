@@ -3,7 +3,8 @@
 # a day of CPU at most. With TASK (cars, cub200, dtd, ...; any file of configs/vision), DATA (the folder that holds the
 # data sets as that file names them) and WEIGHTS (the folder that holds timm's vit_*_patch16_224.augreg_in21k): on
 # ViT-Ti/S/B. `make reproduce` builds first.
-# Environment: DEVICE (cpu | cuda), JOBS (cells at a time), SEEDS (how many), ONLY (parts of cells' names), PROFILE, ESTA_CACHE.
+# Environment: DEVICE (cpu | cuda), JOBS (cells at a time), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
+# over every job, separated by spaces), PROFILE, ESTA_CACHE.
 set -euo pipefail
 
 TASK="${TASK:-}"
@@ -50,6 +51,7 @@ args=(--device "$DEVICE")
 [ -z "${JOBS:-}" ] || args+=(--jobs "$JOBS")
 [ -z "${SEEDS:-}" ] || args+=(--seeds "$SEEDS")
 [ -z "${ONLY:-}" ] || args+=(--only "$ONLY")
+for setting in ${SET:-}; do args+=(--set "$setting"); done
 if [ -z "$TASK" ]; then
   ./scripts/fetch-data.sh
   ./scripts/fetch-glyphs.sh

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use esta_tests::{Lab, Process};
+use esta_tests::{Lab, Process, deadline};
 use serde_json::Value;
 
 const STEPS: u64 = 20;
@@ -109,4 +109,70 @@ fn a_mistake_is_named_before_anything_runs() -> anyhow::Result<()> {
     assert!(log.contains("pst.bias") && log.contains("some"), "{log}");
     assert!(!ablation.out.exists(), "nothing was begun");
     Ok(())
+}
+
+#[test]
+fn a_study_tries_rules_that_look_after_training_and_measures_angles_in_both_domains() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("job", "", STEPS)?;
+    lab.change(&job, "eval: {stitches: all}", "eval: {stitches: all, probe_images: 40}")?;
+    let data = lab.data_of();
+    let slice = format!("  validation: {{{data}, split: {{count: 30}}}}\n");
+    lab.change(&job, "data:\n", &format!("data:\n{slice}"))?;
+    let study = lab.path().join("study.yaml");
+    fs::write(
+        &study,
+        "name: small\ntitle: Small\nwords: It is small.\nseeds: [11]\n\
+         targets: [{name: bars, config: job.yaml}]\narms: [{name: paper, set: [recipe=paper]}]\n\
+         angles: {source: job.yaml, images: 16, stitches: 3}\n",
+    )?;
+    let (study, out) = (study.display().to_string(), lab.path().join("out").display().to_string());
+    let mut process =
+        Process::start(lab.path(), "study", "esta-worker", &["ablate", "--study", &study, "--out", &out])?;
+    anyhow::ensure!(process.wait()?.success(), "{}", process.log());
+
+    let text = fs::read_to_string(Path::new(&out).join("results.jsonl"))?;
+    let result: Value = serde_json::from_str(text.trim())?;
+    for stitch in result["stitches"].as_array().context("stitches")? {
+        let value = |rule: &str| stitch["values"][rule].as_f64().with_context(|| format!("{rule} of {stitch}"));
+        let anchor = stitch["anchor"] == true;
+        assert_eq!(value("kl-own")? == 0.0, anchor, "an anchor answers as itself, a stitch as none: {stitch}");
+        assert!(value("kl-largest")? <= 0.0 && value("train-loss")? < 0.0 && value("slice-loss")? < 0.0, "{stitch}");
+        // A slice of ten images of each class.
+        let hits = 30.0 * value("slice")?;
+        assert!((hits - hits.round()).abs() < 1e-3 && (0.0..=30.0).contains(&hits), "{stitch}");
+    }
+    let angles: Value = serde_json::from_slice(&fs::read(Path::new(&out).join("angles/bars.json"))?)?;
+    let domains = angles["domains"].as_array().context("domains")?;
+    let named: Vec<_> = domains.iter().map(|domain| (domain["domain"].as_str(), domain["pairs"].as_u64())).collect();
+    assert_eq!(named, [(Some("source"), Some(3)), (Some("target"), Some(3))]);
+    assert_eq!(domains[0]["mean"], domains[1]["mean"], "here both domains are the same images");
+    let page = fs::read_to_string(Path::new(&out).join("study.html"))?;
+    assert!(page.contains("Angles between gradients") && page.contains("data:image/svg+xml,"));
+    Ok(())
+}
+
+#[test]
+fn a_study_that_is_killed_leaves_no_run_behind() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("job", "", 1_000_000)?;
+    let (job, out) = (job.display().to_string(), lab.path().join("out").display().to_string());
+    let args = ["ablate", "--config", &job, "--over", "pst.bias=none", "--seeds", "1", "--out", &out, "--jobs", "2"];
+    let mut study = Process::start(lab.path(), "study", "esta-worker", &args)?;
+    let folder = lab.path().display().to_string();
+    let own = study.id();
+    let others = || processes_that_name(&folder).into_iter().filter(|pid| *pid != own).count();
+    deadline("the runs of the study begin", || (others() > 0).then_some(()))?;
+    study.kill();
+    deadline("the runs of the study end", || (others() == 0).then_some(()))
+}
+
+/// Processes whose command line contains this.
+fn processes_that_name(text: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let names = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    pids.filter(names).collect()
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 
 /// Every space of the tiny family, with every part of the adaptation alive somewhere.
 fn families() -> Vec<(&'static str, Family)> {
-    let some = json!({ "targets": ["q", "v", "o"], "lora_alpha": 4.0, "lora_r": 2, "stitch_r": 3 });
+    let some = json!({ "targets": ["q", "v", "o", "fc1", "fc2"], "lora_alpha": 4.0, "lora_r": 2, "stitch_r": 3 });
     vec![
         ("twoway", Family::trained(json!({ "family": { "space": { "kind": "twoway" } }, "pst": some }))),
         ("esta", Family::trained(json!({ "pst": { "lora_r": 2, "stitch_r": 0, "bias": "stitch-layer" } }))),

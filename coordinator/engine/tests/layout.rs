@@ -145,6 +145,30 @@ fn adapter_names_and_shapes() {
 }
 
 #[test]
+fn pairs_on_the_mlp_follow_those_of_attention() {
+    let mut spec = family();
+    spec.pst.targets = vec![Target::Fc2, Target::V, Target::Fc1];
+    let (_, layout) = lay_out(&spec);
+    let block = tensors(&layout, GroupKind::Block(AnchorId(0), 3));
+    let expected: [(&str, &[u64]); 6] = [
+        ("anchors.0.blocks.3.attn.qkv.lora_A", &[1, 8, 192]),
+        ("anchors.0.blocks.3.attn.qkv.lora_B", &[1, 192, 8]),
+        ("anchors.0.blocks.3.mlp.fc1.lora_A", &[8, 192]),
+        ("anchors.0.blocks.3.mlp.fc1.lora_B", &[768, 8]),
+        ("anchors.0.blocks.3.mlp.fc2.lora_A", &[8, 768]),
+        ("anchors.0.blocks.3.mlp.fc2.lora_B", &[192, 8]),
+    ];
+    assert_eq!(block, expected);
+    let bias = tensors(&layout, GroupKind::Bias(StitchId(0)));
+    let expected: [(&str, &[u64]); 3] = [
+        ("stitches.0.0.blocks.0.attn.qkv.bias", &[1, 192]),
+        ("stitches.0.0.blocks.0.mlp.fc1.bias", &[768]),
+        ("stitches.0.0.blocks.0.mlp.fc2.bias", &[192]),
+    ];
+    assert_eq!(bias[..3], expected);
+}
+
+#[test]
 fn everything_trained_bears_timms_names_and_shapes() {
     let mut spec = family();
     spec.mode = Mode::Snnet;

@@ -157,23 +157,20 @@ impl Builder<'_> {
         let hidden = width * i64::from(arch.mlp_ratio);
         let name = |part: &str| format!("anchors.{anchor}.blocks.{block}.{part}");
         let own = |part: &str| own.map(|own| format!("{own}blocks.{block}.{part}"));
-        let adapted = |part: &str, parts: i64| {
-            let (name, shape) = (name(part), [parts * width, width]);
+        let adapted = |part: &str, parts: i64, (outputs, inputs): (i64, i64)| {
+            let (name, shape) = (name(part), [parts * outputs, inputs]);
             let (scale, own) = (self.source.pst.scale(), own(part));
             self.source.linear(&LinearShape { name: &name, shape: &shape, parts, scale, own })
         };
         Ok(VitBlock {
             norm1: self.source.norm(&name("norm1"), width)?,
             attn: Attention {
-                qkv: adapted("attn.qkv", 3)?,
-                proj: adapted("attn.proj", 1)?,
+                qkv: adapted("attn.qkv", 3, (width, width))?,
+                proj: adapted("attn.proj", 1, (width, width))?,
                 num_heads: i64::from(arch.num_heads),
             },
             norm2: self.source.norm(&name("norm2"), width)?,
-            mlp: Mlp {
-                fc1: self.source.linear(&LinearShape::plain(&name("mlp.fc1"), &[hidden, width]))?,
-                fc2: self.source.linear(&LinearShape::plain(&name("mlp.fc2"), &[width, hidden]))?,
-            },
+            mlp: Mlp { fc1: adapted("mlp.fc1", 1, (hidden, width))?, fc2: adapted("mlp.fc2", 1, (width, hidden))? },
         })
     }
 

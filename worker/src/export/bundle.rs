@@ -31,7 +31,7 @@ pub struct BundleConfig<'a> {
     stitches: Vec<StitchEntry<'a>>,
 }
 
-/// The shared low-rank updates of attention.
+/// The shared low-rank updates of blocks.
 #[derive(Debug, Serialize)]
 struct PstConfig {
     /// None where the anchors' own weights were trained.
@@ -87,7 +87,11 @@ impl<'a> BundleConfig<'a> {
 }
 
 fn values(row: &Row) -> BTreeMap<PaletteRule, f64> {
-    let values = [(PaletteRule::Snip, row.importance), (PaletteRule::Loss, row.loss.map(|loss| -loss))];
+    let values = [
+        (PaletteRule::Snip, row.importance),
+        (PaletteRule::Loss, row.loss.map(|loss| -loss)),
+        (PaletteRule::Auto, row.effect.map(|effect| -effect)),
+    ];
     values.into_iter().filter_map(|(rule, value)| Some((rule, value?))).collect()
 }
 

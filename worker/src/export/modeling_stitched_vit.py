@@ -88,14 +88,15 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     """Two linear maps with a GELU between them."""
 
-    def __init__(self, arch):
+    def __init__(self, arch, pst):
         super().__init__()
-        hidden = arch["embed_dim"] * arch["mlp_ratio"]
-        self.fc1 = nn.Linear(arch["embed_dim"], hidden)
-        self.fc2 = nn.Linear(hidden, arch["embed_dim"])
+        dim, hidden = arch["embed_dim"], arch["embed_dim"] * arch["mlp_ratio"]
+        adapted = {"rank": pst["lora_r"], "scale": pst["scale"]}
+        self.fc1 = AdaptedLinear(dim, hidden, targets=[0] if "fc1" in pst["targets"] else [], **adapted)
+        self.fc2 = AdaptedLinear(hidden, dim, targets=[0] if "fc2" in pst["targets"] else [], **adapted)
 
-    def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x, own):
+        return self.fc2(F.gelu(self.fc1(x, own.get("mlp.fc1.bias"))), own.get("mlp.fc2.bias"))
 
 
 class Block(nn.Module):
@@ -106,11 +107,11 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(arch["embed_dim"], eps=NORM_EPS)
         self.attn = Attention(arch, pst)
         self.norm2 = nn.LayerNorm(arch["embed_dim"], eps=NORM_EPS)
-        self.mlp = Mlp(arch)
+        self.mlp = Mlp(arch, pst)
 
     def forward(self, x, own):
         x = x + self.attn(self.norm1(x), own)
-        return x + self.mlp(self.norm2(x))
+        return x + self.mlp(self.norm2(x), own)
 
 
 class PatchEmbed(nn.Module):
@@ -279,7 +280,7 @@ class StitchedFamily(Preprocessing, nn.Module):
         return {} if tree is None else dict(tree.named_parameters())
 
 
-BLOCK_BIASES = ("attn.qkv.bias", "attn.proj.bias")
+BLOCK_BIASES = ("attn.qkv.bias", "attn.proj.bias", "mlp.fc1.bias", "mlp.fc2.bias")
 
 
 def with_channels(images, channels):

@@ -20,8 +20,9 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
         job.family.checkpoints.stage(&state.summary(job), |folder| state.write(folder))?;
         job.family.checkpoints.publish(state.applied)?;
     }
-    // Every other rank is idle: use the machine.
-    tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+    // Every other rank is idle: use the machine, unless the job shares it with others.
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as i32);
+    tch::set_num_threads(job.family.law.spec.eval.threads.map_or_else(cores, |threads| threads.get().cast_signed()));
     let peak_memory = peak_memory();
     let mut evaluation = evaluation(job, state, finish)?;
     evaluation.peak_memory = peak_memory;

@@ -63,6 +63,7 @@ fn study() -> Study {
             target("letters", "letters of both cases"),
         ],
         seeds: vec![0, 1, 2],
+        set: Vec::new(),
         arms: vec![
             arm("esta", "the whole method: parameter-efficient stitch fine-tuning, sampling by importance", &[]),
             arm("bins", "stitches drawn uniformly inside each budget", &["sampling.strategy=bins"]),

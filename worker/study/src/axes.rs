@@ -108,6 +108,7 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
         words: "One switch changed at a time; differences are paired by seed.".into(),
         targets: vec![target],
         seeds: (0..seeds).map(|seed| law.spec.seed + seed).collect(),
+        set: Vec::new(),
         arms,
         claims,
         angles: None,

@@ -20,6 +20,9 @@ pub struct Study {
     pub targets: Vec<Target>,
     /// Seeds of the jobs.
     pub seeds: Vec<u64>,
+    /// Settings of every cell, as `--set` takes them; an arm's own win.
+    #[serde(default)]
+    pub set: Vec<String>,
     /// What is compared. The first is what others are measured against where nothing else is said.
     pub arms: Vec<Arm>,
     /// What the page answers, in this order.
@@ -188,7 +191,8 @@ pub enum StudyError {
 }
 
 impl Study {
-    /// Reads a study's file, laid over its `base` key by key; job files are found beside the file that names them.
+    /// Reads a study's file, laid over its `base` key by key, arms by name; job files are found beside the file that
+    /// names them.
     ///
     /// # Errors
     /// [`StudyError`].
@@ -234,7 +238,7 @@ impl Study {
                     cells.extend(arm.runs().map(|(part, set)| Cell {
                         id: CellId { target: target.name.clone(), arm: arm.name.clone(), part, seed },
                         config: target.config.clone(),
-                        set: [set, vec![format!("seed={seed}")]].concat(),
+                        set: [self.set.clone(), set, vec![format!("seed={seed}")]].concat(),
                     }));
                 }
             }
@@ -259,8 +263,23 @@ fn keys(path: &Path) -> Result<Map<String, Value>, StudyError> {
         return Err(flaw("base", format!("{} extends itself", path.display())));
     }
     let mut all = keys(&base)?;
+    if let (Some(Value::Array(arms)), Some(Value::Array(under))) = (own.get_mut("arms"), all.get("arms")) {
+        *arms = arms_over(under, std::mem::take(arms));
+    }
     all.extend(own);
     Ok(all)
+}
+
+/// Arms of a base, each replaced by the one of its name if there is one; new ones at the end.
+fn arms_over(base: &[Value], own: Vec<Value>) -> Vec<Value> {
+    let mut arms = base.to_vec();
+    for arm in own {
+        match arms.iter_mut().find(|other| other.get("name") == arm.get("name")) {
+            Some(other) => *other = arm,
+            None => arms.push(arm),
+        }
+    }
+    arms
 }
 
 /// A file that is named as seen from the study's folder.
@@ -329,6 +348,7 @@ mod tests {
             words: String::new(),
             targets: vec![target("a"), target("b")],
             seeds: vec![0, 1],
+            set: vec!["everywhere=1".into()],
             arms: vec![
                 Arm { name: "plain".into(), ..Arm::default() },
                 Arm {
@@ -350,7 +370,20 @@ mod tests {
         let names: Vec<String> = cells.iter().map(|cell| cell.id.name()).collect();
         assert_eq!(names[..4], ["a--plain--0", "b--plain--0", "b--alone-s--0", "b--alone-l--0"]);
         assert_eq!(names.len(), 8);
-        assert_eq!(cells[2].set, ["x=1", "part=s", "seed=0"]);
+        assert_eq!(cells[2].set, ["everywhere=1", "x=1", "part=s", "seed=0"]);
+    }
+
+    #[test]
+    fn a_study_over_a_base_replaces_arms_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
+        let head = "name: s\ntitle: S\nwords: w\nseeds: [0]\ntargets: [{name: t, config: job.yaml}]\n";
+        write("base.yaml", &format!("{head}arms: [{{name: a, set: [x=1]}}, {{name: b, set: [x=2]}}]\n"));
+        write("own.yaml", "base: base.yaml\narms: [{name: b, set: [x=3]}, {name: c}]\n");
+        let study = Study::read(&folder.path().join("own.yaml")).expect("it is a study");
+        let arms: Vec<_> = study.arms.iter().map(|arm| (arm.name.as_str(), arm.set.join(","))).collect();
+        assert_eq!(arms, [("a", "x=1".into()), ("b", "x=3".into()), ("c", String::new())]);
+        assert_eq!(study.targets[0].config, folder.path().join("job.yaml"));
     }
 
     #[test]

@@ -15,17 +15,20 @@ impl GroupLayout {
     /// out when no stitch touches it or nothing in it trains.
     ///
     /// Names, where `a` is an anchor, `b` its block, `l` a stitching layer, `s` a stitch, `g` the place of a segment
-    /// and `j` that of a stitching layer on the stitch's path. Shapes, where D is the anchor's width, F and E those
+    /// and `j` that of a stitching layer on the stitch's path. Shapes, where D is the anchor's width, M its MLP's, F and E those
     /// in front of and behind a stitching layer, r the rank, C the classes, T the number of targets among q, k, v:
     ///
     /// | group | names | shapes |
     /// |---|---|---|
     /// | `Block`, adapters | `anchors.{a}.blocks.{b}.attn.qkv.lora_A`, `.lora_B` | T r D, T D r |
     /// | the same, target o | `anchors.{a}.blocks.{b}.attn.proj.lora_A`, `.lora_B` | r D, D r |
+    /// | the same, target fc1 | `anchors.{a}.blocks.{b}.mlp.fc1.lora_A`, `.lora_B` | r D, M r |
+    /// | the same, target fc2 | `anchors.{a}.blocks.{b}.mlp.fc2.lora_A`, `.lora_B` | r M, D r |
     /// | `Layer`, adapters | `stitch_layers.{l}.lora_A`, `.lora_B` | r F, E r |
     /// | `Head`, adapters | `anchors.{a}.head.weight`, `.bias` | C D, C |
     /// | `Bias` | `stitches.{s}.{g}.blocks.{b}.attn.qkv.bias` | T D |
     /// | the same, target o | `stitches.{s}.{g}.blocks.{b}.attn.proj.bias` | D |
+    /// | the same, targets fc1, fc2 | `stitches.{s}.{g}.blocks.{b}.mlp.fc1.bias`, `.mlp.fc2.bias` | M, D |
     /// | the same | `stitches.{s}.layers.{j}.bias` | E |
     /// | `Bias`, `pst.lora: per-stitch` | the pairs above, behind `stitches.{s}.{g}.` and as `stitches.{s}.layers.{j}` | as above |
     /// | `Layer`, everything | `stitch_layers.{l}.weight`, `.bias` | E F, E |

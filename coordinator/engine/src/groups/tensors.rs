@@ -21,7 +21,7 @@ impl Tensors<'_> {
             (GroupKind::Embed(anchor), true) => embed(anchor, self.arch(anchor)),
             (GroupKind::Block(anchor, block), true) => whole_block(anchor, block, self.arch(anchor)),
             (GroupKind::Block(anchor, block), false) if pst.lora == LoraSharing::Shared => {
-                attention_pairs(&format!("anchors.{anchor}.blocks.{block}.attn"), self.arch(anchor), pst)
+                block_pairs(&format!("anchors.{anchor}.blocks.{block}"), self.arch(anchor), pst)
             }
             (GroupKind::Layer(layer), true) => self.whole_layer(layer),
             (GroupKind::Layer(layer), false) if pst.lora == LoraSharing::Shared => {
@@ -78,12 +78,12 @@ impl Tensors<'_> {
         for (place, segment) in stitch.segments.iter().enumerate() {
             let arch = self.arch(segment.anchor);
             for block in segment.first..=segment.last {
-                let prefix = format!("stitches.{id}.{place}.blocks.{block}.attn");
+                let prefix = format!("stitches.{id}.{place}.blocks.{block}");
                 if pairs {
-                    params.extend(attention_pairs(&prefix, arch, pst));
+                    params.extend(block_pairs(&prefix, arch, pst));
                 }
                 if pst.bias == PstBias::All {
-                    params.extend(block_biases(&prefix, arch.width(), pst));
+                    params.extend(block_biases(&prefix, arch, pst));
                 }
             }
         }
@@ -124,35 +124,48 @@ fn whole_block(anchor: AnchorId, block: u32, arch: &VitArch) -> Vec<Param> {
     modules.iter().flat_map(|(name, shape)| affine(&format!("anchors.{anchor}.blocks.{block}.{name}"), shape)).collect()
 }
 
-/// The LoRA pairs of a block's attention, whose name is `prefix`.
-fn attention_pairs(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
-    let (d, rank) = (arch.width(), u64::from(pst.lora_r));
-    let mut params = Vec::new();
-    let fused = fused_targets(pst);
-    if fused > 0 {
-        params.extend(pair(&format!("{prefix}.qkv"), &[fused, rank, d], &[fused, d, rank]));
-    }
-    if pst.targets.contains(&Target::O) {
-        params.extend(pair(&format!("{prefix}.proj"), &[rank, d], &[d, rank]));
-    }
-    params
+/// A linear map of a block that carries adaptation.
+struct Adapted {
+    /// Its name inside the block.
+    name: &'static str,
+    /// Adapted parts of a fused projection; none for a map of one part.
+    parts: Option<u64>,
+    inputs: u64,
+    /// Of one part.
+    outputs: u64,
 }
 
-fn block_biases(prefix: &str, width: u64, pst: &PstSpec) -> Vec<Param> {
-    let mut params = Vec::new();
-    let fused = fused_targets(pst);
-    if fused > 0 {
-        params.push(param(format!("{prefix}.qkv.bias"), &[fused, width]));
-    }
-    if pst.targets.contains(&Target::O) {
-        params.push(param(format!("{prefix}.proj.bias"), &[width]));
-    }
-    params
+/// The adapted maps of a block in the order of its flat buffer.
+fn adapted(arch: &VitArch, pst: &PstSpec) -> impl Iterator<Item = Adapted> {
+    let d = arch.width();
+    let hidden = d * u64::from(arch.mlp_ratio);
+    let fused = pst.targets.iter().map(|&target| u64::from(target.is_fused())).sum();
+    let carries = |target| pst.targets.contains(&target);
+    let maps = [
+        (fused > 0, Adapted { name: "attn.qkv", parts: Some(fused), inputs: d, outputs: d }),
+        (carries(Target::O), Adapted { name: "attn.proj", parts: None, inputs: d, outputs: d }),
+        (carries(Target::Fc1), Adapted { name: "mlp.fc1", parts: None, inputs: d, outputs: hidden }),
+        (carries(Target::Fc2), Adapted { name: "mlp.fc2", parts: None, inputs: hidden, outputs: d }),
+    ];
+    maps.into_iter().filter_map(|(carries, map)| carries.then_some(map))
 }
 
-/// Targets inside the fused q, k, v projection.
-fn fused_targets(pst: &PstSpec) -> u64 {
-    pst.targets.iter().map(|&target| u64::from(target != Target::O)).sum()
+/// The LoRA pairs of the block whose name is `prefix`.
+fn block_pairs(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+    let rank = u64::from(pst.lora_r);
+    let of_map = |Adapted { name, parts, inputs, outputs }: Adapted| {
+        let several = |sides: [u64; 2]| parts.into_iter().chain(sides).collect::<Vec<u64>>();
+        pair(&format!("{prefix}.{name}"), &several([rank, inputs]), &several([outputs, rank]))
+    };
+    adapted(arch, pst).flat_map(of_map).collect()
+}
+
+/// A stitch's own biases on the block whose name is `prefix`.
+fn block_biases(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+    let of_map = |Adapted { name, parts, outputs, .. }: Adapted| {
+        param(format!("{prefix}.{name}.bias"), &parts.into_iter().chain([outputs]).collect::<Vec<u64>>())
+    };
+    adapted(arch, pst).map(of_map).collect()
 }
 
 fn param(name: String, shape: &[u64]) -> Param {

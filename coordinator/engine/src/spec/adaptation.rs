@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PstSpec {
-    /// Rank of the LoRA pairs in attention.
+    /// Rank of the LoRA pairs in blocks.
     pub lora_r: u32,
     /// Scale numerator; `lora_r` when absent, so that the scale is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora_alpha: Option<f64>,
     /// Dropout on the input of the LoRA pairs.
     pub lora_dropout: f64,
-    /// Which attention projections carry a pair.
+    /// Which linear maps of a block carry a pair: attention's projections (the paper), and the MLP's where asked for.
     #[serde(alias = "target_modules")]
     pub targets: Vec<Target>,
     /// Rank of the pair on a stitching layer; 0 trains no pair there.
@@ -47,7 +47,7 @@ impl PstSpec {
     }
 }
 
-/// An attention projection.
+/// A linear map of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -58,8 +58,20 @@ pub enum Target {
     K,
     /// Values.
     V,
-    /// Output projection.
+    /// Output projection of attention.
     O,
+    /// First map of the MLP. Our option: a network that is small for its target has little to adapt in attention alone.
+    Fc1,
+    /// Second map of the MLP.
+    Fc2,
+}
+
+impl Target {
+    /// Whether it is a part of the fused q, k, v projection.
+    #[must_use]
+    pub fn is_fused(self) -> bool {
+        matches!(self, Self::Q | Self::K | Self::V)
+    }
 }
 
 /// Whose the LoRA pairs are.

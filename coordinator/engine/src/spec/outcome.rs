@@ -1,5 +1,7 @@
 //! The sections on what a run ends with: the palette and its evaluation.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize};
 
 /// What is chosen at the end.
@@ -55,6 +57,10 @@ pub struct EvalSpec {
     pub stitches: EvalStitches,
     /// Images per forward pass.
     pub batch_size: u32,
+    /// Threads of the evaluation at a run's end; as many as the machine has cores when absent. Runs side by side on one
+    /// machine do better with one each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroU32>,
     /// Export the palette's models as standalone folders.
     pub export: bool,
     /// Training images on which every evaluated stitch is measured too: its loss, and how far its answers are from those
@@ -70,7 +76,7 @@ fn nothing(count: &u32) -> bool {
 
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { stitches: EvalStitches::Palette, batch_size: 128, export: true, probe_images: 0 }
+        Self { stitches: EvalStitches::Palette, batch_size: 128, threads: None, export: true, probe_images: 0 }
     }
 }
 

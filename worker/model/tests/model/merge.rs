@@ -11,7 +11,7 @@ use crate::fixture::{CLASSES, Family, batch, distance};
 fn merged_equals_unmerged_for_every_stitch_of_every_space() {
     let images = batch(8).0;
     for space in ["twoway", "esta", "snnet", "proportional"] {
-        let pst = json!({ "targets": ["q", "v", "o"], "lora_alpha": 4.0 });
+        let pst = json!({ "targets": ["q", "v", "o", "fc1", "fc2"], "lora_alpha": 4.0 });
         let family = Family::trained(json!({ "family": { "space": { "kind": space } }, "pst": pst }));
         let kinds: std::collections::BTreeSet<usize> =
             family.catalog.stitches().map(|stitch| stitch.segments.len()).collect();

@@ -87,9 +87,12 @@ impl<'a> Reference<'a> {
     fn block(&self, x: &Tensor, prefix: &str, own: &str, anchor: usize) -> Tensor {
         let heads = i64::from(self.family.catalog.anchors[anchor].num_heads);
         let x = x + self.attention(&self.norm(x, &format!("{prefix}norm1")), prefix, own, heads);
-        let hidden = self.plain(&self.norm(&x, &format!("{prefix}norm2")), &format!("{prefix}mlp.fc1"));
+        let scale = self.family.spec.pst.scale();
+        let map =
+            |x: &Tensor, name: &str| self.adapted(x, &format!("{prefix}{name}"), &format!("{own}{name}.bias"), scale);
+        let hidden = map(&self.norm(&x, &format!("{prefix}norm2")), "mlp.fc1");
         let gelu = &hidden * 0.5 * ((&hidden / 2f64.sqrt()).erf() + 1.0);
-        &x + self.plain(&gelu, &format!("{prefix}mlp.fc2"))
+        &x + map(&gelu, "mlp.fc2")
     }
 
     fn attention(&self, x: &Tensor, prefix: &str, own: &str, heads: i64) -> Tensor {

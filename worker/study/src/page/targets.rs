@@ -13,7 +13,7 @@ pub fn section(view: &View<'_>) -> String {
     let lead = "Each target is a job file; an arm lays its settings over it. An arm of several parts is several runs \
         whose models are one palette.";
     let targets: Vec<Vec<String>> = view.study.targets.iter().map(|target| target_row(view, target)).collect();
-    let arms: Vec<Vec<String>> = view.study.arms.iter().map(arm_row).collect();
+    let arms: Vec<Vec<String>> = everywhere(view).into_iter().chain(view.study.arms.iter().map(arm_row)).collect();
     let heads = ["target", "what it is", "job", "constraints", "held-out images"];
     let body = captioned_table("<b>Targets</b>", &heads, 4, &targets)
         + &captioned_table("<b>Arms</b>", &["arm", "what it is", "settings", "targets"], 4, &arms);
@@ -37,8 +37,18 @@ pub fn job(target: &Target) -> String {
     target.config.file_name().unwrap_or(target.config.as_os_str()).to_string_lossy().into_owned()
 }
 
+/// What the study sets in every cell, where it does.
+fn everywhere(view: &View<'_>) -> Option<Vec<String>> {
+    let words = ["every arm", "laid under those of the arms"].map(escape);
+    let row = || words.into_iter().chain([wrapped(&settings(&view.study.set)), "all".to_owned()]).collect();
+    (!view.study.set.is_empty()).then(row)
+}
+
+fn settings(set: &[String]) -> String {
+    set.iter().map(|setting| code(setting)).collect::<Vec<_>>().join(" ")
+}
+
 fn arm_row(arm: &Arm) -> Vec<String> {
-    let settings = |set: &[String]| set.iter().map(|setting| code(setting)).collect::<Vec<_>>().join(" ");
     let parts = arm.parts.iter().map(|part| format!("{}: {}", escape(&part.name), settings(&part.set)));
     let lines: Vec<String> = [settings(&arm.set)].into_iter().chain(parts).filter(|line| !line.is_empty()).collect();
     vec![

@@ -40,6 +40,7 @@ fn study() -> Study {
         words: "What is better?".into(),
         targets: vec![target("a"), target("b")],
         seeds: vec![0, 1],
+        set: vec!["everywhere=1".into()],
         arms: vec![
             arm("plain", &[]),
             arm("other", &["x=1"]),
@@ -328,6 +329,7 @@ fn what_it_takes_to_make_the_page_again_is_said() {
     }
     let rows = self::rows(section(&page, "Targets and arms"));
     assert_says(&rows, "a|all of a|a.yaml|1.00 kMACs to 16.0 kMACs|5,000");
+    assert_says(&rows, "every arm|laid under those of the arms|everywhere=1|all");
     assert_says(&rows, "alone|–|mode=anchors: only=sl: only=l|all");
 }
 
