@@ -147,7 +147,7 @@ fn adapter_names_and_shapes() {
 #[test]
 fn pairs_on_the_mlp_follow_those_of_attention() {
     let mut spec = family();
-    spec.pst.targets = vec![Target::Fc2, Target::V, Target::Fc1];
+    spec.pst.targets = vec![Target::V, Target::Fc1, Target::Fc2];
     let (_, layout) = lay_out(&spec);
     let block = tensors(&layout, GroupKind::Block(AnchorId(0), 3));
     let expected: [(&str, &[u64]); 6] = [

@@ -21,7 +21,7 @@ fn variants() -> Vec<Value> {
         json!({ "pst": { "targets": ["q", "k", "v", "o"], "lora_alpha": 1.0 } }),
         json!({ "pst": { "targets": ["o"] } }),
         json!({ "pst": { "targets": ["q", "fc1"], "lora_alpha": 2.0 } }),
-        json!({ "pst": { "targets": ["fc2", "v"], "lora_r": 3 } }),
+        json!({ "pst": { "targets": ["v", "fc2"], "lora_r": 3 } }),
         json!({ "mode": "snnet" }),
         json!({ "mode": "anchor" }),
         json!({ "mode": "anchor", "train": { "full": true } }),
