@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esta_engine::law::Law;
+use esta_engine::{latency::Latency, law::Law};
 use serde_json::Value;
 use support::*;
 use tempfile::{TempDir, tempdir};
@@ -288,6 +288,9 @@ async fn a_job_may_open_its_budgets_by_latency_and_keeps_the_numbers() {
         serde_json::from_slice(&fs::read(folder.path().join("run/job.json")).expect("it is there")).expect("JSON");
     assert_eq!(job["budgets"]["latency"]["milliseconds"]["0"].as_f64(), Some(bound));
 
+    let page = fs::read_to_string(folder.path().join("run/report.html")).expect("it is there");
+    assert!(page.contains(&format!("0 <small>≤ {}</small>", listed_latency(&listed, 0))), "a budget is a time");
+
     fs::remove_file(&profile).expect("it was there");
     let best = call(folder.path(), &["palette", "--run-dir", "run", "--at-most", "0.002s", "--format", "json"]);
     let best: Vec<Value> = serde_json::from_str(&out(&best)).expect("entries");
@@ -299,6 +302,13 @@ async fn a_job_may_open_its_budgets_by_latency_and_keeps_the_numbers() {
     let (code, line) = failure(&call(folder.path(), &[&["serve", "--config", "job.yaml"], &by_latency[..]].concat()));
     assert_eq!(code, 4);
     assert!(line.contains("budgets.latency.milliseconds."), "another profile is another job: {line}");
+}
+
+/// The longest latency of a bin, as pages write it.
+fn listed_latency(listed: &[Value], bin: u64) -> String {
+    let of_bin = listed.iter().filter(|stitch| stitch["bin"] == bin);
+    let longest = of_bin.filter_map(|stitch| stitch["milliseconds"].as_f64()).fold(0.0, f64::max);
+    Latency::from_millis(longest).expect("a latency").to_string()
 }
 
 /// SIGTERM, as an orchestrator sends it.

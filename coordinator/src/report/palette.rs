@@ -51,7 +51,6 @@ fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &Pale
     let stats = evidence.row(entry.stitch);
     let badges: String =
         rules.iter().map(|(rule, _)| format!("<span class=\"badge {0}\">{0}</span>", rule.name())).collect();
-    let most = evidence.catalog.bin_range(entry.budget).map(|(_, most)| most as f64);
     let on_front = rules
         .iter()
         .filter(|(_, entry)| entry.pareto)
@@ -59,17 +58,25 @@ fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &Pale
         .collect::<Vec<_>>()
         .join(" ");
     vec![
-        format!("{} <small>≤ {}</small>", entry.budget, or_dash(most, si)),
+        format!("{} <small>≤ {}</small>", entry.budget, limit(evidence, entry.budget)),
         badges,
         format!("<b>{}</b> {}", entry.stitch, escape(&entry.path)),
         or_dash(evidence.export(entry.stitch), |path| format!("<code>{}</code>", escape(path))),
-        si(entry.macs as f64),
+        entry.latency.map_or_else(String::new, |latency| format!("{latency}, ")) + &si(entry.macs as f64),
         count(entry.params),
         or_dash(stats.importance, significant),
         or_dash(stats.loss, significant),
         or_dash(entry.accuracy, percent),
         on_front,
     ]
+}
+
+/// The dearest stitch of a budget, in time where the catalog knows times.
+fn limit(evidence: &Evidence, budget: BudgetId) -> String {
+    let catalog = &evidence.catalog;
+    let slowest = catalog.stitches().filter(|stitch| stitch.budget == budget).filter_map(|stitch| stitch.latency).max();
+    let dearest = catalog.bin_range(budget).map(|(_, most)| most as f64);
+    slowest.map_or_else(|| or_dash(dearest, si), |latency| latency.to_string())
 }
 
 /// Mean accuracy of each rule over the budgets.

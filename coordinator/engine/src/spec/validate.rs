@@ -85,7 +85,10 @@ impl JobSpec {
             return Err(SpecError::new("pst.targets", "names no projection"));
         }
         if self.pst.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return Err(SpecError::new("pst.targets", "lists each of q, k, v, o, fc1, fc2 at most once, in this order"));
+            return Err(SpecError::new(
+                "pst.targets",
+                "lists each of q, k, v, o, fc1, fc2 at most once, in this order",
+            ));
         }
         within("pst.lora_dropout", self.pst.lora_dropout, 0.0, 0.95)?;
         match &self.budgets {
