@@ -1,12 +1,12 @@
 //! The angles of a study's targets (HANDS): measured once each, kept in the study's folder.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context;
 use esta_engine::spec::JobSpec;
 use esta_study::{
     angles::{DomainAngles, TargetAngles},
-    plan::{AnglesPlan, Cell, Study},
+    plan::{AnglesPlan, Study},
     runner,
 };
 
@@ -23,20 +23,25 @@ use crate::{
 pub fn of_targets(study: &Study, folder: &Path, device: DeviceKind) -> anyhow::Result<Vec<TargetAngles>> {
     let Some(plan) = &study.angles else { return Ok(Vec::new()) };
     let source = plan.source.as_deref().map(|file| esta_config::load(file, &[])).transpose()?.map(|law| law.spec);
+    let extent = Extent { stitches: plan.stitches, images: plan.images };
+    let mut meter = Meter { extent, device, known: BTreeMap::new() };
     let cells = study.cells();
     let mut all = Vec::new();
     for target in &study.targets {
         let Some(cell) = cells.iter().find(|cell| cell.id.target == target.name) else { continue };
         let job = esta_config::load(&cell.config, &cell.set)?.spec;
-        let key = key(plan, &job, source.as_ref());
+        let on_source = source.as_ref().map(|source| on_images_of(source, &job));
+        let key = key(plan, &job, on_source.as_ref());
         let kept = TargetAngles::find(folder, &target.name, &key).with_context(|| folder.display().to_string())?;
         if let Some(kept) = kept {
             all.push(kept);
             continue;
         }
-        match measured(plan, cell, &job, source.as_ref(), device) {
-            Ok(measured) => {
-                let angles = TargetAngles { key, ..measured };
+        match meter.both(&job, on_source.as_ref()) {
+            Ok(domains) => {
+                let drawing = heat_map::draw(&domains);
+                let domains = domains.iter().filter_map(in_words).collect();
+                let angles = TargetAngles { target: target.name.clone(), key, domains, drawing };
                 angles.save(folder).with_context(|| folder.display().to_string())?;
                 all.push(angles);
             }
@@ -46,31 +51,39 @@ pub fn of_targets(study: &Study, folder: &Path, device: DeviceKind) -> anyhow::R
     Ok(all)
 }
 
+/// The target's job on the source's images.
+fn on_images_of(source: &JobSpec, job: &JobSpec) -> JobSpec {
+    JobSpec { name: source.name.clone(), data: source.data.clone(), ..job.clone() }
+}
+
 /// What the figures depend on.
-fn key(plan: &AnglesPlan, job: &JobSpec, source: Option<&JobSpec>) -> String {
-    let source = source.map_or_else(String::new, runner::key);
+fn key(plan: &AnglesPlan, job: &JobSpec, on_source: Option<&JobSpec>) -> String {
+    let source = on_source.map_or_else(String::new, runner::key);
     format!("{}-{source}-{}-{}", runner::key(job), plan.stitches, plan.images)
 }
 
-fn measured(
-    plan: &AnglesPlan,
-    cell: &Cell,
-    job: &JobSpec,
-    source: Option<&JobSpec>,
+/// Measures jobs, each once: the source domain is the same for all targets of a family.
+struct Meter {
+    extent: Extent,
     device: DeviceKind,
-) -> anyhow::Result<TargetAngles> {
-    let extent = Extent { stitches: plan.stitches, images: plan.images };
-    let on_source = source.map(|JobSpec { name, data, .. }| {
-        (Domain::Source, JobSpec { name: name.clone(), data: data.clone(), ..job.clone() })
-    });
-    let mut domains = Vec::new();
-    for (domain, job) in on_source.into_iter().chain([(Domain::Target, job.clone())]) {
-        let job = angles::load(job, device).with_context(|| format!("{domain:?} domain"))?;
-        domains.push(angles::measure(domain, &job, extent, |_, _| {}).with_context(|| format!("{domain:?} domain"))?);
+    known: BTreeMap<String, angles::DomainAngles>,
+}
+
+impl Meter {
+    fn both(&mut self, job: &JobSpec, on_source: Option<&JobSpec>) -> anyhow::Result<Vec<angles::DomainAngles>> {
+        let jobs = on_source.map(|job| (Domain::Source, job)).into_iter().chain([(Domain::Target, job)]);
+        jobs.map(|(domain, job)| self.one(domain, job).with_context(|| format!("{domain:?} domain"))).collect()
     }
-    let drawing = heat_map::draw(&domains);
-    let domains = domains.iter().filter_map(in_words).collect();
-    Ok(TargetAngles { target: cell.id.target.clone(), key: String::new(), domains, drawing })
+
+    fn one(&mut self, domain: Domain, job: &JobSpec) -> anyhow::Result<angles::DomainAngles> {
+        let key = format!("{domain:?} {}", runner::key(job));
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let measured = angles::measure(domain, &angles::load(job.clone(), self.device)?, self.extent, |_, _| {})?;
+        self.known.insert(key, measured.clone());
+        Ok(measured)
+    }
 }
 
 /// A domain's summary; none where no two stitches share a block.
