@@ -67,7 +67,7 @@ pub fn entry(law: &Law, choice: Choice, rule: PaletteRule) -> Entry {
 /// # Errors
 /// A line naming the rules there are.
 pub fn parse_rule(text: &str) -> Result<PaletteRule, String> {
-    let known = PaletteRule::ALL.map(PaletteRule::name).join(" and ");
+    let known = PaletteRule::ALL.map(PaletteRule::name).join(", ");
     PaletteRule::named(text).ok_or_else(|| format!("{text:?} is no palette rule; there are {known}"))
 }
 

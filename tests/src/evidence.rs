@@ -143,7 +143,8 @@ impl Evidence {
             .collect();
         let exports: Vec<&Value> = list(&self.eval["exports"]).map(|export| &export["stitch"]).collect();
         let rules: Vec<&Value> = list(&self.palette["palettes"]).collect();
-        ensure!(rules.len() == 2, "palette.json holds {} rules", rules.len());
+        let names: Vec<_> = rules.iter().map(|rule| rule["rule"].as_str()).collect();
+        ensure!(names == [Some("snip"), Some("loss"), Some("auto")], "palette.json holds the rules {names:?}");
         for choice in rules.iter().flat_map(|rule| list(&rule["choices"])) {
             let stitch = choice["stitch"].as_i64().context("a choice without a stitch")?;
             ensure!(self.visits().contains_key(&stitch), "palette.json chose a stitch without a visit: {choice}");

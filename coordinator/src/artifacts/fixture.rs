@@ -69,7 +69,7 @@ pub fn run(run_dir: &Path, spec: JobSpec) -> Law {
     let ledger =
         train(&law, total, |record, ledger, clock| artifacts.step(record, ledger.table(), clock).expect("written"));
     let choose = |rule| (rule, palette::palette(&law.catalog, ledger.table(), rule));
-    let palettes = [choose(PaletteRule::Snip), choose(PaletteRule::Loss)];
+    let palettes = PaletteRule::ALL.map(choose);
     atomic::replace_json(&run_dir.join("eval.json"), &eval(&law, &palettes[0].1)).expect("written");
     artifacts.finish(&palettes, ledger.table()).expect("written");
     law

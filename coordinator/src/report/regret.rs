@@ -89,5 +89,7 @@ fn by_budget(regrets: &[Regret]) -> String {
         [bin.budget.to_string(), best].into_iter().chain(regrets.iter().map(|regret| cell(regret, bin))).collect()
     };
     let rows: Vec<Vec<String>> = budgets.iter().map(row).collect();
-    table(&["budget", "best", "snip", "loss", "largest", "smallest", "lowest id", "random"], 2, &rows)
+    let selectors = regrets.iter().map(|regret| regret.selector.name());
+    let heads: Vec<&str> = ["budget", "best"].into_iter().chain(selectors).collect();
+    table(&heads, 2, &rows)
 }

@@ -74,7 +74,11 @@ fn a_full_run_makes_a_full_page() {
     let stitches = Evidence::read(&run_dir).expect("readable").catalog.stitches().count();
     assert_eq!(count("<g class=\"dot\">"), stitches + 1, "one dot per stitch, one in the legend");
     assert_eq!(count("<g class=\"star\">"), 3 + 1);
-    assert_eq!(["class=\"front by-snip\"", "class=\"front by-loss other\""].map(count), [1, 1]);
+    let fronts = ["class=\"front by-snip\"", "class=\"front by-loss other\"", "class=\"front by-auto other\""];
+    assert_eq!(fronts.map(count), [1; 3]);
+    let rules =
+        "<th class=\"n\">snip</th><th class=\"n\">loss</th><th class=\"n\">auto</th><th class=\"n\">largest</th>";
+    assert!(page.contains(rules), "a column for every rule's regret by budget");
     for said in ["ti alone (LoRA)", "control: random pick", "models/stitch-", "sampling.epsilon", "39.", "1,200"] {
         assert!(page.contains(said), "the page does not say {said}");
     }

@@ -197,6 +197,7 @@ fn rules() -> Vec<RuleGroup> {
     let line = |rule: &str, words: &str, control, mean: f64, split: f64, tau: Option<f64>| RuleLine {
         rule: rule.into(),
         words: words.into(),
+        cost: "no extra work".into(),
         control,
         mean: Some(mean),
         split: Some(split),

@@ -170,7 +170,7 @@ impl Run {
     fn finish(&mut self, out: &mut Vec<Command>) {
         let Some(ledger) = &self.ledger else { return };
         let choose = |rule| (rule, palette::palette(&self.law.catalog, ledger.table(), rule));
-        let palettes = vec![choose(PaletteRule::Snip), choose(PaletteRule::Loss)];
+        let palettes = PaletteRule::ALL.map(choose).to_vec();
         for (rank, session) in self.members.ranks().iter().enumerate() {
             let finish = Finish { writer: rank == 0, palettes: palettes.clone() };
             out.push(Command::Send(*session, Message::Finish(finish)));

@@ -320,7 +320,7 @@ fn what_it_takes_to_make_the_page_again_is_said() {
     let rows = rows(section(&page, "How to reproduce"));
     for said in [
         "command|esta-worker ablate --study s.yaml",
-        "one cell by hand|esta-coordinator run --workers 1 --config a.yaml --set seed=0 (a--plain--0)",
+        "one cell by hand|esta-coordinator run --workers 1 --config a.yaml --set everywhere=1 --set seed=0 (a--plain--0)",
         "seeds|0, 1",
         "version|1.2.3",
         "machine|2 cores",
