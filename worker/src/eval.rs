@@ -73,6 +73,9 @@ pub struct Evaluation {
     /// Peak resident memory of the worker's process before the evaluation, in bytes; where the system says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
+    /// Processor time of the worker's process before the evaluation, all threads, in seconds; where the system says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
 }
 
 impl Evaluation {
@@ -127,7 +130,8 @@ pub fn evaluate(
         results.iter_mut().zip(probes).for_each(|(result, probe)| result.probe = Some(probe));
     }
     let images = held_out.dataset().len();
-    Ok(Evaluation { images, results, exports: Vec::new(), seconds: started.elapsed().as_secs_f64(), peak_memory: None })
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Evaluation { images, results, seconds, ..Evaluation::default() })
 }
 
 fn evaluate_stitch(
@@ -179,9 +183,32 @@ pub fn peak_memory() -> Option<u64> {
     Some(1024 * kib)
 }
 
+/// Processor time of this process so far, all threads, in seconds; where the system says it.
+#[must_use]
+pub fn cpu_seconds() -> Option<f64> {
+    processor_time(&std::fs::read_to_string("/proc/self/stat").ok()?)
+}
+
+/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on every Linux. The name, second
+/// of all, may hold anything, brackets and blanks too.
+fn processor_time(stat: &str) -> Option<f64> {
+    const TICKS: f64 = 100.0;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some((ticks()? + ticks()?) as f64 / TICKS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_user_and_system_time_whatever_the_process_is_called() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 1234 66 0 0 20 0 3 0 5 6 7";
+        assert_eq!(processor_time(stat), Some(13.0));
+        assert_eq!(processor_time("7 (a) S 1"), None);
+    }
 
     #[test]
     fn halves_are_the_even_and_the_odd_images() {

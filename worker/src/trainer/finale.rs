@@ -6,7 +6,7 @@ use esta_engine::{run::Finish, spec::EvalStitches};
 
 use super::{Job, State};
 use crate::{
-    eval::{Evaluation, chosen, evaluate, peak_memory},
+    eval::{Evaluation, chosen, cpu_seconds, evaluate, peak_memory},
     export,
 };
 
@@ -23,9 +23,9 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
     // Every other rank is idle: use the machine, unless the job shares it with others.
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as i32);
     tch::set_num_threads(job.family.law.spec.eval.threads.map_or_else(cores, |threads| threads.get().cast_signed()));
-    let peak_memory = peak_memory();
+    let (peak_memory, cpu_seconds) = (peak_memory(), cpu_seconds());
     let mut evaluation = evaluation(job, state, finish)?;
-    evaluation.peak_memory = peak_memory;
+    (evaluation.peak_memory, evaluation.cpu_seconds) = (peak_memory, cpu_seconds);
     if job.family.law.spec.eval.export {
         evaluation.exports = export::palette(&job.family, state, finish, run_dir)?;
     }

@@ -31,6 +31,9 @@ pub struct CellResult {
 pub struct Costs {
     /// Seconds of training.
     pub train_seconds: f64,
+    /// Processor seconds of the worker that writes, evaluation apart: what training takes whatever else the machine does.
+    #[serde(default)]
+    pub cpu_seconds: Option<f64>,
     /// Seconds of evaluation.
     pub eval_seconds: f64,
     /// Images trained on, each as often as it was seen.

@@ -89,6 +89,7 @@ pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, Coll
         images: table.version * u64::from(law.spec.train.batch_size),
         held_out: eval.images,
         peak_memory: eval.peak_memory,
+        cpu_seconds: eval.cpu_seconds,
         trained_params: law.layout.trainable_params(),
         state_bytes: state_bytes(folder)?,
     };
@@ -141,6 +142,8 @@ struct EvalFile {
     seconds: f64,
     #[serde(default)]
     peak_memory: Option<u64>,
+    #[serde(default)]
+    cpu_seconds: Option<f64>,
 }
 
 #[derive(Deserialize)]

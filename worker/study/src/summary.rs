@@ -68,8 +68,8 @@ pub struct Effect {
     pub targets: BTreeMap<String, f64>,
     /// Pairs it rests on.
     pub pairs: usize,
-    /// Training time of these pairs over that of the other side.
-    pub time: f64,
+    /// Processor time of one side's training over that of the other, over the pairs where both are known.
+    pub time: Option<f64>,
 }
 
 /// What became of a claim.
@@ -130,6 +130,7 @@ impl Outcome {
         let count = |of: fn(&Costs) -> u64| parts.iter().map(|part| of(&part.costs)).sum::<u64>();
         let costs = Costs {
             train_seconds: sum(|costs| costs.train_seconds),
+            cpu_seconds: parts.iter().map(|part| part.costs.cpu_seconds).sum(),
             eval_seconds: sum(|costs| costs.eval_seconds),
             images: count(|costs| costs.images),
             held_out: parts.iter().map(|part| part.costs.held_out).max().unwrap_or(0),
@@ -271,6 +272,7 @@ fn mean_costs(outcomes: &BTreeMap<String, BTreeMap<u64, Outcome>>) -> Option<Cos
     let count = |of: fn(&Costs) -> u64| mean(all.iter().map(|costs| of(costs) as f64)).map(|mean| mean.round() as u64);
     Some(Costs {
         train_seconds: mean(all.iter().map(|costs| costs.train_seconds))?,
+        cpu_seconds: mean(all.iter().filter_map(|costs| costs.cpu_seconds)),
         eval_seconds: mean(all.iter().map(|costs| costs.eval_seconds))?,
         images: count(|costs| costs.images)?,
         held_out: count(|costs| costs.held_out)?,
@@ -302,8 +304,8 @@ pub fn effect(
         let Some(others) = against.outcomes.get(target) else { continue };
         let both: Vec<(&Outcome, &Outcome)> =
             seeds.iter().filter_map(|(seed, outcome)| Some((outcome, others.get(seed)?))).collect();
-        for (one, other) in &both {
-            seconds = (seconds.0 + one.costs.train_seconds, seconds.1 + other.costs.train_seconds);
+        for (one, other) in both.iter().filter_map(|(one, other)| one.costs.cpu_seconds.zip(other.costs.cpu_seconds)) {
+            seconds = (seconds.0 + one, seconds.1 + other);
         }
         let paired: Vec<f64> =
             both.iter().map(|(one, other)| value(arm, target, one) - value(against, target, other)).collect();
@@ -314,7 +316,8 @@ pub fn effect(
     }
     let mean = mean(targets.values().copied())?;
     let error = standard_error(&targets.values().copied().collect::<Vec<_>>());
-    Some(Effect { mean, error, targets, pairs, time: seconds.0 / seconds.1 })
+    let time = (seconds.1 > 0.0).then(|| seconds.0 / seconds.1);
+    Some(Effect { mean, error, targets, pairs, time })
 }
 
 impl Effect {

@@ -22,8 +22,8 @@ pub fn section(view: &View<'_>) -> String {
     }
     let lead = format!(
         "An effect is the difference of two arms in points of area under the front, paired by target and seed: the \
-         mean over targets of the means over seeds, ± two standard errors over targets. Time is the training time of \
-         the first side over that of the second, on a machine that did other things too. A claim holds when its effect \
+         mean over targets of the means over seeds, ± two standard errors over targets. Time is what the first \
+         side's training takes of the processor over what the second's takes. A claim holds when its effect \
          is further above zero than that, is reversed when it is further below, and is open otherwise, as it is with \
          a single target.{}",
         coverage_words(claims.iter().filter_map(|claim| claim.effect.as_ref()))
@@ -57,7 +57,7 @@ fn rows(view: &View<'_>) -> Vec<Vec<String>> {
             whose(claim.source).to_owned(),
             right(&or_dash(summary.effect.as_ref(), effect_words)),
             right(&or_dash(summary.effect.as_ref(), |effect| pairs_words(effect, wanted_pairs(view, summary)))),
-            right(&or_dash(summary.effect.as_ref().map(|effect| effect.time).filter(|time| time.is_finite()), times)),
+            right(&or_dash(summary.effect.as_ref().and_then(|effect| effect.time), times)),
             verdict(summary.verdict),
             if choices.is_empty() { "–".to_owned() } else { wrapped(&choices.join(", ")) },
         ]

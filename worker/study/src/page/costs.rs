@@ -21,12 +21,13 @@ pub fn section(view: &View<'_>) -> String {
     let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
     let lead = format!(
         "Of one palette, mean over targets and seeds{place}. An arm of several runs counts their sum, but for memory, \
-         which is the largest of any run's worker before evaluation. The ratio is of training times on the targets and \
-         seeds that both arms have. State is what has to be kept beside the anchors."
+         which is the largest of any run's worker before evaluation. The ratio is of processor times on the targets and \
+         seeds that both arms have, so that what else the machine did touches it little. State is what has to be kept beside the anchors."
     );
     let heads = [
         "arm",
         "training",
+        "of the processor",
         "times the first arm",
         "images",
         "peak memory",
@@ -44,6 +45,7 @@ fn row(arm: &ArmSummary, first: Option<&ArmSummary>) -> Vec<String> {
     vec![
         escape(&arm.name),
         words(|costs| duration(costs.train_seconds)),
+        or_dash(costs.and_then(|costs| costs.cpu_seconds), duration),
         or_dash(first.and_then(|first| ratio(arm, first)), |ratio| format!("{ratio:.2}")),
         words(|costs| count(costs.images)),
         or_dash(costs.and_then(|costs| costs.peak_memory), bytes),
@@ -53,13 +55,12 @@ fn row(arm: &ArmSummary, first: Option<&ArmSummary>) -> Vec<String> {
     ]
 }
 
-/// Seconds of training over those of another arm, on what both have.
+/// Processor seconds of training over those of another arm, on what both have.
 fn ratio(arm: &ArmSummary, first: &ArmSummary) -> Option<f64> {
     let other = |target: &str, seed: &u64| first.outcomes.get(target).and_then(|seeds| seeds.get(seed));
     let of_target = |(target, seeds): (&String, &BTreeMap<u64, Outcome>)| -> Vec<(f64, f64)> {
-        let pair = |(seed, outcome): (&u64, &Outcome)| {
-            Some((outcome.costs.train_seconds, other(target, seed)?.costs.train_seconds))
-        };
+        let pair =
+            |(seed, outcome): (&u64, &Outcome)| outcome.costs.cpu_seconds.zip(other(target, seed)?.costs.cpu_seconds);
         seeds.iter().filter_map(pair).collect()
     };
     let pairs: Vec<(f64, f64)> = arm.outcomes.iter().flat_map(of_target).collect();

@@ -76,6 +76,7 @@ fn stitch(place: usize, accuracy: f64, effect: f64) -> StitchResult {
 fn whole(target: &str, arm: &str, seed: u64, accuracies: Accuracies, train_seconds: f64) -> CellResult {
     let costs = Costs {
         train_seconds,
+        cpu_seconds: Some(train_seconds / 2.0),
         eval_seconds: 1.0,
         images: 1_000,
         held_out: 5_000,
@@ -208,12 +209,12 @@ fn claims_come_with_effect_pairs_verdict_and_choices() {
     let page = page_of(&study(), &results());
     let claims = section(&page, "Claims");
     let rows = rows(claims);
-    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2; 10 seconds a run over 15.
+    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2; 5 seconds a run over 7.5.
     assert_says(
         &rows,
         "1|plain beats otherplain over other|the paper|+2.75 ± 0.50|3 of 4|0.7 ×|holds|score.q, a recipe",
     );
-    // One pair of one target; 4 and 7 seconds over 10.
+    // One pair of one target; 2 and 3.5 seconds over 5.
     assert_says(&rows, "2|alone beats plainalone over plain|ours|−4.00|1 of 4|1.1 ×|open|score.q");
     assert_says(&rows, "1|plain over other|+2.50|+3.00");
     assert_says(&rows, "2|alone over plain|−4.00|–");
@@ -247,7 +248,7 @@ fn a_study_without_results_is_a_page_of_dashes() {
         &rows(section(&page, "Claims")),
         "1|plain beats otherplain over other|the paper|–|–|–|not measured|score.q, a recipe",
     );
-    assert_says(&rows(section(&page, "Costs")), "plain|–|–|–|–|–|–|–");
+    assert_says(&rows(section(&page, "Costs")), "plain|–|–|–|–|–|–|–|–");
     assert_says(&rows(section(&page, "Targets and arms")), "a|all of a|a.yaml|–|–");
     for title in ["Fronts", "Accuracy per budget", "Area under the front", "Selection"] {
         assert!(section(&page, title).contains("class=\"missing\""), "no word on {title}");
@@ -284,9 +285,9 @@ fn areas_stand_beside_what_the_best_rule_could_reach() {
 fn costs_are_of_a_palette_and_beside_the_first_arm() {
     let page = page_of(&study(), &results());
     let rows = rows(section(&page, "Costs"));
-    assert_says(&rows, "plain|10.0 s|1.00|1,000|2.00 MiB|500|2.00 KiB|1.0 s");
-    assert_says(&rows, "other|15.0 s|1.50|1,000|2.00 MiB|500|2.00 KiB|1.0 s");
-    assert_says(&rows, "alone|11.0 s|1.10|2,000|3.00 MiB|1,000|4.00 KiB|2.0 s");
+    assert_says(&rows, "plain|10.0 s|5.0 s|1.00|1,000|2.00 MiB|500|2.00 KiB|1.0 s");
+    assert_says(&rows, "other|15.0 s|7.5 s|1.50|1,000|2.00 MiB|500|2.00 KiB|1.0 s");
+    assert_says(&rows, "alone|11.0 s|5.5 s|1.10|2,000|3.00 MiB|1,000|4.00 KiB|2.0 s");
 }
 
 #[test]
