@@ -50,8 +50,8 @@ bin=$(binaries)
 args=(--device "$DEVICE")
 [ -z "${JOBS:-}" ] || args+=(--jobs "$JOBS")
 [ -z "${SEEDS:-}" ] || args+=(--seeds "$SEEDS")
-[ -z "${ONLY:-}" ] || args+=(--only "$ONLY")
-for setting in ${SET:-}; do args+=(--set "$setting"); done
+[ -z "${ONLY:-}" ] || args+=("--only=$ONLY")
+for setting in ${SET:-}; do args+=("--set=$setting"); done
 if [ -z "$TASK" ]; then
   ./scripts/fetch-data.sh
   ./scripts/fetch-glyphs.sh

@@ -184,6 +184,16 @@ pub fn run(cells: &[(Cell, String)], site: &Site) -> Result<(), RunError> {
                         failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                     }
                     bar.inc(1);
+                    // Where there is no terminal a line says how far it is.
+                    if bar.is_hidden() {
+                        let left = bar.eta().as_secs() / 60;
+                        eprintln!(
+                            "{} of {} cells, about {left} min left: {}",
+                            bar.position(),
+                            cells.len(),
+                            cell.id.name()
+                        );
+                    }
                 }
             });
         }
