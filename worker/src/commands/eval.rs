@@ -78,6 +78,8 @@ fn keep_what_is_known(run: &RunDir, evaluation: &mut Evaluation) -> anyhow::Resu
     let Ok(text) = std::fs::read(&path) else { return Ok(()) };
     let earlier: Evaluation = serde_json::from_slice(&text)?;
     evaluation.exports = earlier.exports;
+    // What the run took, not what this command takes.
+    (evaluation.peak_memory, evaluation.cpu_seconds) = (earlier.peak_memory, earlier.cpu_seconds);
     let again = |stitch: StitchId| evaluation.results.iter().any(|result| result.stitch == stitch);
     let kept: Vec<StitchResult> = earlier.results.into_iter().filter(|result| !again(result.stitch)).collect();
     evaluation.results.extend(kept);
