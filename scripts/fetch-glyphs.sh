@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Renders letters and symbols of 142 Debian font packages into the cache, linked at .cache/data/glyphs: IDX files of
 # 28x28 images, A-Z and a-z, held-out letters from packages that gave no training letter, and the source domain of the
-# offline study, symbols beside six garments of Fashion-MNIST. The study reads them; nothing else does. No root needed where apt knows the packages and python3 has venv; no font is installed. Other
+# offline study, symbols beside six garments of Fashion-MNIST. The study reads them; nothing else does. Needs scripts/fetch-data.sh before it. No root needed where apt knows the packages and python3 has venv; no font is installed. Other
 # versions of the packages give other images: then it says so. What is there and right is left alone.
 set -euo pipefail
 export LC_ALL=C # one order of names everywhere
@@ -122,6 +122,8 @@ unpack() { # unpack SIDE FOLDER PACKAGE...: the packages to FOLDER/fonts/SIDE, t
 
 make_glyphs() { # make_glyphs FOLDER
   local train test names
+  [ -e "$data/fashion-mnist/train-images-idx3-ubyte.gz" ] ||
+    fail "the source domain takes its garments from Fashion-MNIST: run scripts/fetch-data.sh first"
   read -r -d '' -a train < <(packages_of_train) || true
   read -r -d '' -a test < <(packages_of_test) || true
   command -v apt-get >/dev/null || fail "the fonts come as Debian packages: there is no apt-get here"

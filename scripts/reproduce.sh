@@ -4,7 +4,7 @@
 # data sets as that file names them) and WEIGHTS (the folder that holds timm's vit_*_patch16_224.augreg_in21k): on
 # ViT-Ti/S/B. `make reproduce` builds first.
 # Environment: DEVICE (cpu | cuda), JOBS (cells at a time), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
-# over every job, separated by spaces), PROFILE, ESTA_CACHE.
+# over every job, separated by spaces and without any inside), PROFILE, ESTA_CACHE.
 set -euo pipefail
 
 TASK="${TASK:-}"
@@ -19,14 +19,16 @@ anchors() { # makes what is missing of the study's family
   say "anchors on the source domain (once)"
   link_anchors "$source" .cache/study-anchors "$STEPS_S" "$STEPS_M" "$STEPS_L"
   # The largest takes as long as the others together, and each is one thread's work.
-  anchor l "$STEPS_L" &
-  local largest=$!
-  anchor s "$STEPS_S" && anchor m "$STEPS_M" || { kill "$largest"; fail "the anchors were not made"; }
+  (anchor l "$STEPS_L") &
+  largest=$!
+  trap 'kill "$largest" 2>/dev/null || true' EXIT
+  (anchor s "$STEPS_S") && (anchor m "$STEPS_M") || fail "the anchors were not made"
   wait "$largest" || fail "the anchor l was not made"
+  trap - EXIT
 }
 
-anchor() { # anchor NAME STEPS
-  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE"
+anchor() { # anchor NAME STEPS, in a shell of its own, whose process it becomes
+  exec "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE"
 }
 
 task_file() { # the file of configs/vision called TASK, or the one whose name contains it
@@ -52,17 +54,19 @@ args=(--device "$DEVICE")
 [ -z "${SEEDS:-}" ] || args+=(--seeds "$SEEDS")
 [ -z "${ONLY:-}" ] || args+=("--only=$ONLY")
 for setting in ${SET:-}; do args+=("--set=$setting"); done
+# Other settings are another study: it must not clear away what this one came to.
+suffix=${SET:+-$(printf %s "${SET:-}" | sha256sum | cut -c1-8)}
 if [ -z "$TASK" ]; then
   ./scripts/fetch-data.sh
   ./scripts/fetch-glyphs.sh
   anchors
-  args+=(--study configs/studies/offline.yaml)
+  args+=(--study configs/studies/offline.yaml --out "runs/reproduce$suffix")
 else
   file=$(task_file)
   [ -d "${DATA:-}" ] || fail "DATA=${DATA:-}: no such folder; give the one that holds what $file names below data/"
   [ -d "${WEIGHTS:-}" ] || fail "WEIGHTS=${WEIGHTS:-}: no such folder; give the one that holds timm's vit_tiny_patch16_224.augreg_in21k and so on"
   link "$DATA" data
   link "$WEIGHTS" weights
-  args+=(--study configs/studies/vision.yaml --target "$file" --out "runs/reproduce-$(basename "$file" .yaml)")
+  args+=(--study configs/studies/vision.yaml --target "$file" --out "runs/reproduce-$(basename "$file" .yaml)$suffix")
 fi
 exec "$bin/esta-worker" ablate "${args[@]}"

@@ -49,7 +49,7 @@ pub fn deadline<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> anyhow::
 }
 
 impl Process {
-    /// Starts a program of this workspace; its standard error goes to a file in `folder`.
+    /// Starts a program of this workspace; what it says goes to files in `folder`.
     ///
     /// # Errors
     /// When it does not start.
@@ -96,6 +96,12 @@ impl Process {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has written to standard output.
+    #[must_use]
+    pub fn out(&self) -> String {
+        std::fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
     }
 
     /// Waits for its end.

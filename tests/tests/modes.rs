@@ -79,15 +79,15 @@ fn the_best_recipe_ends_with_a_palette_by_its_own_rule() -> anyhow::Result<()> {
     let mut run = lead(&lab, &job, &[])?;
     let status = run.wait()?;
     anyhow::ensure!(status.success(), "the run ended with {status}:\n{}", run.log());
-    let head = run.log().lines().find(|line| line.starts_with("budget")).map(str::to_owned);
-    let head = head.with_context(|| format!("the palette is printed:\n{}", run.log()))?;
+    let head = run.out().lines().find(|line| line.starts_with("budget")).map(str::to_owned);
+    let head = head.with_context(|| format!("the palette is printed:\n{}", run.out()))?;
     assert!(head.contains("auto  accuracy by snip") && head.contains("accuracy by auto"), "{head}");
     let evidence = Evidence::read(&lab.path().join("best"), STEPS)?;
     assert_eq!(evidence.palette["rule"], "auto");
     let at_most = ["palette", "--run-dir", "best", "--at-most", "1G", "--format", "json"];
     let mut palette = Process::start(lab.path(), "palette", "esta-coordinator", &at_most)?;
     anyhow::ensure!(palette.wait()?.success(), "{}", palette.log());
-    let chosen: serde_json::Value = serde_json::from_str(&palette.log())?;
+    let chosen: serde_json::Value = serde_json::from_str(&palette.out())?;
     assert_eq!(chosen[0]["rule"], "auto");
     assert!(chosen[0]["file"].as_str().is_some_and(|file| lab.path().join(file).is_dir()), "{chosen}");
     Ok(())

@@ -159,20 +159,28 @@ fn a_study_that_is_killed_leaves_no_run_behind() -> anyhow::Result<()> {
     let (job, out) = (job.display().to_string(), lab.path().join("out").display().to_string());
     let args = ["ablate", "--config", &job, "--over", "pst.bias=none", "--seeds", "1", "--out", &out, "--jobs", "2"];
     let mut study = Process::start(lab.path(), "study", "esta-worker", &args)?;
-    let folder = lab.path().display().to_string();
-    let own = study.id();
-    let others = || processes_that_name(&folder).into_iter().filter(|pid| *pid != own).count();
-    deadline("the runs of the study begin", || (others() > 0).then_some(()))?;
+    // A coordinator for each of two cells, and its worker.
+    let runs = || Some(runs_in(lab.path(), study.id())).filter(|pids| pids.len() >= 4);
+    let pids = deadline("the runs of the study begin", runs)?;
     study.kill();
-    deadline("the runs of the study end", || (others() == 0).then_some(()))
+    deadline("the runs of the study end", || pids.iter().all(|pid| parent(*pid).is_none()).then_some(()))
 }
 
-/// Processes whose command line contains this.
-fn processes_that_name(text: &str) -> Vec<u32> {
+/// The coordinators whose command line names this folder, but for the study's own process, and their workers.
+fn runs_in(folder: &Path, study: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let names = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
-    };
-    pids.filter(names).collect()
+    let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let line = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let names = |pid: &u32| String::from_utf8_lossy(&line(pid)).contains(&folder.display().to_string());
+    let coordinators: Vec<u32> = pids.iter().copied().filter(|pid| *pid != study && names(pid)).collect();
+    let works = |pid: &u32| parent(*pid).is_some_and(|parent| coordinators.contains(&parent));
+    pids.iter().copied().filter(|pid| coordinators.contains(pid) || works(pid)).collect()
+}
+
+/// The parent of a process that lives: neither gone nor waiting to be reaped.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    if fields.next()? == "Z" { None } else { fields.next()?.parse().ok() }
 }

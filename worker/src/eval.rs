@@ -125,12 +125,12 @@ pub fn evaluate(
         done(number, &result);
         results.push(result);
     }
+    let seconds = started.elapsed().as_secs_f64();
     if family.law.spec.eval.probe_images > 0 {
         let probes = tch::no_grad(|| probe::measure(family, net, stitches))?;
         results.iter_mut().zip(probes).for_each(|(result, probe)| result.probe = Some(probe));
     }
     let images = held_out.dataset().len();
-    let seconds = started.elapsed().as_secs_f64();
     Ok(Evaluation { images, results, seconds, ..Evaluation::default() })
 }
 
@@ -189,8 +189,8 @@ pub fn cpu_seconds() -> Option<f64> {
     processor_time(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on every Linux. The name, second
-/// of all, may hold anything, brackets and blanks too.
+/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on the Linux of x86 and Arm. The name,
+/// second of all, may hold anything, brackets and blanks too.
 fn processor_time(stat: &str) -> Option<f64> {
     const TICKS: f64 = 100.0;
     let (_, after_name) = stat.rsplit_once(')')?;

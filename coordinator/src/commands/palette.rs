@@ -42,7 +42,7 @@ pub struct PaletteArgs {
     /// else latency.json in the run's folder.
     #[arg(long, value_name = "FILE", requires = "run_dir")]
     latency: Option<PathBuf>,
-    /// The rule that chooses: snip or loss; the job's own when absent.
+    /// The rule that chooses: snip, loss or auto; the job's own when absent.
     #[arg(long, value_name = "RULE", value_parser = parse_rule)]
     rule: Option<PaletteRule>,
     /// How the list is written.

@@ -63,7 +63,7 @@ const CHOICES: &[Choice] = &[
         "Gradient steps that fit stitching layers on the end anchor's final features, after least squares.",
         |s| stitched(s) && s.family.stitch_init.refine_steps > 0,
     ),
-    choice("pst.targets", "Attention projections that carry a LoRA pair, each its own.", adapts),
+    choice("pst.targets", "Linear maps of a block that carry a LoRA pair, each its own.", adapts),
     choice("pst.lora_r", "Rank of those pairs.", adapts),
     choice("pst.lora_alpha", "Scale numerator of the pairs; none means the rank, so that the scale is 1.", adapts),
     choice("pst.stitch_r", "Rank of the pair on a stitching layer.", pst),

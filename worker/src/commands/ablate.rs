@@ -19,6 +19,7 @@ use esta_study::{
     trials,
 };
 
+use self::angles::Measure;
 use crate::trainer::DeviceKind;
 
 /// Arguments of `ablate`.
@@ -80,6 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let study = study(&args)?;
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&study.name));
     let cells = runner::keyed(&study)?;
+    let source = angles::source(&study)?;
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if let Some(file) = &args.adopt {
         let taken = runner::adopt(&cells, file, &folder)?;
@@ -92,7 +94,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let summary = Summary::of(&study, &results);
     let page = folder.join("study.html");
     let groups = trials::groups(&study, &summary);
-    let angles = angles::of_targets(&study, &folder.join("angles"), args.device)?;
+    let measure = if args.page_only { Measure::Nothing } else { Measure::Missing };
+    let angles = angles::of_targets(&study, source.as_ref(), &folder.join("angles"), args.device, measure)?;
     let findings = Findings { summary: &summary, results: &results, rules: &groups, angles: &angles };
     let text = render(&study, &findings, &about(&args));
     std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;

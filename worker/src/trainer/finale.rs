@@ -23,7 +23,9 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
     // Every other rank is idle: use the machine, unless the job shares it with others.
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as i32);
     tch::set_num_threads(job.family.law.spec.eval.threads.map_or_else(cores, |threads| threads.get().cast_signed()));
-    let (peak_memory, cpu_seconds) = (peak_memory(), cpu_seconds());
+    // Where a device trains, the processor's time says nothing of it.
+    let cpu_seconds = if job.family.device.is_cuda() { None } else { cpu_seconds() };
+    let peak_memory = peak_memory();
     let mut evaluation = evaluation(job, state, finish)?;
     (evaluation.peak_memory, evaluation.cpu_seconds) = (peak_memory, cpu_seconds);
     if job.family.law.spec.eval.export {

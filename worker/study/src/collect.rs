@@ -155,15 +155,16 @@ struct EvalEntry {
     probe: Option<Probe>,
 }
 
-/// What a stitch of `eval.json` shows beside its accuracy, where `eval.probe_images` asked for it.
+/// What a stitch of `eval.json` shows beside its accuracy, where `eval.probe_images` asked for it; none where it is no
+/// number.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Probe {
     /// Mean cross entropy on training images.
-    pub train_loss: f64,
+    pub train_loss: Option<f64>,
     /// Mean KL from the answers of the path's anchors.
-    pub kl_own: f64,
+    pub kl_own: Option<f64>,
     /// Mean KL from the answers of the largest anchor.
-    pub kl_largest: f64,
+    pub kl_largest: Option<f64>,
     /// Accuracy on the validation slice.
     pub slice_accuracy: Option<f64>,
     /// Mean cross entropy on it.

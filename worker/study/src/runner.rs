@@ -214,14 +214,17 @@ fn bar(all: usize, done: usize) -> ProgressBar {
 /// Runs one cell and keeps its result; a failure in one line.
 fn one(cell: &Cell, key: &str, site: &Site) -> Result<(), String> {
     let folder = site.folder.join("cells").join(cell.id.name());
-    let collected = || collect(&folder, &cell.id, key).map_err(|error| chain(&error));
-    fresh(&folder, key).map_err(|error| format!("cannot use {}: {error}", folder.display()))?;
+    let begun = begin(&folder, key).map_err(|error| format!("cannot use {}: {error}", folder.display()))?;
     let log = folder.with_extension("log");
     let status = execute(cell, &folder, &log, site).map_err(|error| format!("cannot be started: {error}"))?;
     if !status.success() {
         return Err(format!("{status}: {}", last_line(&log)));
     }
-    let result = collected()?;
+    let mut result = collect(&folder, &cell.id, key).map_err(|error| chain(&error))?;
+    if begun == Begun::Before {
+        // Of the last sitting alone.
+        (result.costs.cpu_seconds, result.costs.peak_memory) = (None, None);
+    }
     result.save(&site.folder.join("results")).map_err(|error| format!("its result cannot be written: {error}"))?;
     if site.keep == Keep::Evidence {
         lighten(&folder).map_err(|error| format!("cannot clear {}: {error}", folder.display()))?;
@@ -229,17 +232,27 @@ fn one(cell: &Cell, key: &str, site: &Site) -> Result<(), String> {
     Ok(())
 }
 
+/// When a cell's run was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Now, in an empty folder.
+    Now,
+    /// In an earlier sitting, which this one goes on with.
+    Before,
+}
+
 /// A folder begun under another job is begun anew.
-fn fresh(folder: &Path, key: &str) -> io::Result<()> {
+fn begin(folder: &Path, key: &str) -> io::Result<Begun> {
     let mark = folder.join("cell.key");
     if fs::read_to_string(&mark).is_ok_and(|old| old == key) && !folder.join("eval.json").exists() {
-        return Ok(());
+        return Ok(Begun::Before);
     }
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    fs::write(mark, key)
+    fs::write(mark, key)?;
+    Ok(Begun::Now)
 }
 
 fn execute(cell: &Cell, folder: &Path, log: &Path, site: &Site) -> io::Result<ExitStatus> {

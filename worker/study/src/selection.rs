@@ -51,8 +51,8 @@ const TABLE: &str = "no extra work: a number per stitch, updated at every slot";
 const RECORD: &str = "a pass over the recorded slots at the end, no forward pass";
 const GRADIENTS: &str = "no extra work where gradients are there anyway";
 const DENSE: &str = "a pass over the recorded slots and a linear system of the catalog's size";
-const TRAINED: &str = "forward passes of every stitch over the training images, after training";
-const SLICE: &str = "200 labelled images kept from training, and forward passes of every stitch over them";
+const TRAINED: &str = "forward passes of every stitch over training images, after training";
+const SLICE: &str = "labelled images kept from training, and forward passes of every stitch over them";
 const NOTHING: &str = "nothing, it needs no training";
 
 const fn rule(name: &'static str, kind: Kind, cost: &'static str, words: &'static str) -> RuleInfo {
@@ -98,13 +98,13 @@ pub const RULES: &[RuleInfo] = &[
 /// What a stitch shows after training, by rule of kind [`Kind::Probe`]: `eval.json`'s `probe`.
 #[must_use]
 pub fn probed(probe: &Probe) -> BTreeMap<String, f64> {
-    let of_slice = |value: Option<f64>, sign: f64| value.map(|value| sign * value);
+    let lowest = |value: Option<f64>| value.map(|value| -value);
     let values = [
-        ("train-loss", Some(-probe.train_loss)),
-        ("kl-own", Some(-probe.kl_own)),
-        ("kl-largest", Some(-probe.kl_largest)),
-        ("slice", of_slice(probe.slice_accuracy, 1.0)),
-        ("slice-loss", of_slice(probe.slice_loss, -1.0)),
+        ("train-loss", lowest(probe.train_loss)),
+        ("kl-own", lowest(probe.kl_own)),
+        ("kl-largest", lowest(probe.kl_largest)),
+        ("slice", probe.slice_accuracy),
+        ("slice-loss", lowest(probe.slice_loss)),
     ];
     let known = values.into_iter().filter_map(|(rule, value)| Some((rule.to_owned(), value?)));
     known.filter(|(_, value)| value.is_finite()).collect()

@@ -68,7 +68,7 @@ pub struct Effect {
     pub targets: BTreeMap<String, f64>,
     /// Pairs it rests on.
     pub pairs: usize,
-    /// Processor time of one side's training over that of the other, over the pairs where both are known.
+    /// Time of one side's training over that of the other ([`time_ratio`]).
     pub time: Option<f64>,
 }
 
@@ -299,14 +299,12 @@ pub fn effect(
 ) -> Option<Effect> {
     let mut targets = BTreeMap::new();
     let mut pairs = 0;
-    let mut seconds = (0.0, 0.0);
+    let mut costs = Vec::new();
     for (target, seeds) in &arm.outcomes {
         let Some(others) = against.outcomes.get(target) else { continue };
         let both: Vec<(&Outcome, &Outcome)> =
             seeds.iter().filter_map(|(seed, outcome)| Some((outcome, others.get(seed)?))).collect();
-        for (one, other) in both.iter().filter_map(|(one, other)| one.costs.cpu_seconds.zip(other.costs.cpu_seconds)) {
-            seconds = (seconds.0 + one, seconds.1 + other);
-        }
+        costs.extend(both.iter().map(|(one, other)| (one.costs, other.costs)));
         let paired: Vec<f64> =
             both.iter().map(|(one, other)| value(arm, target, one) - value(against, target, other)).collect();
         pairs += paired.len();
@@ -316,8 +314,21 @@ pub fn effect(
     }
     let mean = mean(targets.values().copied())?;
     let error = standard_error(&targets.values().copied().collect::<Vec<_>>());
-    let time = (seconds.1 > 0.0).then(|| seconds.0 / seconds.1);
-    Some(Effect { mean, error, targets, pairs, time })
+    Some(Effect { mean, error, targets, pairs, time: time_ratio(&costs) })
+}
+
+/// Training time of the first sides over that of the second: the processor's over the pairs where both are known, or the
+/// clock's where it is known of none, as on a device.
+#[must_use]
+pub fn time_ratio(pairs: &[(Costs, Costs)]) -> Option<f64> {
+    let of_processor = |(one, other): &(Costs, Costs)| one.cpu_seconds.zip(other.cpu_seconds);
+    let by_clock = |(one, other): &(Costs, Costs)| (one.train_seconds, other.train_seconds);
+    let mut seconds: Vec<(f64, f64)> = pairs.iter().filter_map(of_processor).collect();
+    if seconds.is_empty() {
+        seconds = pairs.iter().map(by_clock).collect();
+    }
+    let (one, other) = seconds.iter().fold((0.0, 0.0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
+    (other > 0.0).then(|| one / other)
 }
 
 impl Effect {

@@ -82,7 +82,7 @@ impl JobSpec {
             return Err(SpecError::new("pst.lora_r", "0 is no rank; it is at least 1"));
         }
         if self.pst.targets.is_empty() {
-            return Err(SpecError::new("pst.targets", "names no projection"));
+            return Err(SpecError::new("pst.targets", "names no linear map"));
         }
         if self.pst.targets.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err(SpecError::new(
@@ -192,6 +192,9 @@ impl JobSpec {
             if set.downsample == Some(0) {
                 return Err(SpecError::new(format!("{key}.downsample"), "0 pixels show nothing"));
             }
+        }
+        if self.data.validation.is_some() && self.eval.probe_images == 0 {
+            return Err(SpecError::new("data.validation", "is looked at only with eval.probe_images above 0"));
         }
         Ok(())
     }

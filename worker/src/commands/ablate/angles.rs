@@ -15,14 +15,37 @@ use crate::{
     trainer::DeviceKind,
 };
 
-/// The angles of every target whose job has weights and images here, on the job of its first cell. What is in the folder
-/// is taken from there; a target that cannot be measured is named and left out.
+/// Whether angles that are not there yet are measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// What is missing is.
+    Missing,
+    /// Nothing is: what is there is taken.
+    Nothing,
+}
+
+/// The job of the source domain, where the study names one.
 ///
 /// # Errors
-/// When the folder cannot be read or written, or the source's job file is flawed.
-pub fn of_targets(study: &Study, folder: &Path, device: DeviceKind) -> anyhow::Result<Vec<TargetAngles>> {
+/// When its file is flawed: better known before the first cell runs.
+pub fn source(study: &Study) -> anyhow::Result<Option<JobSpec>> {
+    let file = study.angles.as_ref().and_then(|plan| plan.source.as_deref());
+    Ok(file.map(|file| esta_config::load(file, &[])).transpose()?.map(|law| law.spec))
+}
+
+/// The angles of every target whose job has weights and images here, on the job of its first cell. What is in the folder
+/// is taken from there; a target that cannot be measured, read or kept is named and left out: no page is lost by it.
+///
+/// # Errors
+/// When a cell's job does not load.
+pub fn of_targets(
+    study: &Study,
+    source: Option<&JobSpec>,
+    folder: &Path,
+    device: DeviceKind,
+    measure: Measure,
+) -> anyhow::Result<Vec<TargetAngles>> {
     let Some(plan) = &study.angles else { return Ok(Vec::new()) };
-    let source = plan.source.as_deref().map(|file| esta_config::load(file, &[])).transpose()?.map(|law| law.spec);
     let extent = Extent { stitches: plan.stitches, images: plan.images };
     let mut meter = Meter { extent, device, known: BTreeMap::new() };
     let cells = study.cells();
@@ -30,11 +53,17 @@ pub fn of_targets(study: &Study, folder: &Path, device: DeviceKind) -> anyhow::R
     for target in &study.targets {
         let Some(cell) = cells.iter().find(|cell| cell.id.target == target.name) else { continue };
         let job = esta_config::load(&cell.config, &cell.set)?.spec;
-        let on_source = source.as_ref().map(|source| on_images_of(source, &job));
+        let on_source = source.map(|source| on_images_of(source, &job));
         let key = key(plan, &job, on_source.as_ref());
-        let kept = TargetAngles::find(folder, &target.name, &key).with_context(|| folder.display().to_string())?;
-        if let Some(kept) = kept {
-            all.push(kept);
+        match TargetAngles::find(folder, &target.name, &key) {
+            Ok(Some(kept)) => {
+                all.push(kept);
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => eprintln!("angles on {}: what was kept cannot be read: {error}", target.name),
+        }
+        if measure == Measure::Nothing {
             continue;
         }
         match meter.both(&job, on_source.as_ref()) {
@@ -42,7 +71,9 @@ pub fn of_targets(study: &Study, folder: &Path, device: DeviceKind) -> anyhow::R
                 let drawing = heat_map::draw(&domains);
                 let domains = domains.iter().filter_map(in_words).collect();
                 let angles = TargetAngles { target: target.name.clone(), key, domains, drawing };
-                angles.save(folder).with_context(|| folder.display().to_string())?;
+                if let Err(error) = angles.save(folder) {
+                    eprintln!("angles on {}: cannot be kept: {error}", target.name);
+                }
                 all.push(angles);
             }
             Err(error) => eprintln!("angles on {}: {error:#}", target.name),

@@ -23,7 +23,7 @@ pub fn section(view: &View<'_>) -> String {
     let lead = format!(
         "An effect is the difference of two arms in points of area under the front, paired by target and seed: the \
          mean over targets of the means over seeds, ± two standard errors over targets. Time is what the first \
-         side's training takes of the processor over what the second's takes. A claim holds when its effect \
+         side's training takes over what the second's takes: of the processor, or by the clock on a device. A claim holds when its effect \
          is further above zero than that, is reversed when it is further below, and is open otherwise, as it is with \
          a single target.{}",
         coverage_words(claims.iter().filter_map(|claim| claim.effect.as_ref()))

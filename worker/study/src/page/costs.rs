@@ -11,7 +11,7 @@ use esta_page::{
 use super::view::View;
 use crate::{
     cell::Costs,
-    summary::{ArmSummary, Outcome},
+    summary::{ArmSummary, Outcome, time_ratio},
 };
 
 pub fn section(view: &View<'_>) -> String {
@@ -22,7 +22,8 @@ pub fn section(view: &View<'_>) -> String {
     let lead = format!(
         "Of one palette, mean over targets and seeds{place}. An arm of several runs counts their sum, but for memory, \
          which is the largest of any run's worker before evaluation. The ratio is of processor times on the targets and \
-         seeds that both arms have, so that what else the machine did touches it little. State is what has to be kept beside the anchors."
+         seeds that both arms have, so that what else the machine did touches it little; on a device it is of the \
+         clock's. State is what has to be kept beside the anchors."
     );
     let heads = [
         "arm",
@@ -55,17 +56,14 @@ fn row(arm: &ArmSummary, first: Option<&ArmSummary>) -> Vec<String> {
     ]
 }
 
-/// Processor seconds of training over those of another arm, on what both have.
+/// Training time over that of another arm, on what both have.
 fn ratio(arm: &ArmSummary, first: &ArmSummary) -> Option<f64> {
     let other = |target: &str, seed: &u64| first.outcomes.get(target).and_then(|seeds| seeds.get(seed));
-    let of_target = |(target, seeds): (&String, &BTreeMap<u64, Outcome>)| -> Vec<(f64, f64)> {
-        let pair =
-            |(seed, outcome): (&u64, &Outcome)| outcome.costs.cpu_seconds.zip(other(target, seed)?.costs.cpu_seconds);
+    let of_target = |(target, seeds): (&String, &BTreeMap<u64, Outcome>)| -> Vec<(Costs, Costs)> {
+        let pair = |(seed, outcome): (&u64, &Outcome)| Some((outcome.costs, other(target, seed)?.costs));
         seeds.iter().filter_map(pair).collect()
     };
-    let pairs: Vec<(f64, f64)> = arm.outcomes.iter().flat_map(of_target).collect();
-    let (own, others) = pairs.iter().fold((0.0, 0.0), |(own, others), pair| (own + pair.0, others + pair.1));
-    (others > 0.0).then(|| own / others)
+    time_ratio(&arm.outcomes.iter().flat_map(of_target).collect::<Vec<_>>())
 }
 
 /// Three significant digits with a binary unit.

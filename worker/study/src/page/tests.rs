@@ -337,6 +337,7 @@ fn what_it_takes_to_make_the_page_again_is_said() {
 #[test]
 fn angles_come_with_both_domains_and_their_drawing_as_an_image() {
     let page = page_of(&study(), &results());
+    assert!(page.contains("img-src data:"), "the page lets its images be shown");
     let angles = section(&page, "Angles between gradients");
     let rows = self::rows(angles);
     assert_says(&rows, "a|source|14|256|91|61.2°|1.5°|25 %");
