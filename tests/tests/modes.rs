@@ -79,7 +79,7 @@ fn the_best_recipe_ends_with_a_palette_by_its_own_rule() -> anyhow::Result<()> {
     let mut run = lead(&lab, &job, &[])?;
     let status = run.wait()?;
     anyhow::ensure!(status.success(), "the run ended with {status}:\n{}", run.log());
-    let head = run.out().lines().find(|line| line.starts_with("budget")).map(str::to_owned);
+    let head = run.out().lines().find(|line| line.trim_start().starts_with("budget")).map(str::to_owned);
     let head = head.with_context(|| format!("the palette is printed:\n{}", run.out()))?;
     assert!(head.contains("auto  accuracy by snip") && head.contains("accuracy by auto"), "{head}");
     let evidence = Evidence::read(&lab.path().join("best"), STEPS)?;

@@ -76,7 +76,8 @@ pub(super) fn cells(Entry { choice, path, .. }: &Entry) -> Vec<String> {
     let (macs, params) = (show_cost(choice.macs), show_cost(choice.params));
     let mut cells = vec![choice.stitch.to_string(), path.clone(), macs, params];
     cells.extend(choice.latency.map(|latency| latency.to_string()));
-    cells.push(format!("{:.4e}", choice.value));
+    // A sum with zero has no negative zero.
+    cells.push(format!("{:.4e}", choice.value + 0.0));
     cells
 }
 
