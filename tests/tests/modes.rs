@@ -84,7 +84,8 @@ fn the_best_recipe_ends_with_a_palette_by_its_own_rule() -> anyhow::Result<()> {
     assert!(head.contains("auto  accuracy by snip") && head.contains("accuracy by auto"), "{head}");
     let evidence = Evidence::read(&lab.path().join("best"), STEPS)?;
     assert_eq!(evidence.palette["rule"], "auto");
-    let at_most = ["palette", "--run-dir", "best", "--at-most", "1G", "--format", "json"];
+    let folder = lab.path().join("best").display().to_string();
+    let at_most = ["palette", "--run-dir", &folder, "--at-most", "1G", "--format", "json"];
     let mut palette = Process::start(lab.path(), "palette", "esta-coordinator", &at_most)?;
     anyhow::ensure!(palette.wait()?.success(), "{}", palette.log());
     let chosen: serde_json::Value = serde_json::from_str(&palette.out())?;
