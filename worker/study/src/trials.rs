@@ -51,6 +51,7 @@ fn was_tried(summary: &RuleSummary) -> bool {
 
 fn line(summary: &RuleSummary) -> RuleLine {
     let silent = match summary.silent {
+        _ if matches!(summary.rule.kind, Kind::Trivial(_)) => String::new(),
         0 => String::new(),
         silent => format!("silent in {silent} of {} budgets, where any pick counts; ", summary.bins),
     };
@@ -97,7 +98,13 @@ mod tests {
 
     #[test]
     fn rules_that_nobody_looked_for_are_not_shown_as_if_they_had_been_tried() {
-        let rules = [summary("auto", 1), summary("train-loss", 0), summary("slice", 4), summary("kl-own", 2)];
+        let rules = [
+            summary("auto", 1),
+            summary("train-loss", 0),
+            summary("slice", 4),
+            summary("kl-own", 2),
+            summary("random", 4),
+        ];
         let lines = group("", &rules).lines;
         let said: Vec<_> = lines.iter().map(|line| (line.rule.as_str(), line.note.as_str())).collect();
         assert_eq!(
@@ -105,7 +112,8 @@ mod tests {
             [
                 ("auto", "silent in 1 of 4 budgets, where any pick counts"),
                 ("train-loss", ""),
-                ("kl-own", "silent in 2 of 4 budgets, where any pick counts")
+                ("kl-own", "silent in 2 of 4 budgets, where any pick counts"),
+                ("random", "")
             ]
         );
     }
