@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Renders letters and symbols of 142 Debian font packages into the cache, linked at .cache/data/glyphs: IDX files of
 # 28x28 images, A-Z and a-z, held-out letters from packages that gave no training letter, and the source domain of the
-# offline study, symbols beside six garments of Fashion-MNIST. The study reads them; nothing else does. Needs scripts/fetch-data.sh before it. No root needed where apt knows the packages and python3 has venv; no font is installed. Other
-# versions of the packages give other images: then it says so. What is there and right is left alone.
+# offline study, symbols beside six garments of Fashion-MNIST. The study reads them; nothing else does. Needs
+# scripts/fetch-data.sh before it. No root needed where apt knows the packages and python3 has venv; no font is
+# installed. Other versions of the packages give other images: then it says so. What is there and right is left alone.
 set -euo pipefail
 export LC_ALL=C # one order of names everywhere
 

@@ -189,8 +189,8 @@ pub fn cpu_seconds() -> Option<f64> {
     processor_time(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
-/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on the Linux of x86 and Arm. The name,
-/// second of all, may hold anything, brackets and blanks too.
+/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on the Linux of x86 and Arm.
+/// The name, second of all, may hold anything, brackets and blanks too.
 fn processor_time(stat: &str) -> Option<f64> {
     const TICKS: f64 = 100.0;
     let (_, after_name) = stat.rsplit_once(')')?;

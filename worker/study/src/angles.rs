@@ -3,11 +3,13 @@
 //! Whoever has libtorch measures them; this is the form in which they reach the page.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::keep;
 
 /// A target's angles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,13 +53,8 @@ impl TargetAngles {
     /// # Errors
     /// When a file is there and cannot be read.
     pub fn find(folder: &Path, target: &str, key: &str) -> io::Result<Option<Self>> {
-        let text = match fs::read(Self::path(folder, target)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let angles: Self = serde_json::from_slice(&text)?;
-        Ok((angles.key == key).then_some(angles))
+        let kept: Option<Self> = keep::read(&Self::path(folder, target))?;
+        Ok(kept.filter(|angles| angles.key == key))
     }
 
     /// Writes it, in one piece or not at all.
@@ -65,11 +62,7 @@ impl TargetAngles {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let path = Self::path(folder, &self.target);
-        let partial = path.with_extension("json.tmp");
-        fs::create_dir_all(folder)?;
-        fs::write(&partial, serde_json::to_vec(self)?)?;
-        fs::rename(partial, path)
+        keep::write(&Self::path(folder, &self.target), self)
     }
 }
 

@@ -10,7 +10,7 @@ use esta_engine::{regret::Measured, table::Row};
 use esta_proto::{BudgetId, StitchId};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::CellId;
+use crate::{keep, plan::CellId};
 
 /// A finished cell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,13 +101,8 @@ impl CellResult {
     /// # Errors
     /// When a file is there and cannot be read.
     pub fn find(folder: &Path, id: &CellId, key: &str) -> io::Result<Option<Self>> {
-        let text = match std::fs::read(Self::path(folder, id)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let result: Self = serde_json::from_slice(&text)?;
-        Ok((result.key == key).then_some(result))
+        let kept: Option<Self> = keep::read(&Self::path(folder, id))?;
+        Ok(kept.filter(|result| result.key == key))
     }
 
     /// Writes the result, in one piece or not at all.
@@ -115,10 +110,6 @@ impl CellResult {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        let path = Self::path(folder, &self.id);
-        let partial = path.with_extension("json.tmp");
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(&partial, serde_json::to_vec(self)?)?;
-        std::fs::rename(partial, path)
+        keep::write(&Self::path(folder, &self.id), self)
     }
 }

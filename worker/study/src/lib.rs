@@ -13,6 +13,7 @@ pub mod axes;
 pub mod cell;
 pub mod collect;
 pub mod history;
+mod keep;
 pub mod page;
 pub mod plan;
 pub mod runner;

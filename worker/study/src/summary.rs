@@ -111,9 +111,7 @@ impl Answer {
     /// What it compares, higher is better.
     fn value(self, stitch: &StitchResult) -> Option<f64> {
         match self {
-            Self::Rule(PaletteRule::Snip) => stitch.row.importance,
-            Self::Rule(PaletteRule::Loss) => stitch.row.loss.map(|loss| -loss),
-            Self::Rule(PaletteRule::Auto) => stitch.row.effect.map(|effect| -effect),
+            Self::Rule(rule) => rule.value(&stitch.row),
             Self::Oracle => Some(stitch.accuracy),
             Self::Largest => Some(stitch.macs as f64),
         }

@@ -15,8 +15,8 @@ impl GroupLayout {
     /// out when no stitch touches it or nothing in it trains.
     ///
     /// Names, where `a` is an anchor, `b` its block, `l` a stitching layer, `s` a stitch, `g` the place of a segment
-    /// and `j` that of a stitching layer on the stitch's path. Shapes, where D is the anchor's width, M its MLP's, F and E those
-    /// in front of and behind a stitching layer, r the rank, C the classes, T the number of targets among q, k, v:
+    /// and `j` that of a stitching layer on the stitch's path. Shapes, where D is the anchor's width, M its MLP's, F and
+    /// E those in front of and behind a stitching layer, r the rank, C the classes, T the number of targets among q, k, v:
     ///
     /// | group | names | shapes |
     /// |---|---|---|
