@@ -4,12 +4,11 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use esta_engine::{latency::Latency, law::Law};
@@ -122,25 +121,24 @@ fn a_run_on_a_leash_ends_with_its_workers_when_its_parent_lets_go() {
     let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "1", "--leash"]);
     command.env("ESTA_WORKER", worker).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut run = command.spawn().expect("it starts");
-    let pid = wait_for(|| fs::read_to_string(folder.path().join("worker.pid")).ok().filter(|pid| pid.ends_with('\n')));
-    let process = Path::new("/proc").join(pid.trim());
+    let mut said = BufReader::new(run.stderr.take().expect("it is piped"));
+    let (mut stderr, mut line) = (String::new(), String::new());
+    let pid = loop {
+        line.clear();
+        assert!(said.read_line(&mut line).expect("it speaks") > 0, "the worker never said anything: {stderr}");
+        stderr += &line;
+        if let Some((_, after)) = line.split_once("lingering as ") {
+            break after.chars().take_while(char::is_ascii_digit).collect::<String>();
+        }
+    };
+    let process = Path::new("/proc").join(pid);
     assert!(process.exists(), "the worker lives while the leash is held");
     drop(run.stdin.take());
-    let (code, line) = failure(&run.wait_with_output().expect("it ends"));
+    said.read_to_string(&mut stderr).expect("it speaks");
+    let status = run.wait().expect("it ends");
+    let (code, line) = failure(&Output { status, stdout: Vec::new(), stderr: stderr.into_bytes() });
     assert_eq!((code, line.as_str()), (130, "esta-coordinator: interrupted; the same command resumes the run"));
     assert!(!process.exists(), "the worker was left behind");
-}
-
-/// What a condition comes to, within a minute.
-fn wait_for<T>(mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "it never came about");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A coordinator process that has said where it listens.

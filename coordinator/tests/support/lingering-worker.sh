@@ -1,4 +1,4 @@
 #!/bin/sh
-# A worker that never does anything; its process id lies in the folder it was started in.
-echo $$ >worker.pid
+# A worker that says its process id and never does anything.
+echo "lingering as $$" >&2
 exec sleep 600
