@@ -91,6 +91,12 @@ pub fn load(mut spec: JobSpec, device: DeviceKind) -> Result<Job, SetupError> {
     Job::load(spec, device)
 }
 
+/// A target's job on the images of a source's: of the source only `data` is used.
+#[must_use]
+pub fn on_images_of(source: &JobSpec, target: &JobSpec) -> JobSpec {
+    JobSpec { name: source.name.clone(), data: source.data.clone(), ..target.clone() }
+}
+
 /// Measures one domain on a job of [`load`]: heads by ridge regression and stitching layers by least squares on the
 /// domain's own images, then each stitch's gradient of the mean loss over the same images. `hear` is told of each stitch.
 ///

@@ -10,11 +10,10 @@ use std::{
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use esta_config::JobArgs;
-use esta_engine::spec::JobSpec;
 use serde::Serialize;
 
 use crate::{
-    angles::{Domain, DomainAngles, Extent, heat_map, load, measure},
+    angles::{Domain, DomainAngles, Extent, heat_map, load, measure, on_images_of},
     trainer::DeviceKind,
 };
 
@@ -46,7 +45,8 @@ pub struct Args {
 /// What could not be read, computed or written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let target = args.job.law()?.spec;
-    let source = args.source.as_deref().map(|path| on_images_of(&target, path)).transpose()?;
+    let source = args.source.as_deref().map(|path| esta_config::load(path, &[])).transpose()?;
+    let source = source.map(|law| on_images_of(&law.spec, &target));
     let out = args.out.unwrap_or_else(|| PathBuf::from(target.run_dir()));
     tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
     let extent = Extent { stitches: args.stitches.get(), images: args.images.get() };
@@ -63,12 +63,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     print_table(&domains);
     println!("{}", out.join("angles.svg").display());
     Ok(ExitCode::SUCCESS)
-}
-
-/// The target's job on the source's images.
-fn on_images_of(target: &JobSpec, source: &Path) -> anyhow::Result<JobSpec> {
-    let JobSpec { name, data, .. } = esta_config::load(source, &[])?.spec;
-    Ok(JobSpec { name, data, ..target.clone() })
 }
 
 #[derive(Serialize)]

@@ -87,12 +87,7 @@ impl<'a> BundleConfig<'a> {
 }
 
 fn values(row: &Row) -> BTreeMap<PaletteRule, f64> {
-    let values = [
-        (PaletteRule::Snip, row.importance),
-        (PaletteRule::Loss, row.loss.map(|loss| -loss)),
-        (PaletteRule::Auto, row.effect.map(|effect| -effect)),
-    ];
-    values.into_iter().filter_map(|(rule, value)| Some((rule, value?))).collect()
+    PaletteRule::ALL.into_iter().filter_map(|rule| Some((rule, rule.value(row)?))).collect()
 }
 
 fn pst(law: &Law) -> PstConfig {

@@ -53,7 +53,7 @@ pub fn of_targets(
     for target in &study.targets {
         let Some(cell) = cells.iter().find(|cell| cell.id.target == target.name) else { continue };
         let job = esta_config::load(&cell.config, &cell.set)?.spec;
-        let on_source = source.map(|source| on_images_of(source, &job));
+        let on_source = source.map(|source| angles::on_images_of(source, &job));
         let key = key(plan, &job, on_source.as_ref());
         match TargetAngles::find(folder, &target.name, &key) {
             Ok(Some(kept)) => {
@@ -80,11 +80,6 @@ pub fn of_targets(
         }
     }
     Ok(all)
-}
-
-/// The target's job on the source's images.
-fn on_images_of(source: &JobSpec, job: &JobSpec) -> JobSpec {
-    JobSpec { name: source.name.clone(), data: source.data.clone(), ..job.clone() }
 }
 
 /// What the figures depend on.
