@@ -174,41 +174,9 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
     StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct, probe: None }
 }
 
-/// Peak resident memory of this process, in bytes; where the system says it.
-#[must_use]
-pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(1024 * kib)
-}
-
-/// Processor time of this process so far, all threads, in seconds; where the system says it.
-#[must_use]
-pub fn cpu_seconds() -> Option<f64> {
-    processor_time(&std::fs::read_to_string("/proc/self/stat").ok()?)
-}
-
-/// User and system time of a line of /proc/PID/stat, in ticks of a hundredth of a second on the Linux of x86 and Arm.
-/// The name, second of all, may hold anything, brackets and blanks too.
-fn processor_time(stat: &str) -> Option<f64> {
-    const TICKS: f64 = 100.0;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<u64>().ok();
-    Some((ticks()? + ticks()?) as f64 / TICKS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processor_time_is_user_and_system_time_whatever_the_process_is_called() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 1234 66 0 0 20 0 3 0 5 6 7";
-        assert_eq!(processor_time(stat), Some(13.0));
-        assert_eq!(processor_time("7 (a) S 1"), None);
-    }
 
     #[test]
     fn halves_are_the_even_and_the_odd_images() {

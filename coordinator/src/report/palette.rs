@@ -29,8 +29,9 @@ pub fn section(evidence: &Evidence) -> String {
         if evidence.eval.is_some() { " by accuracy" } else { " by the rule's own value" }
     );
     let rows: Vec<_> = (0..evidence.budgets() as u32).flat_map(|budget| rows(evidence, BudgetId(budget))).collect();
+    let cost = if evidence.catalog.stitches().any(|stitch| stitch.latency.is_some()) { "time, MACs" } else { "MACs" };
     let heads =
-        ["budget", "rule", "stitch", "exported", "MACs", "parameters", "importance", "train loss", "accuracy", "front"];
+        ["budget", "rule", "stitch", "exported", cost, "parameters", "importance", "train loss", "accuracy", "front"];
     markup_section(TITLE, &lead, &(table(&heads, 4, &rows) + &means(evidence)))
 }
 

@@ -20,7 +20,7 @@ use esta_study::{
 };
 
 use self::angles::Measure;
-use crate::trainer::DeviceKind;
+use crate::{machine, trainer::DeviceKind};
 
 /// Arguments of `ablate`.
 #[derive(Debug, ClapArgs)]
@@ -147,9 +147,8 @@ fn run_cells(args: &Args, cells: &[(Cell, String)], folder: &Path) -> anyhow::Re
 
 /// As many cells as there are cores for; cells on a device take turns.
 fn jobs(args: &Args) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     match args.device {
-        DeviceKind::Cpu => (cores / args.workers as usize).max(1),
+        DeviceKind::Cpu => (machine::cores() / args.workers).max(1) as usize,
         DeviceKind::Cuda => 1,
     }
 }
@@ -183,12 +182,11 @@ fn print_rules(groups: &[RuleGroup]) {
 
 /// How the page came to be.
 fn about(args: &Args) -> About {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let words: Vec<String> = std::env::args().skip(1).collect();
     About {
         command: format!("esta-worker {}", words.join(" ")),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: format!("{cores} cores"),
+        machine: format!("{} cores", machine::cores()),
         date: today(),
         device: args.device.to_string(),
     }

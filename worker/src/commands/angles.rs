@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::{
     angles::{Domain, DomainAngles, Extent, heat_map, load, measure, on_images_of},
+    machine,
     trainer::DeviceKind,
 };
 
@@ -48,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = args.source.as_deref().map(|path| esta_config::load(path, &[])).transpose()?;
     let source = source.map(|law| on_images_of(&law.spec, &target));
     let out = args.out.unwrap_or_else(|| PathBuf::from(target.run_dir()));
-    tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+    machine::use_every_core();
     let extent = Extent { stitches: args.stitches.get(), images: args.images.get() };
     let jobs = source.map(|job| (Domain::Source, job)).into_iter().chain([(Domain::Target, target)]);
     let mut domains = Vec::new();

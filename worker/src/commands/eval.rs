@@ -9,6 +9,7 @@ use esta_proto::StitchId;
 use super::RunArgs;
 use crate::{
     eval::{Evaluation, StitchResult, evaluate},
+    machine,
     run_dir::RunDir,
 };
 
@@ -42,7 +43,7 @@ struct Which {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let run = args.run.open()?;
     let stitches = stitches(&run, &args.which)?;
-    tch::set_num_threads(std::thread::available_parallelism().map_or(1, |n| n.get() as i32));
+    machine::use_every_core();
     let total = stitches.len();
     let mut evaluation = evaluate(&run.family, &run.state.net, &stitches, |number, result| {
         eprintln!("{}/{total} stitch {}: {:.2} %", number + 1, result.stitch, 100.0 * result.accuracy);

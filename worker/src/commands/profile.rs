@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tch::{Cuda, Device};
 
 use crate::{
+    machine,
     profile::{Bench, Conditions, Target, hardware},
     run_dir,
     trainer::DeviceError,
@@ -37,7 +38,7 @@ pub struct Args {
     /// Measurements of every stitch.
     #[arg(long, default_value = "30")]
     rounds: NonZeroU32,
-    /// libtorch's threads; as many as there are processors when absent.
+    /// libtorch's threads; as many as there are machine::cores when absent.
     #[arg(long)]
     threads: Option<NonZeroU32>,
     /// Arithmetic of matrix products, f32 or bf16; exported models compute in f32.
@@ -72,7 +73,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let law = law(args)?;
     check_device(args.device)?;
     let target = Target::at(&args.out.clone().unwrap_or_else(|| beside(args.which.run_dir.as_deref())))?;
-    let threads = args.threads.map_or_else(processors, NonZeroU32::get);
+    let threads = args.threads.map_or_else(machine::cores, NonZeroU32::get);
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     let &Args { device, precision, merged, batch, rounds, .. } = args;
     let absent = |name: &str, path: &str| {
@@ -116,10 +117,6 @@ fn law(args: &Args) -> anyhow::Result<Law> {
 
 fn beside(run_dir: Option<&Path>) -> PathBuf {
     run_dir.unwrap_or(Path::new("")).join("latency.json")
-}
-
-fn processors() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
 fn parse_device(text: &str) -> Result<Device, String> {

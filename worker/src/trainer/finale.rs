@@ -1,13 +1,13 @@
 //! The end of a run on the rank that writes (HANDS): last checkpoint, evaluation, deployable files.
 
-use std::error::Error;
+use std::{error::Error, num::NonZeroU32};
 
 use esta_engine::{run::Finish, spec::EvalStitches};
 
 use super::{Job, State};
 use crate::{
-    eval::{Evaluation, chosen, cpu_seconds, evaluate, peak_memory},
-    export,
+    eval::{Evaluation, chosen, evaluate},
+    export, machine,
 };
 
 /// Writes what the run leaves behind.
@@ -21,11 +21,11 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
         job.family.checkpoints.publish(state.applied)?;
     }
     // Every other rank is idle: use the machine, unless the job shares it with others.
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get() as i32);
-    tch::set_num_threads(job.family.law.spec.eval.threads.map_or_else(cores, |threads| threads.get().cast_signed()));
+    let threads = job.family.law.spec.eval.threads.map_or_else(machine::cores, NonZeroU32::get);
+    tch::set_num_threads(threads.cast_signed());
     // Where a device trains, the processor's time says nothing of it.
-    let cpu_seconds = if job.family.device.is_cuda() { None } else { cpu_seconds() };
-    let peak_memory = peak_memory();
+    let cpu_seconds = if job.family.device.is_cuda() { None } else { machine::cpu_seconds() };
+    let peak_memory = machine::peak_memory();
     let mut evaluation = evaluation(job, state, finish)?;
     (evaluation.peak_memory, evaluation.cpu_seconds) = (peak_memory, cpu_seconds);
     if job.family.law.spec.eval.export {

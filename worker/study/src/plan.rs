@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use thiserror::Error;
+
+mod file;
 
 /// A study as its YAML file says it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -197,7 +199,7 @@ impl Study {
     /// # Errors
     /// [`StudyError`].
     pub fn read(path: &Path) -> Result<Self, StudyError> {
-        let study: Self = serde_json::from_value(Value::Object(keys(path)?))
+        let study: Self = serde_json::from_value(Value::Object(file::keys(path)?))
             .map_err(|flaw| StudyError::Yaml { path: path.into(), flaw: flaw.to_string() })?;
         study.validate()?;
         Ok(study)
@@ -244,48 +246,6 @@ impl Study {
             }
         }
         cells
-    }
-}
-
-/// The top-level keys of a study's file over those of its base; paths of job files as seen from the working folder.
-fn keys(path: &Path) -> Result<Map<String, Value>, StudyError> {
-    let text = std::fs::read_to_string(path).map_err(|source| StudyError::Read { path: path.into(), source })?;
-    let mut own: Map<String, Value> =
-        serde_saphyr::from_str(&text).map_err(|flaw| StudyError::Yaml { path: path.into(), flaw: flaw.to_string() })?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    for target in own.get_mut("targets").and_then(Value::as_array_mut).into_iter().flatten() {
-        beside(folder, target.get_mut("config"));
-    }
-    beside(folder, own.get_mut("angles").and_then(|angles| angles.get_mut("source")));
-    let Some(base) = own.remove("base") else { return Ok(own) };
-    let base = folder.join(base.as_str().unwrap_or_default());
-    if base == path {
-        return Err(flaw("base", format!("{} extends itself", path.display())));
-    }
-    let mut all = keys(&base)?;
-    if let (Some(Value::Array(arms)), Some(Value::Array(under))) = (own.get_mut("arms"), all.get("arms")) {
-        *arms = arms_over(under, std::mem::take(arms));
-    }
-    all.extend(own);
-    Ok(all)
-}
-
-/// Arms of a base, each replaced by the one of its name if there is one; new ones at the end.
-fn arms_over(base: &[Value], own: Vec<Value>) -> Vec<Value> {
-    let mut arms = base.to_vec();
-    for arm in own {
-        match arms.iter_mut().find(|other| other.get("name") == arm.get("name")) {
-            Some(other) => *other = arm,
-            None => arms.push(arm),
-        }
-    }
-    arms
-}
-
-/// A file that is named as seen from the study's folder.
-fn beside(folder: &Path, file: Option<&mut Value>) {
-    if let Some(Value::String(file)) = file {
-        *file = folder.join(&*file).display().to_string();
     }
 }
 
@@ -371,19 +331,6 @@ mod tests {
         assert_eq!(names[..4], ["a--plain--0", "b--plain--0", "b--alone-s--0", "b--alone-l--0"]);
         assert_eq!(names.len(), 8);
         assert_eq!(cells[2].set, ["everywhere=1", "x=1", "part=s", "seed=0"]);
-    }
-
-    #[test]
-    fn a_study_over_a_base_replaces_arms_by_name() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
-        let head = "name: s\ntitle: S\nwords: w\nseeds: [0]\ntargets: [{name: t, config: job.yaml}]\n";
-        write("base.yaml", &format!("{head}arms: [{{name: a, set: [x=1]}}, {{name: b, set: [x=2]}}]\n"));
-        write("own.yaml", "base: base.yaml\narms: [{name: b, set: [x=3]}, {name: c}]\n");
-        let study = Study::read(&folder.path().join("own.yaml")).expect("it is a study");
-        let arms: Vec<_> = study.arms.iter().map(|arm| (arm.name.as_str(), arm.set.join(","))).collect();
-        assert_eq!(arms, [("a", "x=1".into()), ("b", "x=3".into()), ("c", String::new())]);
-        assert_eq!(study.targets[0].config, folder.path().join("job.yaml"));
     }
 
     #[test]
