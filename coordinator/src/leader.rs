@@ -179,6 +179,7 @@ impl Leader {
             Command::Close(session) => {
                 self.close(session);
             }
+            Command::Evict(session, reason) => self.cut(session, Status::aborted(reason)),
             Command::Persist(record) => self.persist(record),
             Command::Notice(notice) => self.notice(notice),
             Command::Complete => {

@@ -141,7 +141,7 @@ async fn malformed_sessions_end_with_a_clear_status() {
     let served = serve(&law, folder.path(), 9).await;
     let mut client = connect(served.address).await;
 
-    let mut rude = open(&mut client, message(Some(Body::Heartbeat(v1::Heartbeat {})))).await;
+    let mut rude = open(&mut client, message(Some(Body::Heartbeat(v1::Heartbeat::default())))).await;
     let status = rude.next().await.expect_err("no Hello, no session");
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "a session begins with a Hello"));
 

@@ -9,11 +9,15 @@ mod rendezvous;
 use std::{future::Future, pin::Pin, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use esta_engine::run::exit;
+use esta_engine::spec::{TimeoutSpec, seconds};
 use esta_proto::{Fence, v1};
 use esta_worker_engine::{Command, Event, Identity, Session, TrainerEvent};
 use thiserror::Error;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 
 pub use link::{Caller, LinkError};
 use link::{Inbound, Joined, Link};
@@ -89,9 +93,18 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         layout_digest: setup.layout_digest,
         samples: setup.samples,
     };
+    let timeouts = joined.spec.timeouts.clone();
     let law = Session::new(identity, setup.save_steps, setup.checkpoints);
-    let hands =
-        Hands { options, law, trainer, spec_digest, link: None, outstanding: Outstanding::default(), ended: None };
+    let hands = Hands {
+        options,
+        law,
+        trainer,
+        timeouts,
+        spec_digest,
+        link: None,
+        outstanding: Outstanding::default(),
+        ended: None,
+    };
     hands.run(joined, store_calls).await
 }
 
@@ -99,6 +112,7 @@ struct Hands {
     options: SessionOptions,
     law: Session,
     trainer: Trainer,
+    timeouts: TimeoutSpec,
     spec_digest: Vec<u8>,
     link: Option<Link>,
     outstanding: Outstanding,
@@ -112,7 +126,10 @@ impl Hands {
         mut store_calls: mpsc::UnboundedReceiver<StoreCall>,
     ) -> Result<Ended, SessionError> {
         let mut connecting: Option<Connecting> = Some(Box::pin(async { Ok(joined) }));
-        let mut terminate = std::pin::pin!(terminated());
+        let mut requests = Requests::listen();
+        let mut beat = tokio::time::interval(seconds(self.timeouts.heartbeat));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut drained_by: Option<Instant> = None;
         loop {
             if let Some(ended) = self.ended.take() {
                 self.leave().await;
@@ -133,10 +150,13 @@ impl Hands {
                     self.handle(Event::Trainer(event));
                 }
                 Some(call) = store_calls.recv() => self.forward(call),
-                () = &mut terminate => {
-                    let reason = "terminated by a signal".to_owned();
-                    self.handle(Event::Trainer(TrainerEvent::Failed(reason, exit::DONE)));
+                _ = beat.tick(), if self.link.is_some() => self.handle(Event::Beat(self.trainer.progress())),
+                () = requests.next() => {
+                    tracing::info!("asked to leave: finishing the steps given out; a second request leaves at once");
+                    drained_by.get_or_insert(Instant::now() + seconds(self.timeouts.drain));
+                    self.handle(Event::Drain);
                 }
+                () = until(drained_by) => self.handle(Event::Drain),
             }
             if self.link.is_none() && connecting.is_none() && self.ended.is_none() {
                 connecting = Some(Box::pin(connect(self.options.clone())));
@@ -151,8 +171,14 @@ impl Hands {
         let mut commands = self.law.handle(Event::Connected).into_iter();
         let Some(Command::Send(fence, hello)) = commands.next() else { unreachable!("a session begins with a hello") };
         match joined.open((fence, hello)).await {
-            Ok(link) => self.link = Some(link),
-            Err(error) if error.is_transient() => tracing::warn!(%error, "the session did not open"),
+            Ok(link) => {
+                self.link = Some(link);
+                commands.for_each(|command| self.carry_out(command));
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the session did not open");
+                self.handle(Event::Disconnected);
+            }
             Err(error) => return Err(SessionError::Refused(error)),
         }
         Ok(())
@@ -200,17 +226,21 @@ impl Hands {
 
     fn handle(&mut self, event: Event) {
         for command in self.law.handle(event) {
-            match command {
-                Command::Send(fence, reply) => {
-                    // What a broken session loses is said again in the next hello, or by the law of the next generation.
-                    if let Some(link) = &self.link {
-                        link.send(fence, &reply);
-                    }
+            self.carry_out(command);
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Send(fence, reply) => {
+                // What a broken session loses is said again in the next hello, or by the law of the next generation.
+                if let Some(link) = &self.link {
+                    link.send(fence, &reply);
                 }
-                Command::Train(command) => self.trainer.queue(command),
-                Command::Abandon(generation) => self.trainer.abandon(generation),
-                Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code }),
             }
+            Command::Train(command) => self.trainer.queue(command),
+            Command::Abandon(generation) => self.trainer.abandon(generation),
+            Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code }),
         }
     }
 
@@ -267,18 +297,35 @@ async fn connect(options: SessionOptions) -> Result<Joined, SessionError> {
     }
 }
 
-async fn terminated() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Requests that the process leave, from an orchestrator or from the keyboard.
+struct Requests([Option<Signal>; 2]);
+
+impl Requests {
+    fn listen() -> Self {
+        let listen = |kind| signal(kind).map_err(|error| tracing::warn!(%error, "a signal cannot be heard")).ok();
+        Self([listen(SignalKind::terminate()), listen(SignalKind::interrupt())])
+    }
+
+    async fn next(&mut self) {
+        let [terminate, interrupt] = &mut self.0;
+        tokio::select! {
+            Some(()) = heard(terminate) => {}
+            Some(()) = heard(interrupt) => {}
+            else => std::future::pending().await,
         }
-        Err(error) => {
-            tracing::warn!(%error, "signals cannot be heard");
-            std::future::pending().await
-        }
+    }
+}
+
+async fn heard(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
     }
 }

@@ -3,6 +3,7 @@
 //! It never blocks for good: collectives are polled, and given up as soon as their generation is abandoned.
 
 mod checkpoint;
+mod doing;
 mod family;
 mod finale;
 mod group;
@@ -18,16 +19,16 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
-    time::Duration,
 };
 
 use esta_data::BatchTicket;
-use esta_engine::spec::JobSpec;
+use esta_engine::{run::Progress, spec::JobSpec};
 use esta_proto::{Digest, Generation, Step};
 use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
 
 pub use checkpoint::{CheckpointError, CheckpointFolder};
+pub use doing::Doing;
 pub use family::Family;
 pub use job::{DeviceError, DeviceKind, Job, SetupError};
 pub use state::{State, StateError};
@@ -42,8 +43,6 @@ pub struct TrainerOptions {
     pub device: DeviceKind,
     /// Address other workers reach this one at, for Gloo.
     pub host: Option<String>,
-    /// How long a process group may take to form and a collective to finish.
-    pub collective_timeout: Duration,
 }
 
 /// What loading the job found out.
@@ -70,6 +69,7 @@ pub struct Trainer {
     commands: mpsc::Sender<Work>,
     events: UnboundedReceiver<TrainerEvent>,
     abandoned: Abandoned,
+    doing: Doing,
     loader: Arc<esta_data::Prefetcher>,
     micro_batch: u64,
     thread: JoinHandle<()>,
@@ -102,9 +102,10 @@ impl Trainer {
         let (commands, work) = mpsc::channel();
         let (said, events) = unbounded_channel();
         let (loaded, setup) = oneshot::channel();
-        let abandoned = Abandoned::default();
+        let (abandoned, doing) = (Abandoned::default(), Doing::default());
         let micro_batch = u64::from(spec.train.batch_size / spec.sampling.slots.max(1));
-        let context = thread::Context { options, abandoned: abandoned.clone(), calls, events: said };
+        let context =
+            thread::Context { options, abandoned: abandoned.clone(), doing: doing.clone(), calls, events: said };
         let thread = std::thread::Builder::new()
             .name("trainer".to_owned())
             .spawn(move || thread::main(spec, context, loaded, work))
@@ -113,7 +114,7 @@ impl Trainer {
             let gone = std::io::Error::other("it ended while loading the job");
             Err(SetupError::Thread(gone))
         })?;
-        Ok((Self { commands, events, abandoned, loader, micro_batch, thread }, setup))
+        Ok((Self { commands, events, abandoned, doing, loader, micro_batch, thread }, setup))
     }
 
     /// Queues a command. The batches of a step begin to be prepared at once.
@@ -128,6 +129,12 @@ impl Trainer {
         };
         // A thread that is gone has said so: its events have ended.
         drop(self.commands.send(Work { command, batches }));
+    }
+
+    /// What the thread is at.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.doing.progress()
     }
 
     /// Whatever the thread does for this generation is in vain.

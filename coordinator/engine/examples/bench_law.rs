@@ -56,7 +56,7 @@ fn times() -> Result<(), Box<dyn Error>> {
     let draws = draw(3);
     let time = median(|| {
         let plan = Plan::new(Step(3), Step(2), 0, draws.clone(), &law.layout);
-        Ok(plan.shares(&law.catalog, &Pace::default(), 1000).len())
+        Ok(plan.shares(&law.catalog, &Pace::default(), &[1.0; 1000]).len())
     })?;
     row(["a plan of 1,000 slots and its shares for 1,000 ranks", &short(time), "", "", ""]);
     Ok(())

@@ -37,8 +37,18 @@ impl Pace {
     /// The time to expect of a slot, in nanoseconds; its MACs while there is no telling. Comparable within one pace only.
     #[must_use]
     pub fn cost(&self, stitch: &Stitch) -> u64 {
-        let Some((per_block, per_mac)) = self.prices() else { return stitch.macs };
-        (1e9 * (per_block * blocks(stitch) + per_mac * stitch.macs as f64)).round() as u64
+        self.seconds(stitch).map_or(stitch.macs, |seconds| (1e9 * seconds).round() as u64)
+    }
+
+    /// The time to expect of a slot, once there is any telling.
+    #[must_use]
+    pub fn time(&self, stitch: &Stitch) -> Option<Duration> {
+        self.seconds(stitch).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    }
+
+    fn seconds(&self, stitch: &Stitch) -> Option<f64> {
+        let (per_block, per_mac) = self.prices()?;
+        Some(per_block * blocks(stitch) + per_mac * stitch.macs as f64)
     }
 
     /// Seconds per block and per MAC, neither below 0. A family of one cost tells nothing.

@@ -60,19 +60,43 @@ impl Plan {
         Self { step, table_version, first_sample, draws, touched, digest }
     }
 
-    /// The shares of `world` ranks, by rank, packed for slots of this pace. Rank 0 reports the score vector.
+    /// The shares of all ranks, by rank, packed for slots of this pace and ranks of this slowness. Rank 0 reports the
+    /// score vector.
     #[must_use]
-    pub fn shares(&self, catalog: &Catalog, pace: &Pace, world: u32) -> Vec<RankPlan> {
+    pub fn shares(&self, catalog: &Catalog, pace: &Pace, slowness: &[f64]) -> Vec<RankPlan> {
+        let ranks: Vec<Rank> = (0..slowness.len() as u32).map(Rank).collect();
+        self.packed(catalog, pace, &[], &ranks, slowness)
+    }
+
+    /// The shares of some ranks, in their order, of the slots that nobody holds: `taken` is ascending.
+    #[must_use]
+    pub fn rest(&self, catalog: &Catalog, pace: &Pace, taken: &[SlotId], ranks: &[Rank]) -> Vec<RankPlan> {
+        self.packed(catalog, pace, taken, ranks, &vec![1.0; ranks.len()])
+    }
+
+    fn packed(
+        &self,
+        catalog: &Catalog,
+        pace: &Pace,
+        taken: &[SlotId],
+        ranks: &[Rank],
+        slowness: &[f64],
+    ) -> Vec<RankPlan> {
+        let mut shares: Vec<RankPlan> = ranks.iter().map(|rank| self.empty_share(*rank)).collect();
+        if shares.is_empty() {
+            return shares;
+        }
+        let all = (0..).map(SlotId).zip(&self.draws);
+        let free: Vec<(SlotId, &Draw)> = all.filter(|(slot, _)| taken.binary_search(slot).is_err()).collect();
         let cost = |draw: &Draw| catalog.get(draw.stitch).map_or(0, |stitch| pace.cost(stitch));
-        let ranks = assignment::pack(&self.draws.iter().map(cost).collect::<Vec<_>>(), world);
-        let mut shares: Vec<RankPlan> = (0..world).map(|rank| self.empty_share(rank)).collect();
-        for (slot, (rank, draw)) in ranks.into_iter().zip(&self.draws).enumerate() {
-            shares[rank.index()].slots.push((SlotId(slot as u32), draw.stitch));
+        let costs: Vec<u64> = free.iter().map(|(_, draw)| cost(draw)).collect();
+        for ((slot, draw), place) in free.into_iter().zip(assignment::pack(&costs, slowness)) {
+            shares[place.index()].slots.push((slot, draw.stitch));
         }
         shares
     }
 
-    fn empty_share(&self, rank: u32) -> RankPlan {
+    fn empty_share(&self, rank: Rank) -> RankPlan {
         RankPlan {
             step: self.step,
             digest: self.digest,
@@ -81,7 +105,7 @@ impl Plan {
             slots: Vec::new(),
             touched: self.touched.clone(),
             slots_in_step: self.draws.len() as u32,
-            reporter: if Rank(rank) == Rank(0) { Reporter::Yes } else { Reporter::No },
+            reporter: if rank == Rank(0) { Reporter::Yes } else { Reporter::No },
         }
     }
 }

@@ -2,26 +2,29 @@
 //!
 //! One enum, [`Command`], holds every effect: reading it is reading what a coordinator can do to the world.
 
+mod agreement;
 mod joining;
 mod ledger;
+mod liveness;
 mod members;
 mod message;
+mod resuming;
 mod stepping;
+mod tempo;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use esta_proto::{Digest, Fence, Generation, LeaderEpoch, Step};
+use esta_proto::{Fence, Generation, LeaderEpoch, Step};
 
 pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
-    Command, Event, Finish, Form, Hello, Message, Notice, Origin, Record, Report, StepRecord, StepTimings, Stop, exit,
+    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Record, Report,
+    Standing, StepRecord, StepTimings, Stop, exit,
 };
+pub use tempo::{Normal, Tempo};
 
+use self::{agreement::Agreement, resuming::Predecessor};
 use crate::{law::Law, pace::Pace};
 
 /// How a run waits for its workers.
@@ -40,6 +43,8 @@ pub struct Recovered {
     pub steps: Vec<StepRecord>,
     /// The last generation.
     pub generation: Generation,
+    /// Names of its workers by rank; empty when there was none.
+    pub members: Vec<String>,
     /// Samples of the training set, if a worker has said.
     pub samples: Option<u64>,
     /// Complete checkpoints, ascending.
@@ -49,6 +54,8 @@ pub struct Recovered {
 /// Where the current generation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// A leader waits for the workers of the generation on record: they may still train.
+    Resuming,
     /// No generation stands.
     Waiting,
     /// Process groups are being built and states brought together.
@@ -92,10 +99,19 @@ pub struct Run {
     skipped: u32,
     /// What slots were seen to take. A share is packed once, by the leader that gives the step out.
     pace: Pace,
+    /// What is normal among the ranks' tempi, as of the last step that all of them did.
+    normal: Option<Normal>,
     /// A generation has been formed under this leader.
     stood: bool,
-    /// By generation and step: the digest that the first report named.
-    digests: BTreeMap<(Generation, Step), Digest>,
+    /// What the ranks of the current generation say of each other's adapters.
+    agreement: Agreement,
+    /// Reports of steps from this one on are not believed before the next generation stands: a rank with other adapters
+    /// took part in them.
+    distrusted: Option<Step>,
+    /// The generation that this leader found on record.
+    predecessor: Predecessor,
+    /// When silent workers are looked for next.
+    next_look: Option<Duration>,
     /// Complete checkpoints retained by the workers.
     checkpoints: BTreeSet<Step>,
     recovered: Vec<StepRecord>,
@@ -116,6 +132,7 @@ impl Run {
             law,
             epoch,
             patience,
+            predecessor: Predecessor { generation: recovered.generation, names: recovered.members },
             members: Members::after(recovered.generation),
             ledger: None,
             samples: None,
@@ -125,13 +142,19 @@ impl Run {
             barren: 0,
             skipped: 0,
             pace: Pace::default(),
+            normal: None,
             stood: false,
-            digests: BTreeMap::new(),
+            agreement: Agreement::default(),
+            distrusted: None,
+            next_look: None,
             checkpoints: recovered.checkpoints.into_iter().collect(),
             recovered: recovered.steps,
         };
         if let Some(samples) = recovered.samples {
             run.open_ledger(samples)?;
+        }
+        if run.ledger.is_some() && !run.predecessor.names.is_empty() {
+            run.phase = Phase::Resuming;
         }
         Ok(run)
     }
@@ -170,6 +193,7 @@ impl Run {
     #[must_use]
     pub fn phase_name(&self) -> &'static str {
         match self.phase {
+            Phase::Resuming => "resuming",
             Phase::Waiting => "waiting",
             Phase::Forming => "forming",
             Phase::Running(_) => "running",
@@ -182,12 +206,17 @@ impl Run {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let waits = self.phase == Phase::Waiting && !self.stood;
-        self.first_join.filter(|_| waits).map(|since| since + self.patience.grace)
+        let company = self.first_join.filter(|_| waits).map(|since| since + self.patience.grace);
+        let look = self.next_look.filter(|_| self.phase != Phase::Over);
+        [company, look, self.resume_until()].into_iter().flatten().min()
     }
 
     /// Takes in what happened at `now` and answers what to do, in order.
     pub fn handle(&mut self, event: Event, now: Duration) -> Vec<Command> {
         let mut out = Vec::new();
+        if let Some(session) = event.session() {
+            self.hear(session, now);
+        }
         match event {
             Event::Joined(session, hello) => self.joined(session, &hello, now, &mut out),
             Event::Left(session) => self.left(session, now, &mut out),
@@ -197,12 +226,24 @@ impl Run {
             Event::Persisted(step) => self.persisted(step, &mut out),
             Event::CheckpointSaved(session, step) => self.checkpoint_saved(session, step, &mut out),
             Event::FinaleDone(session) => self.finale_done(session, &mut out),
-            Event::Tick => self.form_if_due(now, &mut out),
+            Event::Heard(session, progress) => self.progressed(session, progress),
+            Event::Draining(session) => self.draining(session, now, &mut out),
+            Event::Tick => {
+                self.look(now, &mut out);
+                self.resume_if_due(now, &mut out);
+                self.form_if_due(now, &mut out);
+            }
         }
         out
     }
 }
 
 #[cfg(test)]
+#[path = "run/absence_test.rs"]
+mod absence_tests;
+#[cfg(test)]
 #[path = "run/run_test.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "run/world_test.rs"]
+mod world;

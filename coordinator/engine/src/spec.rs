@@ -7,6 +7,7 @@ mod family;
 mod latency;
 mod outcome;
 mod sampling;
+mod timeouts;
 mod training;
 mod validate;
 
@@ -20,6 +21,7 @@ pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
     BudgetSpec, Divisor, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
 };
+pub use timeouts::{TimeoutSpec, seconds};
 pub use training::{DistillSpec, HeadInit, LrSchedule, Precision, TrainSpec};
 pub use validate::SpecError;
 
@@ -70,6 +72,9 @@ pub struct JobSpec {
     /// What is measured at the end.
     #[serde(default)]
     pub eval: EvalSpec,
+    /// How long its parts may be silent or busy. Written out only where it is not the default.
+    #[serde(default, skip_serializing_if = "TimeoutSpec::is_default")]
+    pub timeouts: TimeoutSpec,
 }
 
 /// A named set of values that stands under a job file; the values are `esta-config`'s.

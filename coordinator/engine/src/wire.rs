@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use esta_proto::{GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
+use esta_proto::{Generation, GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
 
 use crate::{
     latency::Latency,
     palette::Choice,
     plan::{RankPlan, Reporter},
-    run::{Finish, Form, Hello, Message, Origin, Report, StepTimings, Stop},
+    run::{Activity, Finish, Form, HeldShare, Hello, Message, Origin, Progress, Report, Standing, StepTimings, Stop},
     spec::PaletteRule,
     table::Outcome,
 };
@@ -90,6 +90,7 @@ impl From<&Hello> for v1::Hello {
             layout_digest: hello.layout_digest.0.to_vec(),
             checkpoints: hello.checkpoints.iter().map(|step| step.0).collect(),
             samples: hello.samples,
+            standing: hello.standing.as_ref().map(Into::into),
         }
     }
 }
@@ -106,7 +107,79 @@ impl TryFrom<&v1::Hello> for Hello {
             checkpoints: hello.checkpoints.iter().copied().map(Step).collect(),
             layout_digest: digest(&hello.layout_digest, "Hello.layout_digest")?,
             samples: hello.samples,
+            standing: hello.standing.as_ref().map(Standing::try_from).transpose()?,
         })
+    }
+}
+
+impl From<&Standing> for v1::Standing {
+    fn from(standing: &Standing) -> Self {
+        let held = |share: &HeldShare| v1::HeldShare {
+            step: share.step.0,
+            plan_digest: share.plan.0.to_vec(),
+            slots: share.slots.iter().map(|slot| slot.0).collect(),
+        };
+        Self {
+            generation: standing.generation.0,
+            rank: standing.rank.0,
+            next_step: standing.next.0,
+            held: standing.held.iter().map(held).collect(),
+        }
+    }
+}
+
+impl TryFrom<&v1::Standing> for Standing {
+    type Error = InvalidMessage;
+
+    fn try_from(standing: &v1::Standing) -> Result<Self, InvalidMessage> {
+        let held = |share: &v1::HeldShare| {
+            Ok::<_, InvalidMessage>(HeldShare {
+                step: Step(share.step),
+                plan: digest(&share.plan_digest, "HeldShare.plan_digest")?,
+                slots: share.slots.iter().copied().map(SlotId).collect(),
+            })
+        };
+        Ok(Self {
+            generation: Generation(standing.generation),
+            rank: Rank(standing.rank),
+            next: Step(standing.next_step),
+            held: standing.held.iter().map(held).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&Progress> for v1::Heartbeat {
+    fn from(progress: &Progress) -> Self {
+        use v1::heartbeat::Activity as Word;
+        let (activity, step, slot) = match progress.activity {
+            Activity::Idle => (Word::Idle, Step(0), SlotId(0)),
+            Activity::Forming => (Word::Forming, Step(0), SlotId(0)),
+            Activity::Batch(step, slot) => (Word::Batch, step, slot),
+            Activity::Compute(step, slot) => (Word::Compute, step, slot),
+            Activity::Reduce(step) => (Word::Reduce, step, SlotId(0)),
+            Activity::Apply(step) => (Word::Apply, step, SlotId(0)),
+            Activity::Writing => (Word::Writing, Step(0), SlotId(0)),
+        };
+        let since_ms = u32::try_from(progress.since.as_millis()).unwrap_or(u32::MAX);
+        Self { activity: activity.into(), step: step.0, slot: slot.0, since_ms }
+    }
+}
+
+/// An activity that this program does not know is none it would end a worker for.
+impl From<&v1::Heartbeat> for Progress {
+    fn from(heartbeat: &v1::Heartbeat) -> Self {
+        use v1::heartbeat::Activity as Word;
+        let (step, slot) = (Step(heartbeat.step), SlotId(heartbeat.slot));
+        let activity = match heartbeat.activity() {
+            Word::Idle => Activity::Idle,
+            Word::Forming => Activity::Forming,
+            Word::Batch => Activity::Batch(step, slot),
+            Word::Compute => Activity::Compute(step, slot),
+            Word::Reduce => Activity::Reduce(step),
+            Word::Apply => Activity::Apply(step),
+            Word::Writing => Activity::Writing,
+        };
+        Self { activity, since: Duration::from_millis(heartbeat.since_ms.into()) }
     }
 }
 
@@ -234,6 +307,7 @@ pub fn to_worker(message: &Message) -> v1::coordinator_message::Body {
         Message::Plan(plan) => Body::Plan(plan.into()),
         Message::Durable(step) => Body::Durable(v1::Durable { next_step: step.0 }),
         Message::Lost(reason) => Body::Lost(v1::Lost { reason: reason.clone() }),
+        Message::Discard(step) => Body::Discard(v1::Discard { applied: step.0 }),
         Message::Refused(reason) => Body::Refused(v1::Refused { reason: reason.clone() }),
         Message::Finish(finish) => Body::Finish(finish.into()),
         Message::Stop(stop) => Body::Stop(stop.into()),

@@ -114,6 +114,12 @@ fn log(notice: &Notice) {
             tracing::warn!(step = step.0, "a step had a gradient that is not finite and is skipped");
         }
         Notice::TurnedAway(worker, reason) => tracing::warn!(worker, reason, "a worker is turned away"),
+        Notice::Evicted(worker, reason) => tracing::warn!(worker, reason, "a worker is lost"),
+        Notice::Straggler(worker, times) => tracing::warn!(worker, times, "a worker is slower than its peers"),
+        Notice::KeepsUp(worker) => tracing::info!(worker, "a worker keeps up again"),
+        Notice::Resumed(generation) => {
+            tracing::info!(generation = generation.0, "the generation on record still stands and goes on");
+        }
         Notice::Failed(reason) => tracing::error!(reason, "the run cannot go on"),
     }
 }

@@ -1,6 +1,6 @@
 //! A worker's message as the leader's input (HANDS): checked here, so that the law sees only whole messages.
 
-use esta_engine::run::{Event, Report};
+use esta_engine::run::{Event, Progress, Report};
 use esta_proto::{
     Fence, InvalidMessage, SessionId, Step, required,
     v1::{WorkerMessage, worker_message::Body},
@@ -8,11 +8,11 @@ use esta_proto::{
 
 use crate::leader::Input;
 
-/// What a message means; `None` for one that says no more than that its sender lives.
+/// What a message means.
 ///
 /// # Errors
 /// [`InvalidMessage`] naming what is missing or malformed.
-pub(super) fn input(session: SessionId, message: WorkerMessage) -> Result<Option<Input>, InvalidMessage> {
+pub(super) fn input(session: SessionId, message: WorkerMessage) -> Result<Input, InvalidMessage> {
     let fence = || required(message.fence, "WorkerMessage", "fence").map(Fence::from);
     let event = match required(message.body, "WorkerMessage", "body")? {
         Body::Hello(_) => return Err(InvalidMessage::Missing { message: "Session", field: "a single Hello" }),
@@ -21,15 +21,17 @@ pub(super) fn input(session: SessionId, message: WorkerMessage) -> Result<Option
         Body::StepReport(report) => Event::Reported(session, Report::try_from(&report)?),
         Body::CheckpointSaved(saved) => Event::CheckpointSaved(session, Step(saved.step)),
         Body::FinaleDone(_) => Event::FinaleDone(session),
-        Body::Store(request) => return Ok(Some(Input::Rendezvous(session, fence()?, request))),
-        Body::Leaving(leaving) => return Ok(Some(Input::Leaving(session, leaving))),
-        Body::Heartbeat(_) => return Ok(None),
+        Body::Store(request) => return Ok(Input::Rendezvous(session, fence()?, request)),
+        Body::Leaving(leaving) => return Ok(Input::Leaving(session, leaving)),
+        Body::Heartbeat(heartbeat) => Event::Heard(session, Progress::from(&heartbeat)),
+        Body::Draining(_) => Event::Draining(session),
     };
-    Ok(Some(Input::Happened(session, event)))
+    Ok(Input::Happened(session, event))
 }
 
 #[cfg(test)]
 mod tests {
+    use esta_engine::run::Activity;
     use esta_proto::v1::{GroupReady, Heartbeat, StepReport};
 
     use super::*;
@@ -51,8 +53,12 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_reaches_nobody() {
-        let heartbeat = input(SessionId(1), message(Body::Heartbeat(Heartbeat {})));
-        assert!(matches!(heartbeat, Ok(None)));
+    fn an_activity_from_the_future_is_a_sign_of_life_and_nothing_else() {
+        let heartbeat = Heartbeat { activity: 99, since_ms: 7, ..Heartbeat::default() };
+        let Ok(Input::Happened(_, event)) = input(SessionId(1), message(Body::Heartbeat(heartbeat))) else {
+            panic!("it is well-formed")
+        };
+        let expected = Progress { activity: Activity::Idle, since: std::time::Duration::from_millis(7) };
+        assert_eq!(event, Event::Heard(SessionId(1), expected));
     }
 }

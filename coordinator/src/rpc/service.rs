@@ -147,8 +147,7 @@ impl Service {
     async fn listen(&self, session: SessionId, inbound: &mut Streaming<WorkerMessage>) -> Option<Status> {
         while let Ok(Some(message)) = inbound.message().await {
             match message::input(session, message) {
-                Ok(None) => {}
-                Ok(Some(input)) => self.tell(input).await.ok()?,
+                Ok(input) => self.tell(input).await.ok()?,
                 Err(flaw) => return Some(Status::invalid_argument(flaw.to_string())),
             }
         }

@@ -13,6 +13,9 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
             "rank": member.rank,
             "applied": member.applied,
             "ready": member.ready,
+            "draining": member.draining,
+            "straggler": member.tempo.flagged,
+            "slowness": member.tempo.ratio(),
         })
     });
     json!({
@@ -22,6 +25,7 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
         "epoch": fence.epoch,
         "generation": fence.generation,
         "durable_steps": run.durable(),
+        "committed_steps": run.ledger().map(Ledger::committed),
         "total_steps": run.ledger().map(Ledger::total),
         "stitches": run.law().catalog.stitches().count(),
         "workers": members.collect::<Vec<_>>(),

@@ -167,10 +167,16 @@ fn recovered(transaction: &ReadTransaction) -> Result<Recovered, Flaw> {
     };
     let checkpoints = transaction.open_table(CHECKPOINTS)?;
     let checkpoints = checkpoints.iter()?.map(|entry| Ok::<_, Flaw>(Step(entry?.0.value())));
-    let last = transaction.open_table(GENERATIONS)?.last()?.map(|(key, _)| key.value());
+    let last = transaction.open_table(GENERATIONS)?.last()?.map(|(key, names)| {
+        let names = serde_json::from_slice(names.value());
+        let names = names.map_err(|error| Flaw::Damaged(format!("generation {}: {error}", key.value())));
+        Ok::<_, Flaw>((Generation(key.value()), names?))
+    });
+    let (generation, members) = last.transpose()?.unwrap_or_default();
     Ok(Recovered {
         steps: transaction.open_table(STEPS)?.iter()?.map(step).collect::<Result<_, _>>()?,
-        generation: Generation(last.unwrap_or(0)),
+        generation,
+        members,
         samples: number(&transaction.open_table(META)?, "samples")?,
         checkpoints: checkpoints.collect::<Result<_, _>>()?,
     })
@@ -263,6 +269,7 @@ mod tests {
         let recovered = RedbStore::open(folder.path(), "job", "{}").expect("opens").load().expect("reads");
         assert_eq!(recovered.steps.iter().map(|step| step.step.0).collect::<Vec<_>>(), [0, 1]);
         assert_eq!((recovered.generation, recovered.samples), (Generation(3), Some(7)));
+        assert_eq!(recovered.members, ["a"]);
         assert_eq!(recovered.checkpoints, [Step(2)]);
         assert_eq!(read_only(folder.path()).expect("reads").1, recovered);
     }

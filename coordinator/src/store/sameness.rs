@@ -15,6 +15,7 @@ const HARMLESS: &[&str] = &[
     "train.save_steps",
     "train.save_total_limit",
     "train.logging_steps",
+    "timeouts",
 ];
 
 /// Differences named in one refusal.

@@ -57,6 +57,8 @@ pub fn law_with(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
         ]},
         "budgets": {"gap": 1e4},
         "train": {"max_steps": STEPS, "batch_size": 8},
+        // These workers say nothing between their reports.
+        "timeouts": {"heartbeat": 10, "keepalive": 100, "phase": 200, "collective": 300, "drain": 400},
         "data": {"num_classes": 2, "train": {"layout": "idx", "path": "x"}},
     });
     let mut spec: JobSpec = serde_json::from_value(spec).expect("the job is whole");
@@ -213,6 +215,7 @@ impl FakeWorker {
             layout_digest: self.layout.0.to_vec(),
             checkpoints: Vec::new(),
             samples: SAMPLES,
+            standing: None,
         };
         let body = Some(worker_message::Body::Hello(hello));
         open(&mut client, WorkerMessage { fence: None, traceparent: String::new(), body }).await
@@ -250,7 +253,7 @@ impl FakeWorker {
             Body::Durable(durable) => self.retained.retain(|report| report.step.0 >= durable.next_step),
             Body::Finish(_) => session.send(fence, worker_message::Body::FinaleDone(v1::FinaleDone {})),
             Body::Stop(stop) => return Some(stop),
-            Body::Lost(_) | Body::Refused(_) | Body::Store(_) => {}
+            Body::Lost(_) | Body::Refused(_) | Body::Store(_) | Body::Discard(_) => {}
         }
         None
     }

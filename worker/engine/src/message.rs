@@ -2,7 +2,7 @@
 
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form, Hello, Message, Report},
+    run::{Finish, Form, Hello, Message, Progress, Report},
 };
 use esta_proto::{Digest, Fence, Generation, Step};
 
@@ -30,6 +30,10 @@ pub enum Event {
     Received(Fence, Message),
     /// The trainer did something.
     Trainer(TrainerEvent),
+    /// It is time to say what the trainer is at.
+    Beat(Progress),
+    /// Somebody asks the process to leave.
+    Drain,
 }
 
 /// What the trainer thread says.
@@ -64,6 +68,8 @@ pub enum TrainerCommand {
     Publish(Step),
     /// Do what the end of the run asks.
     Finale(Finish),
+    /// Drop the state if more than this many steps are applied to it: they are not the run's.
+    Forget(Step),
 }
 
 /// Everything the law of a worker does to the world.
@@ -94,6 +100,10 @@ pub enum Reply {
     CheckpointSaved(Step),
     /// The end of the run is done.
     FinaleDone,
+    /// It lives, and this is what its trainer is at.
+    Heartbeat(Progress),
+    /// It was asked to leave, and stays until the steps given out are done.
+    Draining,
     /// It leaves for this reason, with this exit code.
     Leaving(String, i32),
 }

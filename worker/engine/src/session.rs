@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::{
     plan::{RankPlan, Reporter},
-    run::{Form, Hello, Message, Report},
+    run::{Form, HeldShare, Hello, Message, Report, Standing, exit},
 };
-use esta_proto::{Fence, Generation, Rank, Step};
+use esta_proto::{Digest, Fence, Generation, Rank, SlotId, Step};
 
 use crate::message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent};
 
@@ -22,6 +22,15 @@ struct Place {
     next: Option<Step>,
 }
 
+/// A step in the trainer's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Running {
+    /// Whether its score vector is to be sent.
+    reporter: Reporter,
+    plan: Digest,
+    slots: Vec<SlotId>,
+}
+
 /// The law of one worker process.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -32,8 +41,8 @@ pub struct Session {
     place: Option<Place>,
     /// Steps applied to the adapters in memory; none before the first generation stood.
     applied: Option<Step>,
-    /// Steps handed to the trainer and not applied: whether their score vectors are to be sent.
-    running: BTreeMap<Step, Reporter>,
+    /// Steps handed to the trainer and not applied.
+    running: BTreeMap<Step, Running>,
     /// Reports above the durable mark, outcomes included (MB-2).
     retained: BTreeMap<Step, Report>,
     durable: Step,
@@ -41,6 +50,12 @@ pub struct Session {
     staged: BTreeSet<Step>,
     /// Complete checkpoints.
     checkpoints: BTreeSet<Step>,
+    /// Steps from this one on are not the run's, whatever the trainer says, until the next group stands.
+    distrusted: Option<Step>,
+    /// A session is open.
+    connected: bool,
+    /// Somebody asked the process to leave.
+    draining: bool,
 }
 
 impl Session {
@@ -58,6 +73,9 @@ impl Session {
             durable: Step(0),
             staged: BTreeSet::new(),
             checkpoints: checkpoints.into_iter().collect(),
+            distrusted: None,
+            connected: false,
+            draining: false,
         }
     }
 
@@ -76,11 +94,36 @@ impl Session {
     /// Takes in what happened and answers what to do, in order.
     pub fn handle(&mut self, event: Event) -> Vec<Command> {
         match event {
-            Event::Connected => vec![self.say(Reply::Hello(self.hello()))],
-            Event::Disconnected => Vec::new(),
+            Event::Connected => self.connected(),
+            Event::Disconnected => {
+                self.connected = false;
+                if self.draining { self.leave() } else { Vec::new() }
+            }
             Event::Received(fence, message) => self.received(fence, message),
             Event::Trainer(event) => self.trainer(event),
+            Event::Beat(progress) => vec![self.say(Reply::Heartbeat(progress))],
+            Event::Drain => self.drain(),
         }
+    }
+
+    fn connected(&mut self) -> Vec<Command> {
+        self.connected = true;
+        vec![self.say(Reply::Hello(self.hello()))]
+    }
+
+    /// The first request is a wish, and the coordinator says when to go; a second one, or one that no coordinator would
+    /// hear, is an order.
+    fn drain(&mut self) -> Vec<Command> {
+        if self.draining || !self.connected {
+            return self.leave();
+        }
+        self.draining = true;
+        vec![self.say(Reply::Draining)]
+    }
+
+    fn leave(&self) -> Vec<Command> {
+        let reason = "terminated by a signal".to_owned();
+        vec![self.say(Reply::Leaving(reason.clone(), exit::DONE)), Command::Exit(reason, exit::DONE)]
     }
 
     fn say(&self, reply: Reply) -> Command {
@@ -96,7 +139,20 @@ impl Session {
             checkpoints: self.checkpoints.iter().copied().collect(),
             layout_digest: self.identity.layout_digest,
             samples: self.identity.samples,
+            standing: self.standing(),
         }
+    }
+
+    /// Where it stands: in a group that is whole as far as anybody here knows.
+    fn standing(&self) -> Option<Standing> {
+        let place = self.place?;
+        let held = |(step, running): (&Step, &Running)| HeldShare {
+            step: *step,
+            plan: running.plan,
+            slots: running.slots.clone(),
+        };
+        let held = self.running.iter().map(held).collect();
+        Some(Standing { generation: place.generation, rank: place.rank, next: place.next?, held })
     }
 
     fn received(&mut self, fence: Fence, message: Message) -> Vec<Command> {
@@ -109,6 +165,7 @@ impl Session {
             Message::Plan(plan) => self.plan(fence.generation, plan),
             Message::Durable(step) => self.durable(step),
             Message::Lost(_) => self.park(),
+            Message::Discard(step) => self.discard(step),
             Message::Refused(_) => Vec::new(),
             Message::Finish(finish) => vec![Command::Train(TrainerCommand::Finale(finish))],
             Message::Stop(stop) => {
@@ -121,8 +178,21 @@ impl Session {
 
     fn form(&mut self, generation: Generation, form: Form) -> Vec<Command> {
         let mut commands = self.park();
+        // Whoever was to report a step may be gone: everybody hands over what is not durable (MB-2).
+        commands.extend(self.retained.values().map(|report| self.say(Reply::Report(report.clone()))));
         self.place = Some(Place { generation, rank: form.rank, next: None });
         commands.push(Command::Train(TrainerCommand::Form(generation, form)));
+        commands
+    }
+
+    /// Gives up what was applied beyond `step`: a rank whose adapters differed took part in it.
+    fn discard(&mut self, step: Step) -> Vec<Command> {
+        let mut commands = self.park();
+        self.retained.split_off(&step);
+        self.staged.retain(|staged| *staged <= step);
+        self.applied = self.applied.filter(|applied| *applied <= step);
+        self.distrusted = Some(step);
+        commands.push(Command::Train(TrainerCommand::Forget(step)));
         commands
     }
 
@@ -146,7 +216,8 @@ impl Session {
         let after = plan.step.next();
         place.next = Some(after);
         let saves = place.rank == Rank(0) && after.0.is_multiple_of(self.save_steps);
-        self.running.insert(plan.step, plan.reporter);
+        let slots = plan.slots.iter().map(|(slot, _)| *slot).collect();
+        self.running.insert(plan.step, Running { reporter: plan.reporter, plan: plan.digest, slots });
         let mut commands = vec![Command::Train(TrainerCommand::Run(generation, plan))];
         if saves {
             commands.push(Command::Train(TrainerCommand::Stage(after)));
@@ -190,6 +261,7 @@ impl Session {
     fn ready(&mut self, generation: Generation, applied: Step) -> Vec<Command> {
         // The state is real whoever asked for it: another process may need it as a source.
         self.applied = Some(applied);
+        self.distrusted = None;
         let Some(place) = self.place.as_mut().filter(|place| place.generation == generation) else {
             return Vec::new();
         };
@@ -208,8 +280,11 @@ impl Session {
 
     /// An applied step is a fact, whatever became of its generation since.
     fn stepped(&mut self, report: Report) -> Vec<Command> {
+        if self.distrusted.is_some_and(|from| report.step >= from) {
+            return Vec::new();
+        }
         self.applied = Some(report.step.next());
-        let reporter = self.running.remove(&report.step).unwrap_or(Reporter::Yes);
+        let reporter = self.running.remove(&report.step).map_or(Reporter::Yes, |running| running.reporter);
         let sent = match reporter {
             Reporter::Yes => report.clone(),
             Reporter::No => Report { outcomes: Vec::new(), ..report.clone() },

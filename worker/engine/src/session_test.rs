@@ -142,3 +142,59 @@ fn a_worker_trains_on_without_a_session_and_stops_when_told() {
     let commands = session.handle(Event::Received(fence(1), Message::Stop(stop)));
     assert_eq!(commands.last(), Some(&Command::Exit("the run is complete".into(), 0)));
 }
+
+#[test]
+fn a_worker_that_is_asked_to_leave_says_so_and_waits_to_be_told() {
+    let mut session = standing(1, 0);
+    session.handle(Event::Connected);
+    assert_eq!(session.handle(Event::Drain), [Command::Send(fence(1), Reply::Draining)]);
+    let left = |commands: &[Command]| matches!(commands.last(), Some(Command::Exit(_, 0)));
+    assert!(left(&session.clone().handle(Event::Drain)), "a second request is an order");
+    assert!(left(&session.handle(Event::Disconnected)), "nobody is there to tell it");
+    assert!(left(&standing(1, 0).handle(Event::Drain)), "nobody is there to ask");
+}
+
+#[test]
+fn a_worker_says_where_it_stands_until_its_group_is_over() {
+    let mut session = standing(1, 5);
+    session.handle(Event::Received(fence(1), Message::Plan(plan(5, Reporter::No))));
+    session.handle(Event::Received(fence(1), Message::Plan(plan(6, Reporter::No))));
+    session.handle(Event::Trainer(TrainerEvent::Stepped(report(5))));
+    let standing = |session: &mut Session| match session.handle(Event::Connected).pop() {
+        Some(Command::Send(_, Reply::Hello(hello))) => hello.standing,
+        other => panic!("{other:?}"),
+    };
+    let held = vec![HeldShare { step: Step(6), plan: Digest([6; 32]), slots: vec![SlotId(0)] }];
+    let expected = Standing { generation: Generation(1), rank: Rank(1), next: Step(7), held };
+    assert_eq!(standing(&mut session), Some(expected));
+    session.handle(Event::Trainer(TrainerEvent::Broke(Generation(1), "a peer is gone".into())));
+    assert_eq!(standing(&mut session), None);
+}
+
+#[test]
+fn mb_2_whoever_is_to_join_a_new_group_hands_over_what_is_not_durable() {
+    let mut session = standing(1, 0);
+    run_step(&mut session, 0, Reporter::No);
+    run_step(&mut session, 1, Reporter::No);
+    session.handle(Event::Received(fence(1), Message::Durable(Step(1))));
+    let commands = session.handle(Event::Received(fence(2), Message::Form(form(0))));
+    let handed: Vec<_> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Send(_, Reply::Report(report)) => Some((report.step, report.outcomes.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(handed, [(Step(1), 1)]);
+}
+
+#[test]
+fn rd_3_what_is_not_the_runs_is_given_up_even_if_the_trainer_says_it_later() {
+    let mut session = standing(1, 5);
+    run_step(&mut session, 5, Reporter::No);
+    let commands = session.handle(Event::Received(fence(1), Message::Discard(Step(6))));
+    assert_eq!(commands, [Command::Abandon(Generation(1)), Command::Train(TrainerCommand::Forget(Step(6)))]);
+    assert_eq!(session.applied(), Some(Step(6)));
+    assert_eq!(session.handle(Event::Trainer(TrainerEvent::Stepped(report(6)))), []);
+    assert_eq!(session.applied(), Some(Step(6)));
+}

@@ -30,9 +30,6 @@ pub struct Args {
     /// Seconds to look for a coordinator before giving up.
     #[arg(long, default_value_t = 60.0)]
     reconnect_budget: f64,
-    /// Seconds a process group may take to form and a collective may take to finish.
-    #[arg(long, default_value_t = 60.0)]
-    collective_timeout: f64,
 }
 
 /// Takes part in a run until it ends.
@@ -45,11 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         coordinators: args.coordinator,
         caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
         reconnect_budget: Duration::try_from_secs_f64(args.reconnect_budget)?,
-        trainer: TrainerOptions {
-            device: args.device,
-            host: args.host,
-            collective_timeout: Duration::try_from_secs_f64(args.collective_timeout)?,
-        },
+        trainer: TrainerOptions { device: args.device, host: args.host },
     };
     let ended = runtime.block_on(run_session(options))?;
     if ended.exit_code == 0 {

@@ -7,7 +7,7 @@ use esta_engine::{
     spec::JobSpec,
 };
 use esta_proto::{
-    Fence, InvalidMessage, PROTOCOL,
+    Fence, InvalidMessage, PROTOCOL, Step,
     v1::{self, coordinator_client::CoordinatorClient, coordinator_message::Body, worker_message},
 };
 use esta_worker_engine::Reply;
@@ -186,6 +186,8 @@ fn encode(fence: Fence, reply: &Reply, session_id: u64) -> v1::WorkerMessage {
         Reply::Report(report) => Body::StepReport(report.into()),
         Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
         Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
+        Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
+        Reply::Draining => Body::Draining(v1::Draining {}),
         Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),
     };
     envelope(fence, body)
@@ -211,6 +213,7 @@ pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage
         Body::Plan(plan) => Message::Plan((&plan).try_into()?),
         Body::Durable(durable) => Message::Durable(durable.next_step.into()),
         Body::Lost(lost) => Message::Lost(lost.reason),
+        Body::Discard(discard) => Message::Discard(Step(discard.applied)),
         Body::Refused(refused) => Message::Refused(refused.reason),
         Body::Finish(finish) => Message::Finish(Finish::try_from(&finish)?),
         Body::Stop(stop) => Message::Stop(Stop { reason: stop.reason, exit_code: stop.exit_code }),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use esta_c10d::{Backend, C10dError, GroupConfig, Host, Outcome, ProcessGroup, Work};
-use esta_engine::run::{Form, Origin};
+use esta_engine::{
+    run::{Form, Origin},
+    spec::seconds,
+};
 use esta_proto::{Digest, Generation, Step};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
@@ -31,6 +34,13 @@ pub enum Broken {
     State(#[from] StateError),
 }
 
+/// What a rank holds: applied steps, and the first word of the chained digest that led there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    applied: Step,
+    chain: i64,
+}
+
 /// One rank's place in a generation.
 pub struct Standing {
     /// The generation.
@@ -45,8 +55,9 @@ impl Standing {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn form(generation: Generation, form: &Form, context: &Context) -> Result<Self, Broken> {
+    pub fn form(generation: Generation, form: &Form, job: &Job, context: &Context) -> Result<Self, Broken> {
         let options = &context.options;
+        let timeout = seconds(job.family.law.spec.timeouts.collective);
         let config = GroupConfig {
             backend: match options.device {
                 DeviceKind::Cpu => Backend::Gloo,
@@ -54,12 +65,12 @@ impl Standing {
             },
             rank: form.rank.0,
             world: form.world,
-            timeout: options.collective_timeout,
+            timeout,
             host: options.host.clone().map(Host::Hostname),
         };
-        let store = SessionStore::new(generation, context.calls.clone(), options.collective_timeout);
+        let store = SessionStore::new(generation, context.calls.clone(), timeout);
         let group = ProcessGroup::new(&config, Arc::new(store))?;
-        Ok(Self { generation, group, abandoned: context.abandoned.clone(), timeout: options.collective_timeout })
+        Ok(Self { generation, group, abandoned: context.abandoned.clone(), timeout })
     }
 
     /// Leaves the group without waiting for anybody.
@@ -94,6 +105,7 @@ impl Standing {
     /// # Errors
     /// [`Broken`]; `state` is unharmed then unless it was behind.
     pub fn align(&self, form: &Form, job: &Job, state: &mut Option<State>) -> Result<Step, Broken> {
+        // Who holds what: two states of as many steps may differ where sums do (`reduce.kind: f32`), and their chains tell.
         let mut holders = self.holders(state.as_ref(), job.family.device)?;
         if holders.iter().all(Option::is_none) {
             if form.rank == form.source {
@@ -101,24 +113,32 @@ impl Standing {
             }
             holders = self.holders(state.as_ref(), job.family.device)?;
         }
-        let newest = holders.iter().copied().max().flatten();
-        let source = holders.iter().position(|applied| *applied == newest && applied.is_some());
+        let newest = holders.iter().flatten().map(|held| held.applied).max();
+        let source = holders.iter().position(|held| held.is_some_and(|held| Some(held.applied) == newest));
         let (Some(newest), Some(source)) = (newest, source) else { return Err(StateError::Nobody.into()) };
-        if holders.iter().any(|applied| *applied != Some(newest)) {
+        if holders.iter().any(|held| *held != holders[source]) {
             self.spread(source as u32, job, state)?;
         }
         Ok(newest)
     }
 
-    /// By rank: the applied step of what it holds.
-    fn holders(&self, state: Option<&State>, device: Device) -> Result<Vec<Option<Step>>, Broken> {
-        let mut words = vec![0_i64; self.group.world() as usize];
-        // One more than the step, so that 0 says "nothing".
-        words[self.group.rank() as usize] = state.map_or(0, |state| state.applied.0.cast_signed() + 1);
+    /// By rank: what it holds.
+    fn holders(&self, state: Option<&State>, device: Device) -> Result<Vec<Option<Held>>, Broken> {
+        let mut words = vec![0_i64; 2 * self.group.world() as usize];
+        if let Some(state) = state {
+            let place = 2 * self.group.rank() as usize;
+            // One more than the step, so that 0 says "nothing".
+            words[place] = state.applied.0.cast_signed() + 1;
+            words[place + 1] = i64::from_le_bytes(state.chain.0[..8].try_into().expect("a digest has eight bytes"));
+        }
         let tensor = Tensor::from_slice(&words).to_device(device);
         self.sum(&tensor)?;
         let words = Vec::<i64>::try_from(tensor.to_device(Device::Cpu)).expect("integers become integers");
-        Ok(words.into_iter().map(|word| (word > 0).then(|| Step((word - 1).cast_unsigned()))).collect())
+        let held = |words: &[i64]| {
+            let applied = words[0].checked_sub(1).filter(|applied| *applied >= 0)?;
+            Some(Held { applied: Step(applied.cast_unsigned()), chain: words[1] })
+        };
+        Ok(words.chunks_exact(2).map(held).collect())
     }
 
     /// Copies the source's state to all ranks.

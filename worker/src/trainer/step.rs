@@ -6,7 +6,7 @@ use esta_data::{Batch, BatchTicket, DataError};
 use esta_engine::{
     law::Law,
     plan::RankPlan,
-    run::{Report, StepTimings},
+    run::{Activity, Report, StepTimings},
     schedule::Schedule,
     spec::{DistillSpec, Mode},
     streams::Stream,
@@ -19,7 +19,7 @@ use tch::{Device, Tensor};
 use thiserror::Error;
 
 use super::{
-    Job, State,
+    Doing, Job, State,
     group::{Broken, Standing},
 };
 
@@ -57,12 +57,19 @@ pub struct Stepper {
     optimizer: AdamW,
     schedule: Schedule,
     dropout: bool,
+    doing: Doing,
 }
 
 impl Stepper {
     /// The stepper of a job.
     #[must_use]
     pub fn new(job: &Job) -> Self {
+        Self::watched(job, Doing::default())
+    }
+
+    /// The stepper of a job that says what it is at.
+    #[must_use]
+    pub fn watched(job: &Job, doing: Doing) -> Self {
         let (train, pst) = (&job.family.law.spec.train, &job.family.law.spec.pst);
         Self {
             options: SlotOptions {
@@ -81,6 +88,7 @@ impl Stepper {
             },
             schedule: Schedule::of(train, job.total_steps),
             dropout: pst.lora_dropout > 0.0,
+            doing,
         }
     }
 
@@ -99,7 +107,9 @@ impl Stepper {
         let mut timings = StepTimings::default();
         let buffer = self.accumulate(job, state, plan, batches, &mut timings)?;
         let started = Instant::now();
+        self.doing.begin(Activity::Reduce(plan.step));
         standing.sum(&buffer.tensor())?;
+        self.doing.begin(Activity::Apply(plan.step));
         timings.reduce = started.elapsed();
         let started = Instant::now();
         let report = self.apply(state, plan, buffer);
@@ -122,10 +132,12 @@ impl Stepper {
         let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
         for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
             let started = Instant::now();
+            self.doing.begin(Activity::Batch(plan.step, slot));
             let data = |source| StepError::Data { step: plan.step.0, slot, source };
             let batch = ticket.wait().map_err(data)?;
             timings.batch += started.elapsed();
             let started = Instant::now();
+            self.doing.begin(Activity::Compute(plan.step, slot));
             self.run_slot(job, state, plan, (slot, stitch), &batch, &mut buffer)?;
             timings.slots.push((slot, started.elapsed()));
         }

@@ -8,7 +8,7 @@ use std::{
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form, Report},
+    run::{Activity, Finish, Form, Report},
     spec::JobSpec,
 };
 use esta_proto::{Generation, Step};
@@ -16,7 +16,7 @@ use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
-    Abandoned, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
+    Abandoned, Doing, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
     group::{Broken, Standing},
     step::{StepError, Stepper},
 };
@@ -28,6 +28,8 @@ pub struct Context {
     pub options: TrainerOptions,
     /// Which generations are over.
     pub(super) abandoned: Abandoned,
+    /// What the thread is at, for whoever asks.
+    pub doing: Doing,
     /// The way to the rendezvous store.
     pub calls: UnboundedSender<StoreCall>,
     /// The way to the worker's law.
@@ -53,11 +55,12 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
     if loaded.send(Ok((setup, job.prefetcher.clone()))).is_err() {
         return;
     }
-    let stepper = Stepper::new(&job);
+    let stepper = Stepper::watched(&job, context.doing.clone());
     let mut thread = Thread { job, stepper, context, standing: None, state: None };
     let mut idle_since = Instant::now();
     while let Ok(work) = work.recv() {
         thread.carry_out(work, idle_since.elapsed());
+        thread.context.doing.begin(Activity::Idle);
         idle_since = Instant::now();
     }
 }
@@ -78,6 +81,7 @@ impl Thread {
             TrainerCommand::Stage(step) => self.stage(step),
             TrainerCommand::Publish(step) => self.publish(step),
             TrainerCommand::Finale(finish) => self.finale(&finish),
+            TrainerCommand::Forget(step) => drop(self.state.take_if(|state| state.applied > step)),
         }
     }
 
@@ -97,7 +101,8 @@ impl Thread {
         if self.context.abandoned.covers(generation) {
             return;
         }
-        let formed = Standing::form(generation, form, &self.context).and_then(|standing| {
+        self.context.doing.begin(Activity::Forming);
+        let formed = Standing::form(generation, form, &self.job, &self.context).and_then(|standing| {
             let applied = standing.align(form, &self.job, &mut self.state);
             self.standing = Some(standing);
             applied
@@ -144,6 +149,7 @@ impl Thread {
 
     fn stage(&mut self, step: Step) {
         let Some(state) = self.state.as_ref().filter(|state| state.applied == step) else { return };
+        self.context.doing.begin(Activity::Writing);
         let written = self.job.family.checkpoints.stage(&state.summary(&self.job), |folder| state.write(folder));
         match written {
             Ok(()) => self.say(TrainerEvent::Staged(step)),
@@ -153,6 +159,7 @@ impl Thread {
     }
 
     fn publish(&mut self, step: Step) {
+        self.context.doing.begin(Activity::Writing);
         match self.job.family.checkpoints.publish(step) {
             Ok(()) => self.say(TrainerEvent::Published(step)),
             Err(error) => tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint"),
@@ -163,6 +170,7 @@ impl Thread {
         let Some(state) = self.state.as_ref().filter(|_| finish.writer) else {
             return self.say(TrainerEvent::FinaleDone);
         };
+        self.context.doing.begin(Activity::Writing);
         match finale::write(&self.job, state, finish) {
             Ok(()) => self.say(TrainerEvent::FinaleDone),
             Err(error) => self.fail(&*error, crate::exit::OUTPUT),

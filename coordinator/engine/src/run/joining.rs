@@ -30,7 +30,8 @@ impl Run {
             self.take_fact(session, report, out);
         }
         self.check_state(hello)?;
-        self.members.insert(session, Member::new(hello));
+        self.members.insert(session, Member::new(hello, now));
+        self.hear(session, now);
         self.first_join.get_or_insert(now);
         out.push(Command::Send(session, Message::Durable(self.durable)));
         match &mut self.phase {
@@ -39,6 +40,7 @@ impl Run {
                 self.reform_if_drained(now, out);
             }
             Phase::Forming => self.end_generation("a worker joins", now, out),
+            Phase::Resuming => self.resume_if_due(now, out),
             Phase::Waiting | Phase::Finishing | Phase::Over => self.form_if_due(now, out),
         }
         Ok(())
@@ -96,10 +98,10 @@ impl Run {
 
     /// A worker whose adapters are ahead of every fact the run can know cannot be brought back.
     fn check_state(&self, hello: &Hello) -> Result<(), Stop> {
-        let committed = self.ledger.as_ref().map_or(Step(0), Ledger::committed);
+        let provable = self.ledger.as_ref().map_or(Step(0), Ledger::provable);
         match hello.applied {
-            Some(applied) if applied > committed => {
-                let reason = format!("the worker holds {applied} applied steps, but only {committed} are on record");
+            Some(applied) if applied > provable => {
+                let reason = format!("the worker holds {applied} applied steps, but only {provable} are on record");
                 Err(stop(exit::DIVERGED, reason))
             }
             _ => Ok(()),
@@ -107,11 +109,44 @@ impl Run {
     }
 
     pub(super) fn left(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
-        let name = self.members.live().get(&session).map(|member| member.name.clone());
-        if self.members.remove(session) && !matches!(self.phase, Phase::Waiting | Phase::Over) {
-            let name = name.unwrap_or_default();
-            self.end_generation(&format!("worker {name} left"), now, out);
+        self.lose(&[session], now, out);
+    }
+
+    /// Goes on without these workers: at once, and all together.
+    pub(super) fn lose(&mut self, sessions: &[SessionId], now: Duration, out: &mut Vec<Command>) {
+        let mut ranks = Vec::new();
+        for session in sessions {
+            let name = self.name_of(*session);
+            if self.members.remove(*session) {
+                ranks.push(name);
+            }
         }
+        if ranks.is_empty() || matches!(self.phase, Phase::Waiting | Phase::Resuming | Phase::Over) {
+            return;
+        }
+        let all = ranks.join(", ");
+        let reason = if ranks.len() == 1 { format!("worker {all} left") } else { format!("workers {all} left") };
+        self.end_generation(&reason, now, out);
+    }
+
+    /// A worker that was asked to leave goes once the steps given out are done; at once where it has none.
+    pub(super) fn draining(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
+        let Some(member) = self.members.get_mut(session) else { return };
+        member.draining = true;
+        if let (Phase::Running(cursor), true) = (&mut self.phase, member.rank.is_some()) {
+            cursor.closing = true;
+            return self.reform_if_drained(now, out);
+        }
+        self.dismiss(session, out);
+        self.lose(&[session], now, out);
+    }
+
+    fn dismiss(&self, session: SessionId, out: &mut Vec<Command>) {
+        out.push(Command::Send(
+            session,
+            Message::Stop(stop(exit::DONE, "it was asked to leave, and its steps are done")),
+        ));
+        out.push(Command::Close(session));
     }
 
     /// Tells everybody that the generation is over and begins the next one.
@@ -123,6 +158,11 @@ impl Run {
             }
         }
         self.members.dissolve();
+        let leaving = self.members.live().iter().filter(|(_, member)| member.draining);
+        for session in leaving.map(|(session, _)| *session).collect::<Vec<_>>() {
+            self.dismiss(session, out);
+            self.members.remove(session);
+        }
         self.phase = Phase::Waiting;
         self.form_if_due(now, out);
     }

@@ -174,13 +174,37 @@ impl Ledger {
         Verdict::Accepted
     }
 
-    /// Commits every step whose fact has arrived, in order; returns their records for the store.
-    pub fn commit_ready(&mut self) -> Vec<StepRecord> {
+    /// Commits every step up to and including `last` whose fact has arrived, in order; returns their records for the
+    /// store.
+    pub fn commit_ready(&mut self, last: Step) -> Vec<StepRecord> {
         let mut records = Vec::new();
-        while let Some((outcomes, reduced)) = self.facts.remove(&self.committed()) {
+        while self.committed() <= last {
+            let Some((outcomes, reduced)) = self.facts.remove(&self.committed()) else { break };
             records.push(self.commit(outcomes, reduced));
         }
         records
+    }
+
+    /// The number of steps that are committed or will be once it is their turn: their facts are here without a gap.
+    #[must_use]
+    pub fn provable(&self) -> Step {
+        let mut step = self.committed();
+        while self.facts.contains_key(&step) {
+            step = step.next();
+        }
+        step
+    }
+
+    /// Whether what is known of a step, on record or as a fact, was reduced to this digest; none when nothing is.
+    #[must_use]
+    pub fn holds(&self, step: Step, reduced: Digest) -> Option<bool> {
+        let recorded = self.records.get(&step).map(|record| record.reduced);
+        recorded.or_else(|| self.facts.get(&step).map(|fact| fact.1)).map(|known| known == reduced)
+    }
+
+    /// Forgets the facts of steps from this one on: they are not the run's.
+    pub fn distrust(&mut self, from: Step) {
+        self.facts.split_off(&from);
     }
 
     /// Drops the records of steps below `step`: a retained checkpoint has them applied.

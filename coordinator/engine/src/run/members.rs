@@ -2,11 +2,17 @@
 //!
 //! MB-1: generations only grow. A member is a session, so a restarted process is never taken for its predecessor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use esta_proto::{Generation, Rank, SessionId, Step};
 
-use super::message::{Form, Hello, Origin};
+use super::{
+    message::{Form, Hello, Origin, Progress, Standing},
+    tempo::{Normal, Tempo},
+};
 
 /// A live worker.
 #[derive(Debug, Clone)]
@@ -25,12 +31,22 @@ pub struct Member {
     pub ready: bool,
     /// Has done what the end of the run asked.
     pub finished: bool,
+    /// Was asked to leave: it takes part until the steps given out are done.
+    pub draining: bool,
+    /// The process group it says it stands in, until a leader has settled whether that goes on.
+    pub standing: Option<Standing>,
+    /// Its last sign of life.
+    pub heard: Duration,
+    /// What its trainer was at then.
+    pub doing: Option<Progress>,
+    /// How fast it is.
+    pub tempo: Tempo,
 }
 
 impl Member {
     /// The member that a hello introduces.
     #[must_use]
-    pub fn new(hello: &Hello) -> Self {
+    pub fn new(hello: &Hello, now: Duration) -> Self {
         Self {
             name: hello.name.clone(),
             incarnation: hello.incarnation,
@@ -39,6 +55,11 @@ impl Member {
             rank: None,
             ready: false,
             finished: false,
+            draining: false,
+            standing: hello.standing.clone(),
+            heard: now,
+            doing: None,
+            tempo: Tempo::default(),
         }
     }
 }
@@ -103,6 +124,11 @@ impl Members {
         self.ranks.iter().filter_map(|session| self.live.get(session))
     }
 
+    /// Everybody has been heard of now.
+    pub fn all_heard(&mut self, now: Duration) {
+        self.live.values_mut().for_each(|member| member.heard = now);
+    }
+
     /// Ends the current generation: nobody has a rank.
     pub fn dissolve(&mut self) {
         self.ranks.clear();
@@ -110,6 +136,34 @@ impl Members {
             member.rank = None;
             member.ready = false;
         }
+    }
+
+    /// Goes on with the recorded generation, whose ranks are these sessions.
+    pub fn resume(&mut self, ranks: &[SessionId]) {
+        self.ranks = ranks.to_vec();
+        for (rank, session) in ranks.iter().enumerate() {
+            if let Some(member) = self.live.get_mut(session) {
+                member.rank = Some(Rank(rank as u32));
+                member.ready = true;
+            }
+        }
+        self.live.values_mut().for_each(|member| member.standing = None);
+    }
+
+    /// What is normal among the ranks' tempi.
+    #[must_use]
+    pub fn normal(&self) -> Option<Normal> {
+        Normal::of(self.in_group().filter_map(|member| member.tempo.ratio()).collect())
+    }
+
+    /// By rank: how many times as long as the median it takes. Differences within a tenth are none.
+    #[must_use]
+    pub fn slowness(&self, normal: Option<Normal>) -> Vec<f64> {
+        let slowness = |member: &Member| {
+            let ratio = member.tempo.ratio().zip(normal).map_or(1.0, |(ratio, normal)| ratio / normal.median);
+            if (0.9..1.1).contains(&ratio) { 1.0 } else { ratio }
+        };
+        self.in_group().map(slowness).collect()
     }
 
     /// Begins the next generation with every live worker, ranked in order of session, and says what each must do.
@@ -125,6 +179,8 @@ impl Members {
             let member = self.live.get_mut(session)?;
             member.rank = Some(place(rank));
             member.ready = false;
+            member.standing = None;
+            member.doing = None;
         }
         let form = |(rank, session): (usize, &SessionId)| (*session, Form { rank: place(rank), world, source, origin });
         Some(self.ranks.iter().enumerate().map(form).collect())

@@ -26,8 +26,30 @@ pub enum Event {
     CheckpointSaved(SessionId, Step),
     /// A worker has done what the end of the run asked of it.
     FinaleDone(SessionId),
+    /// A worker says what its trainer is doing.
+    Heard(SessionId, Progress),
+    /// A worker was asked to leave: it stays until the steps given out are done.
+    Draining(SessionId),
     /// Time has passed.
     Tick,
+}
+
+impl Event {
+    /// The session it came from, if any: a sign of life.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Joined(session, _)
+            | Self::GroupReady(session, ..)
+            | Self::GroupFailed(session, ..)
+            | Self::Reported(session, _)
+            | Self::CheckpointSaved(session, _)
+            | Self::FinaleDone(session)
+            | Self::Heard(session, _)
+            | Self::Draining(session) => Some(*session),
+            Self::Left(_) | Self::Persisted(_) | Self::Tick => None,
+        }
+    }
 }
 
 /// What a worker says first.
@@ -47,6 +69,61 @@ pub struct Hello {
     pub layout_digest: Digest,
     /// Samples of its training set.
     pub samples: u64,
+    /// The process group it stands in, if any: after a change of leaders the generation goes on.
+    pub standing: Option<Standing>,
+}
+
+/// A worker's place in a process group that stands, and the plans it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The group's generation.
+    pub generation: Generation,
+    /// Its rank there.
+    pub rank: Rank,
+    /// The next step it has no plan of.
+    pub next: Step,
+    /// Its shares of steps it has not applied, ascending.
+    pub held: Vec<HeldShare>,
+}
+
+/// A rank's share of a plan that it holds and has not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldShare {
+    /// The step.
+    pub step: Step,
+    /// Digest of the whole plan.
+    pub plan: Digest,
+    /// Its slots, ascending.
+    pub slots: Vec<SlotId>,
+}
+
+/// What a worker's trainer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// At what.
+    pub activity: Activity,
+    /// For how long.
+    pub since: Duration,
+}
+
+/// What a trainer can be at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activity {
+    /// Waiting for work.
+    #[default]
+    Idle,
+    /// Building a process group, or taking over a state.
+    Forming,
+    /// Waiting for the images of a slot.
+    Batch(Step, SlotId),
+    /// Forward and backward of a slot.
+    Compute(Step, SlotId),
+    /// In the all-reduce: waiting for its peers is no fault of its own.
+    Reduce(Step),
+    /// Digest and optimizer.
+    Apply(Step),
+    /// Writing a checkpoint, or finishing the run: as long as it takes.
+    Writing,
 }
 
 /// A worker's report of a step: a fact, keyed by (run, step, plan digest).
@@ -94,6 +171,8 @@ pub enum Command {
     Send(SessionId, Message),
     /// Ends a session after what was sent before.
     Close(SessionId),
+    /// Ends a session at once, for this reason; its process may come back.
+    Evict(SessionId, String),
     /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps.
     Persist(Record),
     /// Tells the operator something worth a line.
@@ -115,6 +194,8 @@ pub enum Message {
     Lost(String),
     /// The message came under an old fence.
     Refused(String),
+    /// What was applied beyond this many steps is not the run's: drop the state, keep no report of these steps.
+    Discard(Step),
     /// Every step is durable: finish the run.
     Finish(Finish),
     /// Leave.
@@ -192,7 +273,7 @@ pub struct StepRecord {
 }
 
 /// Something worth a line in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Notice {
     /// A generation was formed with these workers, by rank.
     Formed(Generation, Vec<String>),
@@ -206,6 +287,14 @@ pub enum Notice {
     Skipped(Step),
     /// A worker was turned away.
     TurnedAway(String, String),
+    /// A worker was lost to its silence, or its process was ended, for this reason.
+    Evicted(String, String),
+    /// A worker takes this many times as long as the median of its peers for the same work.
+    Straggler(String, f64),
+    /// A straggler keeps up again.
+    KeepsUp(String),
+    /// A leader found the generation of its predecessor standing and goes on with it.
+    Resumed(Generation),
     /// The run cannot go on.
     Failed(String),
 }
@@ -220,4 +309,6 @@ pub mod exit {
     pub const IDENTITY: i32 = 4;
     /// The run cannot go on: ranks disagree.
     pub const DIVERGED: i32 = 5;
+    /// The worker's trainer hangs; a new process may do better.
+    pub const HUNG: i32 = 10;
 }

@@ -1,226 +1,9 @@
-//! The law of a run without a network: fake workers carry out messages at once, in a fixed order.
+//! What a run does, in sentences. Absences of every kind are in `absence_test.rs`.
 
-use std::collections::BTreeMap;
+use esta_proto::{Digest, SessionId, SlotId};
 
-use esta_proto::{Rank, SessionId, SlotId, StitchId};
-
-use super::*;
-use crate::{plan::RankPlan, table::Outcome};
-
-const SPEC: &str = r#"{
-    "name": "test", "seed": 7,
-    "family": { "anchors": [
-        { "name": "a", "weights": "a", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 4, "depth": 3, "num_heads": 2 } },
-        { "name": "b", "weights": "b", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2 } }
-    ] },
-    "budgets": { "gap": 2000 },
-    "sampling": { "slots": 4, "lookahead": 1 },
-    "train": { "max_steps": 40, "batch_size": 8, "save_steps": 10, "save_total_limit": 2 },
-    "data": { "num_classes": 3, "train": { "layout": "idx", "path": "x" } }
-}"#;
-
-fn law_with(change: impl FnOnce(&mut crate::spec::JobSpec)) -> Arc<Law> {
-    let mut spec = serde_json::from_str(SPEC).expect("the test's spec parses");
-    change(&mut spec);
-    Arc::new(Law::new(spec).expect("the test's spec is valid"))
-}
-
-fn law() -> Arc<Law> {
-    law_with(|_| {})
-}
-
-fn patience(workers: u32) -> Patience {
-    Patience { workers, grace: Duration::from_secs(30) }
-}
-
-/// A score that depends on step, slot and stitch, as a real one would.
-fn outcome(step: Step, slot: SlotId, stitch: StitchId) -> Outcome {
-    let mix = (step.0 * 31 + u64::from(slot.0) * 17 + u64::from(stitch.0) * 7) % 101;
-    Outcome { score: 1.0 + mix as f64, loss: 3.0 - mix as f64 / 101.0, grad_norm: 1.0, valid: true }
-}
-
-fn reduced(step: Step) -> Digest {
-    Digest([step.0 as u8; 32])
-}
-
-/// Workers that do what they are told, a run, and what it made durable.
-struct World {
-    run: Run,
-    law: Arc<Law>,
-    alive: BTreeMap<SessionId, Fake>,
-    records: Vec<StepRecord>,
-    checkpoints: Vec<Step>,
-    notices: Vec<Notice>,
-    complete: bool,
-    next_session: u64,
-    /// What a slot takes, whatever its stitch.
-    slot_time: Option<Duration>,
-}
-
-#[derive(Debug, Clone)]
-struct Fake {
-    name: String,
-    applied: Option<Step>,
-    rank: Option<Rank>,
-    retained: BTreeMap<Step, Report>,
-    ran: Vec<(Step, Vec<(SlotId, StitchId)>)>,
-    pending: Vec<RankPlan>,
-    stopped: Option<Stop>,
-}
-
-impl World {
-    fn new(law: Arc<Law>, workers: u32, recovered: Recovered) -> Self {
-        let epoch = LeaderEpoch(1 + recovered.steps.len() as u64);
-        let records = recovered.steps.clone();
-        let run = Run::new(law.clone(), epoch, patience(workers), recovered).expect("the record is this run's");
-        let (alive, checkpoints, notices) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Self { run, law, alive, records, checkpoints, notices, complete: false, next_session: 0, slot_time: None }
-    }
-
-    fn fresh(name: &str) -> Fake {
-        let (retained, ran, pending) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Fake { name: name.into(), applied: None, rank: None, retained, ran, pending, stopped: None }
-    }
-
-    fn hello(&self, fake: &Fake) -> Hello {
-        Hello {
-            name: fake.name.clone(),
-            incarnation: self.next_session,
-            applied: fake.applied,
-            retained: fake.retained.values().cloned().collect(),
-            checkpoints: self.checkpoints.clone(),
-            layout_digest: self.law.layout_digest,
-            samples: 100,
-        }
-    }
-
-    fn join(&mut self, fake: Fake) -> SessionId {
-        self.next_session += 1;
-        let session = SessionId(self.next_session);
-        let hello = self.hello(&fake);
-        self.alive.insert(session, fake);
-        self.event(Event::Joined(session, hello));
-        session
-    }
-
-    fn join_many(&mut self, workers: u32) {
-        for number in 0..workers {
-            self.join(Self::fresh(&format!("w{number}")));
-        }
-    }
-
-    fn kill(&mut self, session: SessionId) -> Fake {
-        let fake = self.alive.remove(&session).expect("it lives");
-        self.event(Event::Left(session));
-        fake
-    }
-
-    fn event(&mut self, event: Event) {
-        let commands = self.run.handle(event, Duration::ZERO);
-        for command in commands {
-            self.carry_out(command);
-        }
-    }
-
-    fn carry_out(&mut self, command: Command) {
-        match command {
-            Command::Send(session, message) => self.deliver(session, message),
-            Command::Persist(Record::Step(record)) => {
-                let step = record.step;
-                self.records.push(record);
-                self.event(Event::Persisted(step));
-            }
-            Command::Persist(_) | Command::Close(_) => {}
-            Command::Notice(notice) => self.notices.push(notice),
-            Command::Complete => self.complete = true,
-        }
-    }
-
-    fn deliver(&mut self, session: SessionId, message: Message) {
-        let fence = self.run.fence();
-        let Some(fake) = self.alive.get_mut(&session) else { return };
-        match message {
-            Message::Form(form) => {
-                fake.rank = Some(form.rank);
-                fake.pending.clear();
-                let applied = match form.origin {
-                    Origin::Memory(step) | Origin::Checkpoint(step) => step,
-                    Origin::Fresh => Step(0),
-                };
-                fake.applied = Some(applied);
-                self.event(Event::GroupReady(session, fence, applied));
-            }
-            Message::Plan(plan) => fake.pending.push(plan),
-            Message::Durable(step) => fake.retained = fake.retained.split_off(&step),
-            Message::Lost(_) => fake.pending.clear(),
-            Message::Stop(stop) => fake.stopped = Some(stop),
-            Message::Finish(_) => self.event(Event::FinaleDone(session)),
-            Message::Refused(reason) => panic!("refused: {reason}"),
-        }
-    }
-
-    /// Runs the next step on every worker; false when nobody has one.
-    fn step(&mut self) -> bool {
-        let due = self.alive.values().filter_map(|fake| fake.pending.first().map(|plan| plan.step)).min();
-        let Some(step) = due else { return false };
-        let mut plans: Vec<(SessionId, RankPlan)> = Vec::new();
-        for (session, fake) in &mut self.alive {
-            if fake.pending.first().is_some_and(|plan| plan.step == step) {
-                plans.push((*session, fake.pending.remove(0)));
-            }
-        }
-        let mut slots: Vec<(SlotId, StitchId)> = plans.iter().flat_map(|(_, plan)| plan.slots.clone()).collect();
-        slots.sort_unstable();
-        let outcomes: Vec<Outcome> = slots.iter().map(|(slot, stitch)| outcome(step, *slot, *stitch)).collect();
-        // Every rank has applied the step before the first report arrives.
-        let reports: Vec<(SessionId, Report)> =
-            plans.into_iter().map(|(s, plan)| (s, self.apply(s, plan, &outcomes))).collect();
-        for (session, report) in reports {
-            self.event(Event::Reported(session, report));
-        }
-        true
-    }
-
-    fn apply(&mut self, session: SessionId, plan: RankPlan, outcomes: &[Outcome]) -> Report {
-        let fake = self.alive.get_mut(&session).expect("it lives");
-        let full = Report {
-            step: plan.step,
-            plan: plan.digest,
-            reduced: reduced(plan.step),
-            outcomes: outcomes.to_vec(),
-            timings: StepTimings { slots: timed(&plan.slots, self.slot_time), ..StepTimings::default() },
-        };
-        fake.applied = Some(plan.step.next());
-        fake.retained.insert(plan.step, full.clone());
-        fake.ran.push((plan.step, plan.slots));
-        if fake.rank == Some(Rank(0)) { full } else { Report { outcomes: Vec::new(), ..full } }
-    }
-
-    /// The next step with numbers that are not finite in every slot.
-    fn bad_step(&mut self, session: SessionId) {
-        let plan = self.alive.get_mut(&session).expect("it lives").pending.remove(0);
-        let bad = Outcome { score: f64::NAN, loss: f64::NAN, grad_norm: f64::NAN, valid: false };
-        let report = self.apply(session, plan, &[bad; 4]);
-        self.event(Event::Reported(session, report));
-    }
-
-    fn run_to_end(&mut self) {
-        while self.step() {}
-        assert!(self.complete, "the run stopped at step {} ({:?})", self.records.len(), self.notices.last());
-    }
-}
-
-fn timed(slots: &[(SlotId, StitchId)], each: Option<Duration>) -> Vec<(SlotId, Duration)> {
-    slots.iter().filter_map(|(slot, _)| Some((*slot, each?))).collect()
-}
-
-/// The records of a run that nothing disturbed.
-fn undisturbed(workers: u32) -> Vec<StepRecord> {
-    let mut world = World::new(law(), workers, Recovered::default());
-    world.join_many(workers);
-    world.run_to_end();
-    world.records
-}
+use super::{world::*, *};
+use crate::table::Outcome;
 
 #[test]
 fn st_2_the_draws_are_the_same_for_1_3_and_8_workers() {
@@ -264,9 +47,10 @@ fn the_first_generation_waits_for_company_but_not_for_ever() {
     let mut world = World::new(law(), 2, Recovered::default());
     world.join(World::fresh("w0"));
     assert_eq!(world.run.phase_name(), "waiting");
-    assert_eq!(world.run.poll_timeout(), Some(Duration::from_secs(30)));
-    let late = world.run.handle(Event::Tick, Duration::from_secs(30));
-    assert!(late.iter().any(|c| matches!(c, Command::Send(_, Message::Form(form)) if form.world == 1)), "{late:?}");
+    world.wait(Duration::from_secs(29), &[(SessionId(1), Activity::Idle)]);
+    assert_eq!(world.run.phase_name(), "waiting");
+    world.wait(Duration::from_secs(2), &[(SessionId(1), Activity::Idle)]);
+    assert_eq!((world.run.phase_name(), world.run.members().ranks().len()), ("running", 1));
 }
 
 #[test]
@@ -336,7 +120,7 @@ fn st_2_a_record_replays_to_the_same_table_and_plans_under_every_strategy() {
             outcomes[0].valid = step.0 % 7 != 3;
             let (digest, timings) = (plan.digest, StepTimings::default());
             whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings });
-            records.extend(whole.commit_ready());
+            records.extend(whole.commit_ready(step));
             if step.0 % 40 == 17 {
                 let again = Ledger::replay(law.clone(), 120, records.clone()).expect("the record is this run's");
                 assert_eq!(again.table(), whole.table(), "{strategy:?} after step {step}");

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use esta_proto::{Fence, SessionId, Step};
+use esta_proto::{Digest, Fence, SessionId, Step};
 
-use super::{Command, Cursor, Finish, Message, Notice, Phase, Record, Report, Run, Verdict, exit, joining::stop};
+use super::{
+    Agreement, Command, Cursor, Finish, Message, Notice, Phase, Record, Report, Run, Verdict, agreement::Finding, exit,
+    joining::stop,
+};
 use crate::{palette, spec::PaletteRule, table::Outcome};
 
 /// Generations that may break in a row without finishing one step before the run gives up.
@@ -27,6 +30,8 @@ impl Run {
         if self.members.in_group().any(|member| member.applied != Some(applied)) {
             return self.fail("ranks report different applied steps after their states were brought together", out);
         }
+        self.agreement = Agreement::of(self.members.ranks(), applied);
+        self.distrusted = None;
         self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing: false });
         self.advance(out);
     }
@@ -54,10 +59,10 @@ impl Run {
     }
 
     pub(super) fn reported(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) {
-        if !self.take_fact(session, report, out) {
+        if !self.take_fact(session, report, out) || !self.vote(session, report, now, out) {
             return;
         }
-        self.learn_pace(report);
+        self.learn_pace(session, report);
         if let Some(member) = self.members.get_mut(session).filter(|member| member.rank.is_some()) {
             member.applied = member.applied.max(Some(report.step.next()));
             self.barren = 0;
@@ -70,12 +75,35 @@ impl Run {
     }
 
     /// A step that is known no more teaches nothing; that happens to facts that come late.
-    fn learn_pace(&mut self, report: &Report) {
+    fn learn_pace(&mut self, session: SessionId, report: &Report) {
         let Some(ledger) = &self.ledger else { return };
-        for (slot, took) in &report.timings.slots {
+        let (mut took, mut expected) = (Duration::ZERO, Some(Duration::ZERO));
+        let Some(member) = self.members.get_mut(session) else { return };
+        let slowness =
+            member.tempo.ratio().zip(self.normal).map_or(1.0, |(ratio, normal)| (ratio / normal.median).max(1.0));
+        for (slot, slot_took) in &report.timings.slots {
             let stitch = ledger.drawn(report.step, *slot).and_then(|stitch| self.law.catalog.get(stitch));
-            if let Some(stitch) = stitch {
-                self.pace.hear(stitch, *took);
+            let Some(stitch) = stitch else { continue };
+            took += *slot_took;
+            expected = expected.zip(self.pace.time(stitch)).map(|(sum, time)| sum + time);
+            self.pace.hear(stitch, slot_took.div_f64(slowness));
+        }
+        member.tempo.hear(took, expected);
+    }
+
+    /// Once per step: who is slow beside the others.
+    fn compare_tempi(&mut self, out: &mut Vec<Command>) {
+        self.normal = self.members.normal();
+        let Some(normal) = self.normal else { return };
+        for session in self.members.ranks().to_vec() {
+            let Some(member) = self.members.get_mut(session) else { continue };
+            let Some(ratio) = member.tempo.ratio() else { continue };
+            let flag = normal.flags(ratio, member.tempo.flagged);
+            if flag != member.tempo.flagged {
+                member.tempo.flagged = flag;
+                let name = member.name.clone();
+                let times = ratio / normal.median;
+                out.push(Command::Notice(if flag { Notice::Straggler(name, times) } else { Notice::KeepsUp(name) }));
             }
         }
     }
@@ -83,6 +111,9 @@ impl Run {
     /// Enters a fact and commits what it completes; false when it belongs to no plan of this run, or ended it.
     pub(super) fn take_fact(&mut self, session: SessionId, report: &Report, out: &mut Vec<Command>) -> bool {
         let Some(ledger) = &mut self.ledger else { return false };
+        if self.distrusted.is_some_and(|from| report.step >= from) {
+            return false;
+        }
         match ledger.accept(report) {
             Verdict::Accepted | Verdict::Duplicate => {}
             Verdict::RedoDiffers => out.push(Command::Notice(Notice::RedoDiffers(report.step))),
@@ -90,10 +121,6 @@ impl Run {
                 out.push(Command::Notice(Notice::ForeignReport(session, report.step)));
                 return false;
             }
-        }
-        if !self.agree(report) {
-            self.fail(&format!("ranks disagree about the reduced gradients of step {}", report.step), out);
-            return false;
         }
         self.commit_ready(out);
         if self.skipped >= SKIP_LIMIT {
@@ -110,17 +137,69 @@ impl Run {
         true
     }
 
-    /// RD-3: all ranks of a generation hold identical adapters, so their digests of a step are the same.
-    fn agree(&mut self, report: &Report) -> bool {
-        let oldest = report.step.0.saturating_sub(DIGESTS_KEPT);
-        self.digests = self.digests.split_off(&(self.members.generation(), Step(oldest)));
-        let key = (self.members.generation(), report.step);
-        *self.digests.entry(key).or_insert(report.reduced) == report.reduced
+    /// RD-3: all ranks of a generation hold identical adapters, so their digests of a step are the same. Of ranks that
+    /// disagree the majority goes on without the others; without a majority, or when the minority's word is on record
+    /// already, nobody can say what the run is. False when the generation is over.
+    fn vote(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) -> bool {
+        if !matches!(self.phase, Phase::Running(_)) {
+            return true;
+        }
+        let before = self.agreement.confirmed();
+        match self.agreement.vote(session, report.step, report.reduced) {
+            Finding::Open => {
+                if self.agreement.confirmed() > before {
+                    self.compare_tempi(out);
+                    self.commit_ready(out);
+                }
+                true
+            }
+            Finding::Torn(step) => {
+                self.fail(&format!("ranks disagree about the reduced gradients of step {step}"), out);
+                false
+            }
+            Finding::Outvoted { step, digest, minority } => {
+                self.outvote(step, digest, &minority, now, out);
+                false
+            }
+        }
     }
 
-    fn commit_ready(&mut self, out: &mut Vec<Command>) {
+    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], now: Duration, out: &mut Vec<Command>) {
         let Some(ledger) = &mut self.ledger else { return };
-        for record in ledger.commit_ready() {
+        let (ranks, others) = (self.members.ranks().len(), minority.len());
+        let told = ledger.holds(step, digest) == Some(false);
+        if told && ledger.committed() > step {
+            let reason = format!(
+                "{others} of {ranks} ranks disagree about the reduced gradients of step {step}, and theirs are on record"
+            );
+            return self.fail(&reason, out);
+        }
+        ledger.distrust(if told { step } else { step.next() });
+        self.distrusted = Some(step.next());
+        for session in minority {
+            let name = self.name_of(*session);
+            let reason = format!("its reduced gradients of step {step} are not those of the {} others", ranks - others);
+            out.push(Command::Notice(Notice::Evicted(name, reason.clone())));
+            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
+            out.push(Command::Close(*session));
+        }
+        for session in self.members.ranks().to_vec() {
+            if let Some(member) = self.members.get_mut(session).filter(|_| !minority.contains(&session)) {
+                member.applied = member.applied.filter(|applied| *applied <= step.next());
+                out.push(Command::Send(session, Message::Discard(step.next())));
+            }
+        }
+        self.lose(minority, now, out);
+    }
+
+    /// Commits what may be: a step whose predecessor every rank has confirmed; anything while no rank is training.
+    pub(super) fn commit_ready(&mut self, out: &mut Vec<Command>) {
+        let Some(ledger) = &mut self.ledger else { return };
+        let last = match self.phase {
+            Phase::Running(_) => self.agreement.confirmed(),
+            _ => Step(u64::MAX),
+        };
+        for record in ledger.commit_ready(last) {
             if record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
                 self.skipped = 0;
             } else {
@@ -142,13 +221,14 @@ impl Run {
     /// Gives out every step whose turn has come, and ends the run after the last one.
     ///
     /// A generation runs at most K + 1 steps ahead of what it has finished and of what is durable.
-    fn advance(&mut self, out: &mut Vec<Command>) {
+    pub(super) fn advance(&mut self, out: &mut Vec<Command>) {
         let (Phase::Running(cursor), Some(ledger)) = (&mut self.phase, &self.ledger) else { return };
         let lookahead = u64::from(self.law.spec.sampling.lookahead);
         let last = cursor.reported.min(self.durable).0 + lookahead;
-        while !cursor.closing && cursor.next.0 <= last && cursor.next < ledger.total() {
+        let held = cursor.closing || self.agreement.is_disputed();
+        while !held && cursor.next.0 <= last && cursor.next < ledger.total() {
             let Some(plan) = ledger.plan(cursor.next) else { break };
-            let shares = plan.shares(&self.law.catalog, &self.pace, self.members.ranks().len() as u32);
+            let shares = plan.shares(&self.law.catalog, &self.pace, &self.members.slowness(self.normal));
             let sends = self.members.ranks().iter().zip(shares);
             out.extend(sends.map(|(session, share)| Command::Send(*session, Message::Plan(share))));
             cursor.next = cursor.next.next();
@@ -162,8 +242,11 @@ impl Run {
     /// A waiting worker is let in once everybody has finished every step given out.
     pub(super) fn reform_if_drained(&mut self, now: Duration, out: &mut Vec<Command>) {
         let Phase::Running(Cursor { next, closing: true, .. }) = self.phase else { return };
-        if self.members.in_group().all(|member| member.applied >= Some(next)) {
-            self.end_generation("a worker joins", now, out);
+        if self.agreement.confirmed() >= next {
+            let leaves = self.members.in_group().find(|member| member.draining);
+            let reason =
+                leaves.map_or_else(|| "a worker joins".to_owned(), |member| format!("worker {} leaves", member.name));
+            self.end_generation(&reason, now, out);
         }
     }
 
@@ -220,9 +303,6 @@ impl Run {
         out.push(Command::Complete);
     }
 }
-
-/// Steps whose digests are compared between ranks before they are dropped.
-const DIGESTS_KEPT: u64 = 128;
 
 fn refuse(session: SessionId, fence: Fence, out: &mut Vec<Command>) {
     out.push(Command::Send(session, Message::Refused(format!("sent under the fence {fence}"))));

@@ -31,7 +31,8 @@ impl JobSpec {
         self.validate_pst()?;
         self.validate_sampling()?;
         self.validate_training()?;
-        self.validate_data()
+        self.validate_data()?;
+        self.timeouts.validate()
     }
 
     /// The anchors' architectures in family order.

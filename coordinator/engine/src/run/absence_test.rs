@@ -1,0 +1,222 @@
+//! Workers that fall silent, hang, disagree, are slow, are asked to leave, or outlive their leader.
+
+use esta_proto::{Digest, Rank, SessionId};
+
+use super::{world::*, *};
+
+const W0: SessionId = SessionId(1);
+const W1: SessionId = SessionId(2);
+const W2: SessionId = SessionId(3);
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// A world of this many workers after some steps.
+fn under_way(workers: u32, steps: u32) -> World {
+    let mut world = World::new(law(), workers, Recovered::default());
+    world.join_many(workers);
+    (0..steps).for_each(|_| assert!(world.step()));
+    world
+}
+
+fn evictions(world: &World) -> Vec<String> {
+    let reason = |notice: &Notice| match notice {
+        Notice::Evicted(name, reason) => Some(format!("{name}: {reason}")),
+        _ => None,
+    };
+    world.notices.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn a_silent_worker_is_lost_within_2_s_and_the_others_go_on() {
+    let mut world = under_way(2, 5);
+    world.wait(seconds(1.4), &[(W0, Activity::Reduce(Step(5)))]);
+    assert_eq!(evictions(&world), Vec::<String>::new());
+    world.wait(seconds(0.6), &[(W0, Activity::Reduce(Step(5)))]);
+    assert_eq!(world.evicted, [W1]);
+    assert!(evictions(&world)[0].starts_with("w1: it was silent for 1."), "{:?}", evictions(&world));
+    world.alive.remove(&W1);
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
+fn a_rank_that_computes_for_long_is_not_blamed_while_it_says_so_and_neither_is_one_that_waits_for_it() {
+    let mut world = under_way(2, 5);
+    world.wait(seconds(50.0), &[(W0, Activity::Reduce(Step(5))), (W1, Activity::Compute(Step(5), 0.into()))]);
+    assert_eq!(evictions(&world), Vec::<String>::new());
+    world.run_to_end();
+}
+
+#[test]
+fn a_trainer_that_hangs_has_its_process_ended_with_a_reason() {
+    let mut world = under_way(2, 5);
+    world.wait(seconds(70.0), &[(W0, Activity::Reduce(Step(5))), (W1, Activity::Compute(Step(5), 2.into()))]);
+    let stop = world.alive[&W1].stopped.clone().expect("it was told");
+    assert_eq!(stop.exit_code, exit::HUNG);
+    assert!(stop.reason.starts_with("its trainer has been computing step 5 slot 2 for 6"), "{}", stop.reason);
+    assert_eq!(world.run.members().live().keys().collect::<Vec<_>>(), [&W0]);
+}
+
+#[test]
+fn a_leader_that_slept_blames_nobody_for_what_it_did_not_hear() {
+    let mut world = under_way(2, 5);
+    world.wait(seconds(1.0), &[(W0, Activity::Idle), (W1, Activity::Idle)]);
+    world.now += seconds(20.0);
+    world.event(Event::Tick);
+    world.wait(seconds(5.0), &[(W0, Activity::Idle), (W1, Activity::Idle)]);
+    assert_eq!(evictions(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_worker_that_is_asked_to_leave_finishes_what_was_given_out() {
+    let mut world = under_way(2, 7);
+    world.event(Event::Draining(W1));
+    assert!(world.alive[&W1].stopped.is_none(), "it has plans in hand");
+    while world.alive[&W1].stopped.is_none() {
+        assert!(world.step());
+    }
+    let gone = world.alive.remove(&W1).expect("it was there");
+    assert_eq!(gone.stopped.map(|stop| stop.exit_code), Some(exit::DONE));
+    assert_eq!(gone.applied, Some(Step(9)), "two steps were given out");
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
+fn rd_3_a_rank_that_is_outvoted_goes_and_the_others_go_on_as_if_it_had_never_been() {
+    for liar in [W0, W1, W2] {
+        let mut world = under_way(3, 5);
+        let plans = [W0, W1, W2].map(|session| {
+            let plan = world.alive.get_mut(&session).expect("it lives").pending.remove(0);
+            (session, plan)
+        });
+        let draws = world.run.ledger().and_then(|ledger| ledger.plan(Step(5))).expect("it was drawn").draws;
+        let outcomes: Vec<_> =
+            (0..).zip(draws).map(|(slot, draw)| outcome(Step(5), slot.into(), draw.stitch)).collect();
+        let reports = plans.map(|(session, plan)| {
+            let report = world.apply(session, plan, &outcomes);
+            let reduced = if session == liar { Digest([99; 32]) } else { report.reduced };
+            (session, Report { reduced, ..report })
+        });
+        for (session, report) in reports {
+            world.event(Event::Reported(session, report));
+        }
+        if liar == W0 {
+            let stop = world.alive[&W1].stopped.clone().expect("it was told");
+            assert!(stop.reason.ends_with("and theirs are on record"), "{}", stop.reason);
+            continue;
+        }
+        let stop = world.alive[&liar].stopped.clone().expect("it was told");
+        assert_eq!(stop.exit_code, exit::DIVERGED);
+        assert_eq!(stop.reason, "its reduced gradients of step 5 are not those of the 2 others");
+        world.alive.remove(&liar);
+        world.run_to_end();
+        assert_eq!(world.records, undisturbed(1), "liar {liar}");
+    }
+}
+
+#[test]
+fn a_slow_rank_is_flagged_within_5_steps_and_gets_fewer_slots() {
+    let law = law_with(|spec| spec.train.max_steps = Some(200));
+    let mut world = World::new(law, 2, Recovered::default());
+    world.slot_time = Some(Duration::from_millis(10));
+    world.join_many(2);
+    (0..40).for_each(|_| assert!(world.step()));
+    world.slow = Some((W1, 5));
+    let flagged =
+        |world: &World| world.notices.iter().any(|notice| matches!(notice, Notice::Straggler(name, _) if name == "w1"));
+    let steps = (0..).take_while(|_| world.step() && !flagged(&world)).count() + 1;
+    assert!(steps <= 5, "{steps} steps");
+    (0..10).for_each(|_| assert!(world.step()));
+    let slots = |session| world.alive[&session].ran.iter().rev().take(5).map(|(_, slots)| slots.len()).sum::<usize>();
+    assert!(slots(W1) * 2 < slots(W0), "{} of {}", slots(W1), slots(W0));
+    world.slow = None;
+    (0..60).for_each(|_| assert!(world.step()));
+    assert!(world.notices.contains(&Notice::KeepsUp("w1".into())));
+    assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::Straggler(name, _) if name == "w0")));
+}
+
+/// What a store would remember of a world, with the workers by rank.
+fn remembered(world: &World) -> Recovered {
+    let mut names: Vec<(Option<Rank>, String)> =
+        world.alive.values().map(|fake| (fake.rank, fake.name.clone())).collect();
+    names.sort();
+    Recovered {
+        steps: world.records.clone(),
+        generation: world.run.members().generation(),
+        members: names.into_iter().map(|(_, name)| name).collect(),
+        samples: Some(100),
+        ..Recovered::default()
+    }
+}
+
+#[test]
+fn a_change_of_leaders_changes_no_generation_and_no_draw() {
+    let world = under_way(3, 17);
+    let mut later = World::new(law(), 3, remembered(&world));
+    assert_eq!(later.run.phase_name(), "resuming");
+    // They come back in another order.
+    for session in [W2, W0, W1] {
+        later.join(world.alive[&session].clone());
+    }
+    assert_eq!((later.run.phase_name(), later.run.members().generation()), ("running", Generation(1)));
+    assert!(!later.notices.iter().any(|notice| matches!(notice, Notice::Formed(..))));
+    later.run_to_end();
+    assert_eq!(later.records, undisturbed(1));
+}
+
+#[test]
+fn st_1_a_rank_that_was_never_sent_its_share_gets_what_the_others_do_not_hold() {
+    for without in [vec![W0], vec![W1], vec![W0, W2]] {
+        let mut world = under_way(3, 17);
+        for session in &without {
+            let fake = world.alive.get_mut(session).expect("it lives");
+            let lost = fake.pending.pop().expect("it held plans");
+            fake.stands = fake.stands.map(|(generation, _)| (generation, lost.step));
+        }
+        let mut later = World::new(law(), 3, remembered(&world));
+        for (_, fake) in world.alive {
+            later.join(fake);
+        }
+        assert_eq!((later.run.phase_name(), later.run.members().generation()), ("running", Generation(1)));
+        later.run_to_end();
+        assert_eq!(later.records, undisturbed(1), "without {without:?}");
+        for step in 17..40 {
+            let ran = later.alive.values().flat_map(|fake| &fake.ran).filter(|(s, _)| *s == Step(step));
+            let mut slots: Vec<u32> = ran.flat_map(|(_, slots)| slots.iter().map(|(slot, _)| slot.0)).collect();
+            slots.sort_unstable();
+            assert_eq!(slots, [0, 1, 2, 3], "step {step} without {without:?}");
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_misses_a_worker_of_its_predecessor_waits_a_while_and_forms_anew() {
+    let world = under_way(3, 17);
+    let mut later = World::new(law(), 3, remembered(&world));
+    later.join(world.alive[&W0].clone());
+    later.join(world.alive[&W1].clone());
+    let alive = [(SessionId(1), Activity::Idle), (SessionId(2), Activity::Idle)];
+    later.wait(seconds(4.9), &alive);
+    assert_eq!(later.run.phase_name(), "resuming");
+    later.wait(seconds(0.2), &alive);
+    assert_eq!((later.run.phase_name(), later.run.members().generation()), ("running", Generation(2)));
+    later.run_to_end();
+    assert_eq!(later.records, undisturbed(1));
+}
+
+#[test]
+fn a_leader_whose_workers_all_began_anew_forms_at_once() {
+    let mut world = under_way(2, 25);
+    world.checkpoints = vec![Step(10), Step(20)];
+    let mut later = World::new(law(), 2, Recovered { checkpoints: vec![Step(10), Step(20)], ..remembered(&world) });
+    later.checkpoints = world.checkpoints.clone();
+    later.join(World::fresh("w0"));
+    assert_eq!(later.run.phase_name(), "resuming");
+    later.join(World::fresh("w1"));
+    assert_eq!((later.run.phase_name(), later.run.members().generation()), ("running", Generation(2)));
+    later.run_to_end();
+    assert_eq!(later.records, undisturbed(1));
+}

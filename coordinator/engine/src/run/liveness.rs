@@ -1,0 +1,104 @@
+//! Who still lives (LAW): DESIGN.md section 4, liveness. A reset stream is heard of at once; this is about workers whose
+//! stream stands and who say nothing, or whose trainer gets nowhere.
+//!
+//! A rank that waits in the all-reduce is never blamed for what it waits for: its peer is the one that computes for too
+//! long, or says nothing.
+
+use std::time::Duration;
+
+use esta_proto::SessionId;
+
+use super::{Activity, Command, Message, Notice, Phase, Progress, Run, exit, joining::stop};
+use crate::spec::seconds;
+
+/// Looks per `timeouts.keepalive`.
+const LOOKS: u32 = 6;
+/// A slot may take this many times what it is known to cost.
+const GENEROUS: u32 = 10;
+
+impl Run {
+    /// The last sign of life of a session.
+    pub(super) fn hear(&mut self, session: SessionId, now: Duration) {
+        if let Some(member) = self.members.get_mut(session) {
+            member.heard = now;
+        }
+        self.next_look.get_or_insert(now + self.keepalive() / LOOKS);
+    }
+
+    pub(super) fn progressed(&mut self, session: SessionId, progress: Progress) {
+        if let Some(member) = self.members.get_mut(session) {
+            member.doing = Some(progress);
+        }
+    }
+
+    fn keepalive(&self) -> Duration {
+        seconds(self.law.spec.timeouts.keepalive)
+    }
+
+    /// Looks after everybody when it is time to.
+    pub(super) fn look(&mut self, now: Duration, out: &mut Vec<Command>) {
+        let Some(due) = self.next_look.filter(|due| *due <= now) else { return };
+        let keepalive = self.keepalive();
+        self.next_look = (!self.members.live().is_empty()).then_some(now + keepalive / LOOKS);
+        if now - due > keepalive / 2 {
+            // This process was stopped or starved: what it did not hear, nobody need have left unsaid.
+            return self.members.all_heard(now);
+        }
+        if self.phase == Phase::Over {
+            return;
+        }
+        let silent: Vec<(SessionId, Duration)> = self
+            .members
+            .live()
+            .iter()
+            .map(|(session, member)| (*session, now.saturating_sub(member.heard)))
+            .filter(|(_, silence)| *silence > keepalive)
+            .collect();
+        let hung: Vec<(SessionId, String)> =
+            self.members.live().keys().filter_map(|session| Some((*session, self.hangs(*session, now)?))).collect();
+        for (session, silence) in &silent {
+            let reason = format!("it was silent for {:.1} s", silence.as_secs_f64());
+            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
+            out.push(Command::Evict(*session, reason));
+        }
+        for (session, reason) in &hung {
+            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
+            out.push(Command::Send(*session, Message::Stop(stop(exit::HUNG, reason.clone()))));
+            out.push(Command::Close(*session));
+        }
+        let lost: Vec<SessionId> =
+            silent.into_iter().map(|(session, _)| session).chain(hung.into_iter().map(|(s, _)| s)).collect();
+        self.lose(&lost, now, out);
+    }
+
+    /// What a worker's trainer has been at for too long.
+    fn hangs(&self, session: SessionId, now: Duration) -> Option<String> {
+        let member = self.members.live().get(&session)?;
+        let Progress { activity, since } = member.doing?;
+        let (what, limit) = self.limit(activity)?;
+        let busy = since + now.saturating_sub(member.heard);
+        (busy > limit).then(|| format!("its trainer has been {what} for {:.1} s", busy.as_secs_f64()))
+    }
+
+    fn limit(&self, activity: Activity) -> Option<(String, Duration)> {
+        let timeouts = &self.law.spec.timeouts;
+        let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective) + self.keepalive());
+        Some(match activity {
+            Activity::Idle | Activity::Writing => return None,
+            Activity::Forming => ("joining its peers".to_owned(), collective),
+            Activity::Reduce(step) => (format!("in the all-reduce of step {step}"), collective),
+            Activity::Batch(step, slot) => (format!("waiting for the images of step {step} slot {slot}"), phase),
+            Activity::Apply(step) => (format!("applying step {step}"), phase),
+            Activity::Compute(step, slot) => {
+                let stitch = self.ledger.as_ref().and_then(|ledger| ledger.drawn(step, slot));
+                let stitch = stitch.and_then(|stitch| self.law.catalog.get(stitch));
+                let expected = stitch.and_then(|stitch| self.pace.time(stitch)).unwrap_or_default();
+                (format!("computing step {step} slot {slot}"), phase.max(GENEROUS * expected))
+            }
+        })
+    }
+
+    pub(super) fn name_of(&self, session: SessionId) -> String {
+        self.members.live().get(&session).map(|member| member.name.clone()).unwrap_or_default()
+    }
+}
