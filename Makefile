@@ -44,6 +44,13 @@ reproduce: build ## The paper's claims measured again, on one page; TASK=cars DA
 test: setup data ## Everything that has to pass
 	@./scripts/test.sh
 
+SEEDS ?= 10000
+FIRST ?= 1
+
+.PHONY: sim
+sim: ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under deaths, pauses, partitions and slow disks
+	cargo run --release -p esta-sim -- --first $(FIRST) --seeds $(SEEDS)
+
 .PHONY: bench
 bench: setup data ## Speed, memory and bytes, beside plain PyTorch
 	@./scripts/bench.sh

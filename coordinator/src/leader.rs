@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run, StepRecord};
+use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run};
 use esta_engine::wire;
 use esta_proto::{
     Fence, SessionId,
@@ -25,7 +25,7 @@ use crate::{
         outbox::{Outbox, Undelivered},
         rendezvous::{Rendezvous, Reply},
     },
-    store::{StoreError, Writer, Written},
+    store::{Durable, StoreError, Writer, Written},
     telemetry,
 };
 
@@ -46,7 +46,7 @@ pub enum Input {
     Leaving(SessionId, Leaving),
     /// A rank asks the rendezvous store of its generation.
     Rendezvous(SessionId, Fence, StoreRequest),
-    /// Steps became durable, or the record failed.
+    /// Records became durable, or the record failed.
     Written(Written),
     /// Somebody asks how things stand.
     Inspect(Inspection),
@@ -158,7 +158,7 @@ impl Leader {
                 let replies = self.rendezvous.request(session, fence, request);
                 self.reply(replies);
             }
-            Input::Written(Ok(steps)) => self.written(steps),
+            Input::Written(Ok(durable)) => self.written(durable),
             Input::Written(Err(error)) => self.ending = Some(Ending::Store(error)),
             Input::Inspect(question) => question(&self.run),
         }
@@ -266,7 +266,10 @@ impl Leader {
         }
     }
 
-    fn written(&mut self, steps: Vec<StepRecord>) {
+    fn written(&mut self, Durable { steps, generation }: Durable) {
+        if let Some(generation) = generation {
+            self.events.push_back(Event::Recorded(generation));
+        }
         let Some(last) = steps.last().map(|record| record.step) else { return };
         if let Some(ledger) = self.run.ledger() {
             let table = Arc::new(ledger.table().clone());

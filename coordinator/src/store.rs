@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use self::{
     redb::{RedbStore, read_only},
-    writer::{Writer, Written},
+    writer::{Durable, Writer, Written},
 };
 
 /// The file that holds a run's record, inside the run's folder.

@@ -14,7 +14,7 @@ mod tempo;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use esta_proto::{Fence, Generation, LeaderEpoch, Step};
+use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 
 pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
@@ -58,7 +58,7 @@ enum Phase {
     Resuming,
     /// No generation stands.
     Waiting,
-    /// Process groups are being built and states brought together.
+    /// A generation is being recorded, then its process group is built and states are brought together.
     Forming,
     /// Steps are given out.
     Running(Cursor),
@@ -110,6 +110,8 @@ pub struct Run {
     distrusted: Option<Step>,
     /// The generation that this leader found on record.
     predecessor: Predecessor,
+    /// What the members of a generation are told once it is on record.
+    forms: Vec<(SessionId, Form)>,
     /// When silent workers are looked for next.
     next_look: Option<Duration>,
     /// Complete checkpoints retained by the workers.
@@ -146,6 +148,7 @@ impl Run {
             stood: false,
             agreement: Agreement::default(),
             distrusted: None,
+            forms: Vec::new(),
             next_look: None,
             checkpoints: recovered.checkpoints.into_iter().collect(),
             recovered: recovered.steps,
@@ -224,6 +227,7 @@ impl Run {
             Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
             Event::Reported(session, report) => self.reported(session, &report, now, &mut out),
             Event::Persisted(step) => self.persisted(step, &mut out),
+            Event::Recorded(generation) => self.announce(generation, &mut out),
             Event::CheckpointSaved(session, step) => self.checkpoint_saved(session, step, &mut out),
             Event::FinaleDone(session) => self.finale_done(session, &mut out),
             Event::Heard(session, progress) => self.progressed(session, progress),

@@ -7,11 +7,21 @@ use std::{
 };
 
 use esta_engine::run::{Record, StepRecord};
+use esta_proto::Generation;
 
 use super::{RecordStore, StoreError};
 
-/// The steps of one durable transaction in order, or why there will be no more.
-pub type Written = Result<Vec<StepRecord>, StoreError>;
+/// What one transaction made durable, or why there will be no more.
+pub type Written = Result<Durable, StoreError>;
+
+/// What became durable that somebody waits for.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Durable {
+    /// Steps, in order.
+    pub steps: Vec<StepRecord>,
+    /// The last generation among the records.
+    pub generation: Option<Generation>,
+}
 
 /// Takes records in order and makes them durable on a thread of its own.
 #[derive(Debug)]
@@ -21,7 +31,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; `answer` hears of every transaction that held a step, and of the failure that ends it.
+    /// Starts the thread; `answer` hears of every transaction that held a step or a generation, and of the failure that ends it.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -58,17 +68,17 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
         if let Err(error) = store.append(&group) {
             return answer(Err(error));
         }
-        let steps: Vec<StepRecord> = group.into_iter().filter_map(step).collect();
-        if !steps.is_empty() {
-            answer(Ok(steps));
+        let mut durable = Durable::default();
+        for record in group {
+            match record {
+                Record::Step(step) => durable.steps.push(step),
+                Record::Generation(generation, _) => durable.generation = Some(generation),
+                Record::Checkpoint(_) | Record::Samples(_) => {}
+            }
         }
-    }
-}
-
-fn step(record: Record) -> Option<StepRecord> {
-    match record {
-        Record::Step(step) => Some(step),
-        Record::Generation(..) | Record::Checkpoint(_) | Record::Samples(_) => None,
+        if durable != Durable::default() {
+            answer(Ok(durable));
+        }
     }
 }
 
@@ -131,7 +141,8 @@ mod tests {
         (0..5).map(step).for_each(|record| writer.persist(record));
         drop(open);
         drop(writer);
-        let steps: Vec<u64> = written.iter().flat_map(|group| group.expect("room")).map(|step| step.step.0).collect();
+        let steps: Vec<u64> =
+            written.iter().flat_map(|group| group.expect("room").steps).map(|step| step.step.0).collect();
         assert_eq!(steps, [0, 1, 2, 3, 4]);
         assert!(sizes.iter().count() <= 2, "the first alone at worst, then all that waited");
     }

@@ -99,15 +99,19 @@ impl Standing {
         }
     }
 
-    /// Brings all ranks to the state of the one with the highest applied step; where nobody holds a state, the form's
-    /// source makes one.
+    /// Brings all ranks to the state of the one with the highest applied step; where nobody holds one as new as the
+    /// form's origin, its source makes that.
     ///
     /// # Errors
     /// [`Broken`]; `state` is unharmed then unless it was behind.
     pub fn align(&self, form: &Form, job: &Job, state: &mut Option<State>) -> Result<Step, Broken> {
         // Who holds what: two states of as many steps may differ where sums do (`reduce.kind: f32`), and their chains tell.
         let mut holders = self.holders(state.as_ref(), job.family.device)?;
-        if holders.iter().all(Option::is_none) {
+        let made = match form.origin {
+            Origin::Checkpoint(step) => Some(step),
+            Origin::Memory(_) | Origin::Fresh => None,
+        };
+        if holders.iter().flatten().all(|held| Some(held.applied) < made) {
             if form.rank == form.source {
                 *state = Some(originate(form.origin, job)?);
             }

@@ -4,7 +4,7 @@
 //! takes part in from then on is tainted. So a step may commit only after every rank has confirmed the step before it:
 //! a rank reports a step before it can take part in the next one, so that costs no more than the messages' way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esta_proto::{Digest, SessionId, Step};
 
@@ -29,29 +29,27 @@ pub enum Finding {
 /// The votes of one generation.
 #[derive(Debug, Clone, Default)]
 pub struct Agreement {
-    world: u32,
+    ranks: BTreeSet<SessionId>,
     /// Every rank has named the same digest for all steps below this one.
     confirmed: Step,
-    /// By session: the first step it has not voted on.
-    voted: BTreeMap<SessionId, Step>,
     /// Steps that not everybody has confirmed: at most as many as a rank can be ahead of another.
     open: BTreeMap<Step, Tally>,
 }
 
 #[derive(Debug, Clone)]
 struct Tally {
+    /// What the first vote named.
     digest: Digest,
-    votes: u32,
+    agree: BTreeSet<SessionId>,
     /// Those that named another digest.
-    dissent: Vec<(SessionId, Digest)>,
+    dissent: BTreeMap<SessionId, Digest>,
 }
 
 impl Agreement {
     /// Begins a generation whose ranks hold the same state at `applied` steps.
     #[must_use]
     pub fn of(ranks: &[SessionId], applied: Step) -> Self {
-        let voted = ranks.iter().map(|session| (*session, applied)).collect();
-        Self { world: ranks.len() as u32, confirmed: applied, voted, open: BTreeMap::new() }
+        Self { ranks: ranks.iter().copied().collect(), confirmed: applied, open: BTreeMap::new() }
     }
 
     /// Every rank holds the same adapters after this many steps, as far as digests tell.
@@ -68,12 +66,18 @@ impl Agreement {
 
     /// Takes a rank's digest of a step; a second vote, or one of a session that has no rank, counts nothing.
     pub fn vote(&mut self, session: SessionId, step: Step, digest: Digest) -> Finding {
-        let Some(due) = self.voted.get_mut(&session).filter(|due| **due <= step) else { return Finding::Open };
-        *due = step.next();
-        let tally = self.open.entry(step).or_insert(Tally { digest, votes: 0, dissent: Vec::new() });
-        tally.votes += 1;
-        if digest != tally.digest {
-            tally.dissent.push((session, digest));
+        if step < self.confirmed || !self.ranks.contains(&session) {
+            return Finding::Open;
+        }
+        let empty = Tally { digest, agree: BTreeSet::new(), dissent: BTreeMap::new() };
+        let tally = self.open.entry(step).or_insert(empty);
+        if tally.agree.contains(&session) || tally.dissent.contains_key(&session) {
+            return Finding::Open;
+        }
+        if digest == tally.digest {
+            tally.agree.insert(session);
+        } else {
+            tally.dissent.insert(session, digest);
         }
         if tally.dissent.is_empty() {
             self.confirm();
@@ -84,7 +88,7 @@ impl Agreement {
 
     fn confirm(&mut self) {
         while let Some(tally) = self.open.get(&self.confirmed) {
-            if tally.votes < self.world || !tally.dissent.is_empty() {
+            if tally.agree.len() < self.ranks.len() {
                 return;
             }
             self.open.remove(&self.confirmed);
@@ -94,26 +98,26 @@ impl Agreement {
 
     fn find(&self, step: Step) -> Finding {
         let tally = &self.open[&step];
-        let mut counts = BTreeMap::from([(tally.digest, tally.votes - tally.dissent.len() as u32)]);
-        for (_, digest) in &tally.dissent {
+        let mut counts = BTreeMap::from([(tally.digest, tally.agree.len())]);
+        for digest in tally.dissent.values() {
             *counts.entry(*digest).or_default() += 1;
         }
-        match counts.into_iter().find(|(_, votes)| 2 * votes > self.world) {
-            Some((digest, _)) => Finding::Outvoted { step, digest, minority: self.others(step, digest) },
-            None if tally.votes == self.world => Finding::Torn(step),
+        match counts.into_iter().find(|(_, votes)| 2 * votes > self.ranks.len()) {
+            Some((digest, _)) => Finding::Outvoted { step, digest, minority: tally.others(digest) },
+            None if tally.agree.len() + tally.dissent.len() == self.ranks.len() => Finding::Torn(step),
             None => Finding::Open,
         }
     }
+}
 
-    /// Those who voted on a step for another digest than this one.
-    fn others(&self, step: Step, digest: Digest) -> Vec<SessionId> {
-        let tally = &self.open[&step];
-        let named = |session: &SessionId| {
-            let other = tally.dissent.iter().find(|(dissenter, _)| dissenter == session);
-            other.map_or(tally.digest, |(_, digest)| *digest)
-        };
-        let voters = self.voted.iter().filter(|(_, due)| **due > step).map(|(session, _)| *session);
-        voters.filter(|session| named(session) != digest).collect()
+impl Tally {
+    /// Those who voted for another digest than this one, in order.
+    fn others(&self, digest: Digest) -> Vec<SessionId> {
+        let first = self.agree.iter().filter(|_| self.digest != digest);
+        let dissent = self.dissent.iter().filter(|(_, named)| **named != digest).map(|(session, _)| session);
+        let mut others: Vec<SessionId> = first.chain(dissent).copied().collect();
+        others.sort_unstable();
+        others
     }
 }
 

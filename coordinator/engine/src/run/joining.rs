@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use esta_proto::{SessionId, Step};
+use esta_proto::{Generation, SessionId, Step};
 
 use super::{
     Command, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit, message::Hello,
@@ -121,6 +121,10 @@ impl Run {
                 ranks.push(name);
             }
         }
+        if self.members.live().is_empty() {
+            // Whoever comes next is the first again, and waits for company anew.
+            self.first_join = None;
+        }
         if ranks.is_empty() || matches!(self.phase, Phase::Waiting | Phase::Resuming | Phase::Over) {
             return;
         }
@@ -185,7 +189,15 @@ impl Run {
         let names: Vec<String> = self.members.in_group().map(|member| member.name.clone()).collect();
         out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));
         out.push(Command::Notice(Notice::Formed(self.members.generation(), names)));
-        out.extend(forms.into_iter().map(|(session, form)| Command::Send(session, Message::Form(form))));
+        self.forms = forms;
+    }
+
+    /// MB-1: nobody hears of a generation that a later leader might not find on record, and number again.
+    pub(super) fn announce(&mut self, generation: Generation, out: &mut Vec<Command>) {
+        if self.phase == Phase::Forming && generation == self.members.generation() {
+            let forms = std::mem::take(&mut self.forms);
+            out.extend(forms.into_iter().map(|(session, form)| Command::Send(session, Message::Form(form))));
+        }
     }
 }
 

@@ -186,22 +186,27 @@ impl Members {
         Some(self.ranks.iter().enumerate().map(form).collect())
     }
 
-    /// The worker whose state the next generation takes: the highest applied step, else the newest usable checkpoint,
-    /// else a fresh start. Ties go to the earliest session.
+    /// The worker whose state the next generation takes: the highest applied step in memory or in a usable checkpoint,
+    /// memory first; else a fresh start. Ties go to the earliest session. A state of before the earliest plan is of no
+    /// use, wherever it lies: a worker that was away for long may hold one.
     fn source(&self, resumable: Resumable) -> Option<(SessionId, Origin)> {
-        let earliest = |step: Step| move |other: Option<Step>| other == Some(step);
-        if let Some(applied) = self.live.values().filter_map(|member| member.applied).max() {
-            let holder = self.live.iter().find(|(_, member)| earliest(applied)(member.applied))?;
-            return Some((*holder.0, Origin::Memory(applied)));
-        }
-        let usable =
+        let memory = |member: &Member| member.applied.filter(|applied| *applied >= resumable.earliest);
+        let checkpoint =
             |member: &Member| member.checkpoints.range(resumable.earliest..=resumable.durable).next_back().copied();
-        if let Some(step) = self.live.values().filter_map(usable).max() {
-            let holder = self.live.iter().find(|(_, member)| earliest(step)(usable(member)))?;
-            return Some((*holder.0, Origin::Checkpoint(step)));
+        let newest = |held: &dyn Fn(&Member) -> Option<Step>| self.live.values().filter_map(held).max();
+        let holder = |held: &dyn Fn(&Member) -> Option<Step>, step: Step| {
+            self.live.iter().find(|(_, member)| held(member) == Some(step)).map(|(session, _)| *session)
+        };
+        match (newest(&memory), newest(&checkpoint)) {
+            (Some(applied), saved) if saved.is_none_or(|saved| saved <= applied) => {
+                Some((holder(&memory, applied)?, Origin::Memory(applied)))
+            }
+            (_, Some(step)) => Some((holder(&checkpoint, step)?, Origin::Checkpoint(step))),
+            (_, None) => {
+                let first = self.live.keys().next()?;
+                (resumable.earliest == Step(0)).then_some((*first, Origin::Fresh))
+            }
         }
-        let first = self.live.keys().next()?;
-        (resumable.earliest == Step(0)).then_some((*first, Origin::Fresh))
     }
 }
 

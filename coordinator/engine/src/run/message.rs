@@ -22,6 +22,8 @@ pub enum Event {
     Reported(SessionId, Report),
     /// Every record up to this step, inclusive, is durable.
     Persisted(Step),
+    /// The record of this generation is durable.
+    Recorded(Generation),
     /// A complete checkpoint of this many applied steps is on disk.
     CheckpointSaved(SessionId, Step),
     /// A worker has done what the end of the run asked of it.
@@ -47,7 +49,7 @@ impl Event {
             | Self::FinaleDone(session)
             | Self::Heard(session, _)
             | Self::Draining(session) => Some(*session),
-            Self::Left(_) | Self::Persisted(_) | Self::Tick => None,
+            Self::Left(_) | Self::Persisted(_) | Self::Recorded(_) | Self::Tick => None,
         }
     }
 }
@@ -173,7 +175,8 @@ pub enum Command {
     Close(SessionId),
     /// Ends a session at once, for this reason; its process may come back.
     Evict(SessionId, String),
-    /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps.
+    /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps and [`Event::Recorded`] for
+    /// generations.
     Persist(Record),
     /// Tells the operator something worth a line.
     Notice(Notice),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use esta_proto::{Digest, Fence, SessionId, Step};
 
 use super::{
-    Agreement, Command, Cursor, Finish, Message, Notice, Phase, Record, Report, Run, Verdict, agreement::Finding, exit,
-    joining::stop,
+    Agreement, Command, Cursor, Finish, Member, Message, Notice, Phase, Record, Report, Run, Verdict,
+    agreement::Finding, exit, joining::stop,
 };
 use crate::{palette, spec::PaletteRule, table::Outcome};
 
@@ -63,7 +63,9 @@ impl Run {
             return;
         }
         self.learn_pace(session, report);
-        if let Some(member) = self.members.get_mut(session).filter(|member| member.rank.is_some()) {
+        // While a leader waits for the generation on record, its workers train on.
+        let stands = |member: &&mut Member| member.rank.is_some() || member.standing.is_some();
+        if let Some(member) = self.members.get_mut(session).filter(stands) {
             member.applied = member.applied.max(Some(report.step.next()));
             self.barren = 0;
             if let Phase::Running(cursor) = &mut self.phase {

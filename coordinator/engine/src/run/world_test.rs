@@ -163,6 +163,7 @@ impl World {
                 self.records.push(record);
                 self.event(Event::Persisted(step));
             }
+            Command::Persist(Record::Generation(generation, _)) => self.event(Event::Recorded(generation)),
             Command::Persist(_) | Command::Close(_) => {}
             Command::Evict(session, _) => self.evicted.push(session),
             Command::Notice(notice) => self.notices.push(notice),

@@ -1,0 +1,68 @@
+//! `make sim SEEDS=10000 FIRST=1`: simulations of many seeds, and any one of them told happening by happening.
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use clap::Parser;
+use esta_sim::{Outcome, Sim, Violation};
+
+/// Simulates runs under faults that a seed decides.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Seeds in all.
+    #[arg(long, default_value_t = 200)]
+    seeds: u64,
+    /// Tell everything that happens.
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let (next, end) = (AtomicU64::new(args.first), args.first + args.seeds);
+    let results: Mutex<Vec<(u64, Result<Outcome, Violation>)>> = Mutex::new(Vec::new());
+    let threads = if args.verbose { 1 } else { thread::available_parallelism().map_or(1, usize::from) };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let mut sim = Sim::new(seed);
+                    sim.verbose = args.verbose;
+                    let result = sim.run();
+                    if let Err(violation) = &result {
+                        println!("seed {seed}: {violation}; again with --first {seed} --seeds 1 --verbose");
+                    }
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((seed, result));
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let held: Vec<&Outcome> = results.iter().filter_map(|(_, result)| result.as_ref().ok()).collect();
+    let sum = |value: fn(&Outcome) -> f64| held.iter().map(|outcome| value(outcome)).sum::<f64>();
+    println!(
+        "{} of {} seeds hold: {:.0} h of virtual time, {:.0} faults, {:.0} terms of office, {:.0} generations, {:.0} of \
+         which outlived their leader",
+        held.len(),
+        results.len(),
+        sum(|outcome| outcome.took.as_secs_f64()) / 3600.0,
+        sum(|outcome| f64::from(outcome.faults)),
+        sum(|outcome| outcome.epochs as f64),
+        sum(|outcome| outcome.generations as f64),
+        sum(|outcome| outcome.resumed as f64),
+    );
+    if held.len() == results.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,67 @@
+//! A coordinator process: stands by, or leads as `esta-coordinator` does.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use esta_engine::run::{Event, Record, Run};
+use esta_proto::{Fence, LeaderEpoch, SessionId};
+
+use crate::network::Process;
+
+/// A machine that runs a coordinator.
+#[derive(Debug)]
+pub struct Coordinator {
+    /// The process of the moment.
+    pub process: Process,
+    /// Whether it runs.
+    pub alive: bool,
+    /// It is stopped until then.
+    pub paused_until: Duration,
+    /// It leads, or believes it does.
+    pub office: Option<Office>,
+}
+
+/// A term of office.
+#[derive(Debug)]
+pub struct Office {
+    /// The law.
+    pub run: Run,
+    /// The term.
+    pub epoch: LeaderEpoch,
+    /// Of what is sent.
+    pub fence: Fence,
+    /// When it began: the law's clock.
+    pub since: Duration,
+    /// Connections by session.
+    pub sessions: BTreeMap<SessionId, u64>,
+    /// Sessions given out.
+    pub given_out: u64,
+    /// What the law has yet to hear.
+    pub events: VecDeque<Event>,
+    /// Records that wait while others are written.
+    pub pending: Vec<Record>,
+    /// Records that are being written.
+    pub writing: Vec<Record>,
+    /// When the law wants to be ticked.
+    pub tick: Option<Duration>,
+}
+
+impl Office {
+    /// Begins a term at `since`.
+    pub fn new(run: Run, epoch: LeaderEpoch, since: Duration) -> Self {
+        Self {
+            fence: run.fence(),
+            run,
+            epoch,
+            since,
+            sessions: BTreeMap::new(),
+            given_out: 0,
+            events: VecDeque::new(),
+            pending: Vec::new(),
+            writing: Vec::new(),
+            tick: None,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Process groups: a collective is done when every rank has come, and never when one has gone.
+
+use std::collections::BTreeMap;
+
+use esta_engine::{
+    run::{Form, Origin},
+    table::Outcome,
+};
+use esta_proto::{Generation, Rank, SlotId, Step, StitchId};
+
+use crate::{
+    invariants::{Violation, rd_3, st_1},
+    job::{self, Chain},
+    network::Process,
+};
+
+/// What a rank holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// Applied steps.
+    pub applied: Step,
+    /// What they made of the adapters.
+    pub chain: Chain,
+}
+
+/// A rank's part of a step.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// The step.
+    pub step: Step,
+    /// Its first sample.
+    pub first_sample: u64,
+    /// What the rank ran.
+    pub slots: Vec<(SlotId, StitchId)>,
+    /// Slots of the whole step.
+    pub slots_in_step: u32,
+    /// Over which adapters.
+    pub chain: Chain,
+}
+
+/// A collective that every rank has come to: who they are, and what they are told.
+#[derive(Debug, Clone)]
+pub enum Done {
+    /// The group stands.
+    Formed(Vec<Process>, Result<State, String>),
+    /// A step is reduced.
+    Reduced(Vec<Process>, Vec<Outcome>),
+}
+
+/// The group of one generation.
+#[derive(Debug, Default)]
+pub struct Group {
+    world: u32,
+    members: BTreeMap<Rank, Process>,
+    coming: BTreeMap<Rank, Option<State>>,
+    reducing: BTreeMap<Step, BTreeMap<Rank, Share>>,
+    /// A member died.
+    pub broken: bool,
+}
+
+/// All groups that ever were.
+#[derive(Debug, Default)]
+pub struct Groups(BTreeMap<Generation, Group>);
+
+impl Groups {
+    /// The group of a generation.
+    pub fn get(&self, generation: Generation) -> Option<&Group> {
+        self.0.get(&generation)
+    }
+
+    /// A rank comes to form the group with what it holds.
+    pub fn form(
+        &mut self,
+        generation: Generation,
+        form: &Form,
+        process: Process,
+        state: Option<State>,
+        checkpoint: impl Fn(Step) -> Option<Chain>,
+    ) -> Result<Option<Done>, Violation> {
+        let group = self.0.entry(generation).or_insert_with(|| Group { world: form.world, ..Group::default() });
+        if group.world != form.world || group.members.get(&form.rank).is_some_and(|other| *other != process) {
+            let what = format!("generation {generation} is formed twice: rank {} of {}", form.rank, form.world);
+            return Err(Violation::new("MB-1", what));
+        }
+        group.members.insert(form.rank, process);
+        group.coming.insert(form.rank, state);
+        if group.coming.len() < group.world as usize {
+            return Ok(None);
+        }
+        let made = match form.origin {
+            Origin::Checkpoint(step) => Some(step),
+            Origin::Memory(_) | Origin::Fresh => None,
+        };
+        let held = group.coming.values().flatten().filter(|state| Some(state.applied) >= made);
+        let newest = held.max_by_key(|state| state.applied).copied();
+        let state = newest.map_or_else(|| originate(form.origin, checkpoint), Ok);
+        Ok(Some(Done::Formed(group.members.values().copied().collect(), state)))
+    }
+
+    /// A rank comes to reduce a step.
+    pub fn reduce(&mut self, generation: Generation, rank: Rank, share: Share) -> Result<Option<Done>, Violation> {
+        let Some(group) = self.0.get_mut(&generation) else { return Ok(None) };
+        let step = share.step;
+        let shares = group.reducing.entry(step).or_default();
+        shares.insert(rank, share);
+        if shares.len() < group.world as usize {
+            return Ok(None);
+        }
+        let shares = group.reducing.remove(&step).unwrap_or_default();
+        let held: Vec<(Rank, Chain)> = shares.iter().map(|(rank, share)| (*rank, share.chain)).collect();
+        rd_3(step, &held)?;
+        let mut slots: Vec<(SlotId, StitchId)> = shares.values().flat_map(|share| share.slots.clone()).collect();
+        slots.sort_unstable();
+        let some = shares.values().next().expect("a group has a rank");
+        st_1(step, some.slots_in_step, slots.iter().map(|(slot, _)| *slot).collect())?;
+        let ran = |(slot, stitch): &(SlotId, StitchId)| job::slot(some.chain, step, some.first_sample, *slot, *stitch);
+        Ok(Some(Done::Reduced(group.members.values().copied().collect(), slots.iter().map(ran).collect())))
+    }
+
+    /// A process died: its groups break. Returns the ranks that wait in them for nothing.
+    pub fn died(&mut self, process: Process) -> Vec<(Generation, Process)> {
+        let mut waiting = Vec::new();
+        for (generation, group) in &mut self.0 {
+            if group.members.values().any(|member| *member == process) && !group.broken {
+                group.broken = true;
+                let peers = group.members.values().filter(|member| **member != process);
+                waiting.extend(peers.map(|member| (*generation, *member)));
+            }
+        }
+        waiting
+    }
+}
+
+fn originate(origin: Origin, checkpoint: impl Fn(Step) -> Option<Chain>) -> Result<State, String> {
+    match origin {
+        Origin::Fresh => Ok(State { applied: Step(0), chain: Chain::default() }),
+        Origin::Checkpoint(step) => {
+            let chain = checkpoint(step).ok_or_else(|| format!("there is no checkpoint of {step} steps"))?;
+            Ok(State { applied: step, chain })
+        }
+        Origin::Memory(step) => Err(format!("no rank holds the state of {step} applied steps")),
+    }
+}

@@ -1,0 +1,88 @@
+//! The job that is simulated: two small anchors, steps of a few slots, a checkpoint now and then.
+
+use std::sync::Arc;
+
+use esta_engine::{
+    law::Law,
+    run::{Ledger, Report, StepRecord, StepTimings},
+    table::Outcome,
+};
+use esta_proto::{Digest, SlotId, Step, StitchId};
+
+/// Samples of the training set: an epoch ends in the middle of a step.
+pub const SAMPLES: u64 = 101;
+
+const SPEC: &str = r#"{
+    "name": "sim", "seed": 7,
+    "family": { "anchors": [
+        { "name": "a", "weights": "a", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 4, "depth": 3, "num_heads": 2 } },
+        { "name": "b", "weights": "b", "arch": { "image_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2 } }
+    ] },
+    "budgets": { "gap": 2000 },
+    "sampling": { "slots": 4, "lookahead": 1 },
+    "train": { "max_steps": 150, "batch_size": 8, "save_steps": 10, "save_total_limit": 2 },
+    "data": { "num_classes": 3, "train": { "layout": "idx", "path": "x" } }
+}"#;
+
+/// The law of the job with this lookahead.
+#[must_use]
+pub fn law(lookahead: u32) -> Arc<Law> {
+    let mut spec: esta_engine::spec::JobSpec = serde_json::from_str(SPEC).expect("the job parses");
+    spec.sampling.lookahead = lookahead;
+    Arc::new(Law::new(spec).expect("the job is valid"))
+}
+
+/// The adapters of a rank, as far as anybody can tell them apart: everything that was applied, in order.
+pub type Chain = Digest;
+
+/// What a slot reports: a function of everything it depends on, the adapters above all.
+#[must_use]
+pub fn slot(chain: Chain, step: Step, first_sample: u64, slot: SlotId, stitch: StitchId) -> Outcome {
+    let hash = hash(&[
+        &chain.0,
+        &step.0.to_le_bytes(),
+        &first_sample.to_le_bytes(),
+        &slot.0.to_le_bytes(),
+        &stitch.0.to_le_bytes(),
+    ]);
+    let number =
+        |at: usize| 0.1 + f64::from(u32::from_le_bytes(hash.0[at..at + 4].try_into().expect("four bytes"))) / 1e9;
+    // One step in about a hundred has a gradient that is not finite.
+    let valid = slot.0 != 0 || hash.0[12] > 2;
+    Outcome { score: number(0), loss: number(4), grad_norm: number(8), valid }
+}
+
+/// The adapters after a step whose slots came to these outcomes.
+#[must_use]
+pub fn apply(chain: Chain, step: Step, outcomes: &[Outcome]) -> Chain {
+    let bits: Vec<u8> = outcomes.iter().flat_map(|outcome| outcome.score.to_bits().to_le_bytes()).collect();
+    hash(&[&chain.0, &step.0.to_le_bytes(), &bits])
+}
+
+fn hash(parts: &[&[u8]]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// The records of a run that nothing disturbs: one process, one step after another.
+#[must_use]
+pub fn calm(law: &Arc<Law>) -> Vec<StepRecord> {
+    let total = law.total_steps(SAMPLES);
+    let mut ledger = Ledger::new(law.clone(), total);
+    let mut chain = Chain::default();
+    let mut records = Vec::new();
+    for step in (0..total).map(Step) {
+        let plan = ledger.plan(step).expect("a plan is drawn in the moment its table exists");
+        let draws = (0..).map(SlotId).zip(&plan.draws);
+        let outcomes: Vec<Outcome> =
+            draws.map(|(number, draw)| slot(chain, step, plan.first_sample, number, draw.stitch)).collect();
+        chain = apply(chain, step, &outcomes);
+        let report = Report { step, plan: plan.digest, reduced: chain, outcomes, timings: StepTimings::default() };
+        ledger.accept(&report);
+        records.extend(ledger.commit_ready(step));
+    }
+    records
+}

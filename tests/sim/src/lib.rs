@@ -1,0 +1,22 @@
+//! ESTA in virtual time (tests): the very laws of coordinator and worker over a simulated record, network, disk and
+//! process groups. A seed decides every delay, death, pause and partition, so a failure reproduces from its seed.
+//!
+//! What is real: `esta_engine::run::Run` and `esta_worker_engine::Session`, every line of them. What is simulated does what
+//! the HANDS of both programs do: it carries out commands in order, and waits for nothing else.
+
+mod clock;
+mod coordinator;
+mod faults;
+mod group;
+mod invariants;
+mod job;
+mod network;
+mod record;
+mod sim;
+mod trainer;
+mod worker;
+
+pub use faults::Weather;
+pub use invariants::Violation;
+pub use job::{calm, law};
+pub use sim::{Outcome, Sim};

@@ -1,0 +1,69 @@
+//! The record that coordinators share: what is durable, who may write, and how long writing takes.
+
+use esta_engine::run::{Record, Recovered};
+use esta_proto::{Generation, LeaderEpoch, Step};
+
+use crate::invariants::Violation;
+
+/// A record that outlives every process.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// The last term of office begun. A write of an earlier one is refused.
+    pub epoch: LeaderEpoch,
+    content: Recovered,
+}
+
+/// A write came from a leader whose term is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenced;
+
+impl Store {
+    /// Begins a term of office.
+    pub fn begin_term(&mut self) -> (LeaderEpoch, Recovered) {
+        self.epoch = LeaderEpoch(self.epoch.0 + 1);
+        (self.epoch, self.content.clone())
+    }
+
+    /// What is durable.
+    pub fn content(&self) -> &Recovered {
+        &self.content
+    }
+
+    /// Makes a group of records durable, all or none.
+    pub fn append(&mut self, epoch: LeaderEpoch, records: Vec<Record>) -> Result<Result<(), Fenced>, Violation> {
+        if epoch != self.epoch {
+            return Ok(Err(Fenced));
+        }
+        for record in records {
+            self.put(record)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn put(&mut self, record: Record) -> Result<(), Violation> {
+        match record {
+            Record::Step(record) => {
+                let due = Step(self.content.steps.len() as u64);
+                if record.step != due {
+                    return Err(Violation::new("SC-2", format!("step {} is recorded where {due} is due", record.step)));
+                }
+                self.content.steps.push(record);
+            }
+            Record::Generation(generation, members) => {
+                let last: Generation = self.content.generation;
+                if generation <= last {
+                    return Err(Violation::new("MB-1", format!("generation {generation} is recorded after {last}")));
+                }
+                (self.content.generation, self.content.members) = (generation, members);
+            }
+            Record::Checkpoint(step) => {
+                if !self.content.checkpoints.contains(&step) {
+                    self.content.checkpoints.push(step);
+                    self.content.checkpoints.sort_unstable();
+                }
+            }
+            Record::Samples(samples) => self.content.samples = Some(samples),
+        }
+        Ok(())
+    }
+}

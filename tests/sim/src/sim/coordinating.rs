@@ -1,0 +1,200 @@
+//! Coordinators: leadership, the record, and carrying out what the law of a run decides.
+
+use std::time::Duration;
+
+use esta_engine::run::{Command, Event, Notice, Patience, Record, Run};
+use esta_proto::SessionId;
+
+use super::{Happening, Sim};
+use crate::{
+    coordinator::Office,
+    invariants::Violation,
+    network::{Process, Way},
+};
+
+/// A leader that is not heard of for this long is succeeded.
+const LEASE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(700);
+
+impl Sim {
+    /// Somebody leads, or the first coordinator that can begins a term.
+    pub(super) fn elect(&mut self) -> Result<(), Violation> {
+        self.clock.after(LOOK, Happening::Election);
+        let now = self.clock.now();
+        let epoch = self.store.epoch;
+        let leads = |office: &Office| office.epoch == epoch;
+        // A leader whose lease is over stops serving as soon as it looks; one that is stopped cannot look.
+        for index in 0..self.coordinators.len() {
+            let coordinator = &self.coordinators[index];
+            let deposed = coordinator.office.as_ref().is_some_and(|office| !leads(office));
+            if deposed && coordinator.paused_until <= now {
+                self.falls(index, Duration::from_millis(300))?;
+            }
+        }
+        let holds = self.coordinators.iter().any(|coordinator| {
+            let away = coordinator.paused_until > now + LEASE;
+            coordinator.alive && !away && coordinator.office.as_ref().is_some_and(leads)
+        });
+        let candidate = self.coordinators.iter().position(|coordinator| {
+            coordinator.alive && coordinator.paused_until <= now && coordinator.office.is_none()
+        });
+        let (false, Some(index)) = (holds, candidate) else { return Ok(()) };
+        let (epoch, recovered) = self.store.begin_term();
+        let patience = Patience { workers: self.weather.workers as u32, grace: Duration::from_secs(10) };
+        let run = Run::new(self.law.clone(), epoch, patience, recovered)
+            .map_err(|error| Violation::new("SC-2", format!("the record cannot be continued: {error}")))?;
+        self.coordinators[index].office = Some(Office::new(run, epoch, now));
+        let process = self.coordinators[index].process;
+        self.settle(process)
+    }
+
+    pub(super) fn restart_coordinator(&mut self, index: usize) {
+        let coordinator = &mut self.coordinators[index];
+        if !coordinator.alive {
+            coordinator.alive = true;
+            coordinator.process.life += 1;
+        }
+    }
+
+    /// A coordinator's process is gone: its connections are reset, and what it was writing is durable or is not.
+    pub(super) fn falls(&mut self, index: usize, restart: Duration) -> Result<(), Violation> {
+        use rand::RngExt;
+        let process = self.coordinators[index].process;
+        if !self.coordinators[index].alive {
+            return Ok(());
+        }
+        self.coordinators[index].alive = false;
+        self.coordinators[index].paused_until = Duration::ZERO;
+        if let Some(office) = self.coordinators[index].office.take() {
+            if self.rng.random_bool(0.5) {
+                self.store.append(office.epoch, office.writing)?.ok();
+            }
+        }
+        for line in self.network.of(|line| line.coordinator == process) {
+            self.reset(line);
+        }
+        self.clock.after(restart, Happening::Restart(index));
+        Ok(())
+    }
+
+    pub(super) fn left(&mut self, coordinator: Process, session: SessionId) -> Result<(), Violation> {
+        let Some(office) = self.office(coordinator) else { return Ok(()) };
+        if office.sessions.remove(&session).is_some() {
+            office.events.push_back(Event::Left(session));
+        }
+        self.settle(coordinator)
+    }
+
+    fn office(&mut self, process: Process) -> Option<&mut Office> {
+        let coordinator = &mut self.coordinators[process.index];
+        coordinator.office.as_mut().filter(|_| coordinator.process == process && coordinator.alive)
+    }
+
+    pub(super) fn tick(&mut self, process: Process, due: Duration) -> Result<(), Violation> {
+        let Some(office) = self.office(process).filter(|office| office.tick == Some(due)) else { return Ok(()) };
+        office.tick = None;
+        office.events.push_back(Event::Tick);
+        self.settle(process)
+    }
+
+    pub(super) fn written(&mut self, process: Process) -> Result<(), Violation> {
+        let Some(office) = self.office(process) else { return Ok(()) };
+        let records = std::mem::take(&mut office.writing);
+        let epoch = office.epoch;
+        if self.store.append(epoch, records.clone())?.is_err() {
+            // Another one leads: this one stops serving and begins anew as a standby.
+            return self.falls(process.index, Duration::from_millis(300));
+        }
+        let Some(office) = self.office(process) else { return Ok(()) };
+        let generation = records.iter().rev().find_map(|record| match record {
+            Record::Generation(generation, _) => Some(*generation),
+            _ => None,
+        });
+        let step = records.iter().rev().find_map(|record| match record {
+            Record::Step(step) => Some(step.step),
+            _ => None,
+        });
+        office.events.extend(generation.map(Event::Recorded));
+        office.events.extend(step.map(Event::Persisted));
+        self.settle(process)
+    }
+
+    /// Lets the law decide about everything that happened, and about what follows from carrying its commands out.
+    pub(super) fn settle(&mut self, process: Process) -> Result<(), Violation> {
+        loop {
+            let now = self.clock.now();
+            let Some(office) = self.office(process) else { return Ok(()) };
+            let Some(event) = office.events.pop_front() else { break };
+            for command in office.run.handle(event, now - office.since) {
+                self.carry_out(process, command)?;
+            }
+        }
+        self.write_on(process);
+        let Some(office) = self.office(process) else { return Ok(()) };
+        let due = office.run.poll_timeout().map(|due| office.since + due);
+        if due.is_some() && office.tick != due {
+            office.tick = due;
+            let due = due.unwrap_or_default();
+            self.clock.at(due, Happening::Tick(process, due));
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, process: Process, command: Command) -> Result<(), Violation> {
+        let Some(office) = self.office(process) else { return Ok(()) };
+        match command {
+            Command::Send(session, message) => {
+                let fence = office.fence;
+                if let Some(line) = office.sessions.get(&session).copied() {
+                    self.post(line, Way::Down, |line| Happening::Down(line, fence, message));
+                }
+            }
+            Command::Close(session) => {
+                // The stream ends after what was sent before.
+                if let Some(line) = office.sessions.remove(&session) {
+                    let worker = self.network.line(line).map(|line| line.worker);
+                    if let Some(worker) = worker {
+                        self.post(line, Way::Down, |line| Happening::Disconnected(worker, line));
+                    }
+                }
+            }
+            Command::Evict(session, _) => {
+                if let Some(line) = office.sessions.remove(&session) {
+                    office.events.push_back(Event::Left(session));
+                    self.reset(line);
+                }
+            }
+            Command::Persist(record) => {
+                if let Record::Generation(generation, _) = &record {
+                    office.fence.generation = *generation;
+                }
+                office.pending.push(record);
+            }
+            Command::Notice(Notice::Resumed(_)) => self.resumed += 1,
+            Command::Notice(Notice::Failed(reason)) => self.failed = Some(reason),
+            Command::Notice(Notice::RedoDiffers(step)) => {
+                return Err(Violation::new("SC-2", format!("step {step} done again gave other numbers")));
+            }
+            Command::Notice(Notice::TurnedAway(name, reason)) => {
+                // A process that was started while its predecessor's session still stood, or that came after the end.
+                if self.verbose {
+                    eprintln!("turned away: {name}: {reason}");
+                }
+            }
+            Command::Notice(_) => {}
+            Command::Complete => self.complete = self.failed.is_none(),
+        }
+        Ok(())
+    }
+
+    /// Whatever waits becomes one write.
+    fn write_on(&mut self, process: Process) {
+        let disk = self.weather.disk;
+        let took = Duration::from_micros(200) + self.upto(disk);
+        let Some(office) = self.office(process) else { return };
+        if office.writing.is_empty() && !office.pending.is_empty() {
+            office.writing = std::mem::take(&mut office.pending);
+            self.clock.after(took, Happening::Written(process));
+        }
+    }
+}

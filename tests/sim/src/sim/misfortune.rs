@@ -1,0 +1,103 @@
+//! Carrying out what goes wrong.
+
+use std::time::Duration;
+
+use esta_engine::run::{Event as RunEvent, Report};
+use esta_proto::Digest;
+use esta_worker_engine::Event;
+use rand::{RngExt, seq::IndexedRandom};
+
+use super::{Happening, Sim};
+use crate::{faults::Fault, invariants::Violation};
+
+impl Sim {
+    pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
+        if self.faults >= self.weather.count {
+            self.clock.after(Duration::from_secs(1), Happening::Fair);
+            return Ok(());
+        }
+        self.faults += 1;
+        let pause = self.upto(2 * self.weather.between);
+        self.clock.after(pause, Happening::Misfortune);
+        let fault = *self.weather.faults.choose(&mut self.rng).expect("something may go wrong");
+        if self.verbose {
+            eprintln!("             {fault:?}");
+        }
+        self.befall(fault)
+    }
+
+    fn befall(&mut self, fault: Fault) -> Result<(), Violation> {
+        let while_away = self.upto(Duration::from_secs(5));
+        let now = self.clock.now();
+        match fault {
+            Fault::KillWorker => {
+                if let Some(worker) = self.some_worker() {
+                    self.dies(worker);
+                    self.clock.after(while_away, Happening::Start(worker.index));
+                }
+            }
+            Fault::KillAllWorkers => {
+                for index in 0..self.workers.len() {
+                    self.dies(self.workers[index].process);
+                    let pause = self.upto(Duration::from_secs(5));
+                    self.clock.after(pause, Happening::Start(index));
+                }
+            }
+            Fault::PauseWorker => {
+                if let Some(worker) = self.some_worker() {
+                    // Never shorter than before: what waits must not be overtaken.
+                    let until = &mut self.workers[worker.index].paused_until;
+                    *until = (*until).max(now + while_away);
+                }
+            }
+            Fault::ResetLine | Fault::CutLine => {
+                let line = self.some_worker().and_then(|worker| self.workers[worker.index].line);
+                match line {
+                    Some(line) if fault == Fault::ResetLine => self.reset(line),
+                    Some(line) => self.cut_off(line),
+                    None => {}
+                }
+            }
+            Fault::DrainWorker => {
+                if let Some(worker) = self.some_worker() {
+                    return self.advise(worker, Event::Drain);
+                }
+            }
+            Fault::SlowWorker => {
+                if let Some(worker) = self.some_worker() {
+                    self.workers[worker.index].slowness = *[1, 2, 8].choose(&mut self.rng).expect("there are choices");
+                }
+            }
+            Fault::KillCoordinator => {
+                let index = self.rng.random_range(0..self.coordinators.len());
+                return self.falls(index, while_away);
+            }
+            Fault::PauseCoordinator => {
+                let index = self.rng.random_range(0..self.coordinators.len());
+                let until = &mut self.coordinators[index].paused_until;
+                *until = (*until).max(now + while_away);
+            }
+            Fault::OldReport => return self.old_report(),
+        }
+        Ok(())
+    }
+
+    /// A report is heard a second time from the worker that sent it, or one of another run.
+    fn old_report(&mut self) -> Result<(), Violation> {
+        let Some((worker, report)) = self.heard.choose(&mut self.rng).cloned() else { return Ok(()) };
+        let plan = if self.rng.random_bool(0.3) { Digest([7; 32]) } else { report.plan };
+        let line = self.workers[worker.index].line.filter(|_| self.runs(worker));
+        let Some(line) = line.and_then(|line| self.network.line(line)).cloned() else { return Ok(()) };
+        self.tell(line.coordinator.index, RunEvent::Reported(line.session, Report { plan, ..report }));
+        self.settle(line.coordinator)
+    }
+
+    /// Nothing goes wrong any more, and whatever was away comes back.
+    pub(super) fn fair_weather(&mut self) {
+        self.fair = true;
+        for index in 0..self.workers.len() {
+            self.workers[index].slowness = 1;
+            self.clock.after(Duration::from_secs(5), Happening::Start(index));
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Trainers: what `esta-worker`'s trainer thread does, in virtual time and without a tensor.
+
+use std::time::Duration;
+
+use esta_engine::run::{Activity, Progress, Report, StepTimings};
+use esta_proto::Generation;
+use esta_worker_engine::{Event, TrainerCommand, TrainerEvent};
+use rand::RngExt;
+
+use super::{Happening, Sim};
+use crate::{
+    group::{Done, Share, State},
+    invariants::{Violation, dt_1},
+    job,
+    network::Process,
+    trainer::{Busy, Trainer},
+};
+
+/// Exit code of a trainer whose state cannot be made.
+const FAILED: i32 = 1;
+
+impl Sim {
+    /// Lets an idle trainer begin what it is told next.
+    pub(super) fn work(&mut self, process: Process) -> Result<(), Violation> {
+        while self.runs(process) && self.workers[process.index].trainer.busy.is_none() {
+            let Some(command) = self.workers[process.index].trainer.queue.pop_front() else { return Ok(()) };
+            self.begin(process, command)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, process: Process, command: TrainerCommand) -> Result<(), Violation> {
+        let trainer = &mut self.workers[process.index].trainer;
+        trainer.turn += 1;
+        let turn = trainer.turn;
+        match command {
+            TrainerCommand::Form(generation, form) => {
+                trainer.standing = None;
+                if trainer.is_over(generation) {
+                    return Ok(());
+                }
+                let state = trainer.state;
+                trainer.busy = Some(Busy::Forming(generation, form));
+                let disk = &self.disk;
+                let done = self.groups.form(generation, &form, process, state, |step| disk.get(&step).copied())?;
+                self.done(generation, done);
+                if self.groups.get(generation).is_some_and(|group| group.broken) {
+                    let delay = self.upto(Duration::from_millis(50));
+                    self.clock.after(delay, Happening::Broke(process, generation));
+                }
+            }
+            TrainerCommand::Run(generation, plan) => {
+                let stands = trainer.standing.is_some_and(|(standing, _)| standing == generation);
+                let due = trainer.state.is_some_and(|state| state.applied == plan.step);
+                if trainer.is_over(generation) || !stands || !due {
+                    return Ok(());
+                }
+                dt_1(plan.step, plan.first_sample, u64::from(self.law.spec.train.batch_size))?;
+                let slots = plan.slots.len() as u32;
+                trainer.busy = Some(Busy::Computing(generation, plan));
+                let each = 12 * self.workers[process.index].slowness;
+                let jitter = self.upto(Duration::from_millis(3));
+                let took = Duration::from_millis(u64::from(slots * each)) + jitter;
+                self.clock.after(took, Happening::Trained(process, turn));
+            }
+            command => {
+                trainer.busy = Some(Busy::Writing(command));
+                let took = self.upto(Duration::from_millis(20));
+                self.clock.after(took, Happening::Trained(process, turn));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_at(&self, process: Process, turn: u64) -> bool {
+        self.runs(process) && self.workers[process.index].trainer.turn == turn
+    }
+
+    pub(super) fn trained(&mut self, process: Process, turn: u64) -> Result<(), Violation> {
+        if !self.is_at(process, turn) {
+            return Ok(());
+        }
+        match self.workers[process.index].trainer.busy.take() {
+            Some(Busy::Computing(generation, plan)) => {
+                let trainer = &mut self.workers[process.index].trainer;
+                let (Some((_, rank)), Some(state)) = (trainer.standing, trainer.state) else { return Ok(()) };
+                if trainer.is_over(generation) {
+                    return self.broke_here(process, generation, "the generation is over");
+                }
+                let share = Share {
+                    step: plan.step,
+                    first_sample: plan.first_sample,
+                    slots: plan.slots.clone(),
+                    slots_in_step: plan.slots_in_step,
+                    chain: state.chain,
+                };
+                trainer.busy = Some(Busy::Reducing(generation, plan));
+                let done = self.groups.reduce(generation, rank, share)?;
+                self.done(generation, done);
+                if self.groups.get(generation).is_some_and(|group| group.broken) {
+                    let delay = self.upto(Duration::from_millis(50));
+                    self.clock.after(delay, Happening::Broke(process, generation));
+                }
+                Ok(())
+            }
+            Some(Busy::Writing(command)) => self.wrote(process, command),
+            other => {
+                self.workers[process.index].trainer.busy = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn wrote(&mut self, process: Process, command: TrainerCommand) -> Result<(), Violation> {
+        let trainer = &mut self.workers[process.index].trainer;
+        let event = match command {
+            TrainerCommand::Stage(step) => trainer.state.filter(|state| state.applied == step).map(|state| {
+                trainer.staged.push(state);
+                TrainerEvent::Staged(step)
+            }),
+            TrainerCommand::Publish(step) => {
+                let staged = trainer.staged.iter().find(|state| state.applied == step).copied();
+                if let Some(state) = staged {
+                    self.disk.insert(step, state.chain);
+                    while self.disk.len() > self.law.spec.train.save_total_limit as usize {
+                        self.disk.pop_first();
+                    }
+                }
+                staged.map(|_| TrainerEvent::Published(step))
+            }
+            TrainerCommand::Finale(_) => Some(TrainerEvent::FinaleDone),
+            TrainerCommand::Forget(step) => {
+                trainer.state = trainer.state.filter(|state| state.applied <= step);
+                None
+            }
+            TrainerCommand::Form(..) | TrainerCommand::Run(..) => None,
+        };
+        if let Some(event) = event {
+            self.advise(process, Event::Trainer(event))?;
+        }
+        self.work(process)
+    }
+
+    /// Tells every rank that still waits for a collective that it is done, each in its own time.
+    fn done(&mut self, generation: Generation, done: Option<Done>) {
+        let (processes, tell): (_, Box<dyn Fn(Process, u64) -> Happening>) = match done {
+            None => return,
+            Some(Done::Formed(processes, state)) => {
+                (processes, Box::new(move |process, turn| Happening::Formed(process, turn, state.clone())))
+            }
+            Some(Done::Reduced(processes, outcomes)) => {
+                (processes, Box::new(move |process, turn| Happening::Reduced(process, turn, outcomes.clone())))
+            }
+        };
+        for process in processes {
+            if !self.runs(process) || self.workers[process.index].trainer.waits_in() != Some(generation) {
+                continue;
+            }
+            let delay = Duration::from_micros(100) + self.upto(Duration::from_millis(8));
+            let turn = self.workers[process.index].trainer.turn;
+            self.clock.after(delay, tell(process, turn));
+        }
+    }
+
+    pub(super) fn formed(
+        &mut self,
+        process: Process,
+        turn: u64,
+        state: Result<State, String>,
+    ) -> Result<(), Violation> {
+        if !self.is_at(process, turn) {
+            return Ok(());
+        }
+        let trainer = &mut self.workers[process.index].trainer;
+        let Some(Busy::Forming(generation, form)) = trainer.busy.clone() else { return Ok(()) };
+        if trainer.is_over(generation) || self.fails_late(generation) {
+            return self.broke_here(process, generation, "a peer is gone");
+        }
+        let trainer = &mut self.workers[process.index].trainer;
+        trainer.busy = None;
+        let event = match state {
+            Ok(state) => {
+                trainer.state = Some(state);
+                trainer.standing = Some((generation, form.rank));
+                TrainerEvent::Ready(generation, state.applied)
+            }
+            Err(reason) => TrainerEvent::Failed(reason, FAILED),
+        };
+        self.advise(process, Event::Trainer(event))?;
+        self.work(process)
+    }
+
+    pub(super) fn reduced(
+        &mut self,
+        process: Process,
+        turn: u64,
+        outcomes: &[esta_engine::table::Outcome],
+    ) -> Result<(), Violation> {
+        if !self.is_at(process, turn) {
+            return Ok(());
+        }
+        let trainer = &mut self.workers[process.index].trainer;
+        let Some(Busy::Reducing(generation, plan)) = trainer.busy.clone() else { return Ok(()) };
+        if trainer.is_over(generation) || self.fails_late(generation) {
+            return self.broke_here(process, generation, "a peer is gone");
+        }
+        self.applied += 1;
+        let each = Duration::from_millis(u64::from(12 * self.workers[process.index].slowness));
+        let trainer = &mut self.workers[process.index].trainer;
+        trainer.busy = None;
+        let Some(state) = &mut trainer.state else { return Ok(()) };
+        let chain = job::apply(state.chain, plan.step, outcomes);
+        *state = State { applied: plan.step.next(), chain };
+        let slots = plan.slots.iter().map(|(slot, _)| (*slot, each)).collect();
+        let timings = StepTimings { slots, ..StepTimings::default() };
+        let report =
+            Report { step: plan.step, plan: plan.digest, reduced: chain, outcomes: outcomes.to_vec(), timings };
+        self.advise(process, Event::Trainer(TrainerEvent::Stepped(report)))?;
+        self.work(process)
+    }
+
+    /// A peer that died in the very moment may have taken the result with it, for some ranks and not for others.
+    fn fails_late(&mut self, generation: Generation) -> bool {
+        self.groups.get(generation).is_some_and(|group| group.broken) && self.rng.random_bool(0.5)
+    }
+
+    pub(super) fn broke(&mut self, process: Process, generation: Generation) -> Result<(), Violation> {
+        let waits = self.runs(process) && self.workers[process.index].trainer.waits_in() == Some(generation);
+        if waits { self.broke_here(process, generation, "a peer is gone") } else { Ok(()) }
+    }
+
+    fn broke_here(&mut self, process: Process, generation: Generation, reason: &str) -> Result<(), Violation> {
+        let trainer = &mut self.workers[process.index].trainer;
+        (trainer.busy, trainer.standing) = (None, None);
+        trainer.turn += 1;
+        self.advise(process, Event::Trainer(TrainerEvent::Broke(generation, reason.to_owned())))?;
+        self.work(process)
+    }
+
+    /// A trainer that waits in a collective of this generation gives it up as soon as it looks.
+    pub(super) fn abandon(&mut self, process: Process, generation: Generation) {
+        let trainer = &mut self.workers[process.index].trainer;
+        trainer.abandoned = trainer.abandoned.max(generation.0 + 1);
+        if trainer.waits_in().is_some_and(|waits| trainer.is_over(waits)) {
+            let waits = trainer.waits_in().unwrap_or_default();
+            self.clock.after(Duration::from_millis(1), Happening::Broke(process, waits));
+        }
+    }
+}
+
+impl Trainer {
+    /// What its heartbeat says.
+    pub fn progress(&self) -> Progress {
+        let activity = match &self.busy {
+            None => Activity::Idle,
+            Some(Busy::Forming(..)) => Activity::Forming,
+            Some(Busy::Computing(_, plan)) => {
+                plan.slots.first().map_or(Activity::Idle, |(slot, _)| Activity::Compute(plan.step, *slot))
+            }
+            Some(Busy::Reducing(_, plan)) => Activity::Reduce(plan.step),
+            Some(Busy::Writing(_)) => Activity::Writing,
+        };
+        Progress { activity, since: Duration::ZERO }
+    }
+}

@@ -1,0 +1,228 @@
+//! Worker processes: connections, and carrying out what the law of a worker decides.
+
+use std::time::Duration;
+
+use esta_engine::run::{Event as RunEvent, Message, exit};
+use esta_proto::{Fence, SessionId};
+use esta_worker_engine::{Command, Event, Reply};
+use rand::RngExt;
+
+use super::{Happening, Sim};
+use crate::{
+    invariants::{Violation, mb_1},
+    network::{Process, Way},
+};
+
+const BEAT: Duration = Duration::from_millis(400);
+/// A connection that carries nothing is noticed by its keepalive.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(500);
+
+impl Sim {
+    pub(super) fn start_worker(&mut self, index: usize) {
+        let checkpoints: Vec<_> = self.disk.keys().copied().collect();
+        let worker = &mut self.workers[index];
+        if worker.alive || worker.retired {
+            return;
+        }
+        worker.start(&self.law, &checkpoints);
+        let process = worker.process;
+        self.clock.after(Duration::from_millis(20), Happening::Connect(process));
+        self.clock.after(BEAT, Happening::Beat(process));
+    }
+
+    /// Whether this process is the one that runs.
+    pub(super) fn runs(&self, process: Process) -> bool {
+        let worker = &self.workers[process.index];
+        worker.alive && worker.process == process
+    }
+
+    pub(super) fn connect(&mut self, process: Process) {
+        if !self.runs(process) || self.workers[process.index].line.is_some() {
+            return;
+        }
+        let worker = &mut self.workers[process.index];
+        worker.tries += 1;
+        let target = worker.tries % self.coordinators.len();
+        let coordinator = &self.coordinators[target];
+        let serves = coordinator.alive && coordinator.office.is_some() && coordinator.paused_until <= self.clock.now();
+        let (to, delay, pause) = (coordinator.process, self.delay() + self.delay(), self.upto(RETRY));
+        if serves {
+            self.clock.after(delay, Happening::Opened(process, to));
+        } else {
+            self.clock.after(pause, Happening::Connect(process));
+        }
+    }
+
+    /// The worker says hello on a new session, if the coordinator still serves.
+    pub(super) fn opened(&mut self, process: Process, coordinator: Process) -> Result<(), Violation> {
+        if !self.runs(process) || self.workers[process.index].line.is_some() {
+            return Ok(());
+        }
+        let serves = self.coordinators[coordinator.index].process == coordinator;
+        let office = self.coordinators[coordinator.index].office.as_mut().filter(|_| serves);
+        let Some(office) = office else {
+            self.clock.after(RETRY, Happening::Connect(process));
+            return Ok(());
+        };
+        office.given_out += 1;
+        let session = SessionId(office.given_out);
+        let line = self.network.open(process, coordinator, session);
+        self.workers[process.index].line = Some(line);
+        let commands = self.workers[process.index].law.handle(Event::Connected);
+        self.obey(process, commands)
+    }
+
+    /// Gives an event to the law of a worker and carries out what it answers.
+    pub(super) fn advise(&mut self, process: Process, event: Event) -> Result<(), Violation> {
+        if !self.runs(process) {
+            return Ok(());
+        }
+        let commands = self.workers[process.index].law.handle(event);
+        self.obey(process, commands)
+    }
+
+    fn obey(&mut self, process: Process, commands: Vec<Command>) -> Result<(), Violation> {
+        for command in commands {
+            match command {
+                Command::Send(fence, reply) => {
+                    if let Some(line) = self.workers[process.index].line {
+                        self.post(line, Way::Up, |line| Happening::Up(line, fence, reply));
+                    }
+                }
+                Command::Train(command) => {
+                    self.workers[process.index].trainer.queue.push_back(command);
+                    self.work(process)?;
+                }
+                Command::Abandon(generation) => self.abandon(process, generation),
+                Command::Exit(_, code) => return self.exit(process, code),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message, which arrives after those sent before it or not at all.
+    pub(super) fn post(&mut self, line: u64, way: Way, message: impl FnOnce(u64) -> Happening) {
+        let delay = self.delay();
+        if let Some(moment) = self.network.send(line, way, self.clock.now(), delay) {
+            self.clock.at(moment, message(line));
+        }
+    }
+
+    pub(super) fn down(&mut self, line: u64, fence: Fence, message: Message) -> Result<(), Violation> {
+        let Some(process) = self.network.line(line).filter(|line| line.carries).map(|line| line.worker) else {
+            return Ok(());
+        };
+        if !self.runs(process) || self.workers[process.index].line != Some(line) {
+            return Ok(());
+        }
+        let before = self.workers[process.index].law.fence();
+        self.advise(process, Event::Received(fence, message))?;
+        let worker = &self.workers[process.index];
+        if worker.process == process { mb_1(&worker.name, before, worker.law.fence()) } else { Ok(()) }
+    }
+
+    pub(super) fn up(&mut self, line: u64, fence: Fence, reply: Reply) -> Result<(), Violation> {
+        let Some(known) = self.network.line(line).filter(|line| line.carries).cloned() else { return Ok(()) };
+        let (coordinator, session) = (known.coordinator, known.session);
+        let lives = self.coordinators[coordinator.index].process == coordinator;
+        let Some(office) = self.coordinators[coordinator.index].office.as_mut().filter(|_| lives) else {
+            return Ok(());
+        };
+        let event = match reply {
+            Reply::Hello(hello) => {
+                office.sessions.insert(session, line);
+                RunEvent::Joined(session, hello)
+            }
+            // A session that was closed or cut off has nothing more to say.
+            _ if !office.sessions.contains_key(&session) => return Ok(()),
+            Reply::GroupReady(step) => RunEvent::GroupReady(session, fence, step),
+            Reply::GroupFailed(reason) => RunEvent::GroupFailed(session, fence, reason),
+            Reply::Report(report) => {
+                self.heard.push((known.worker, report.clone()));
+                RunEvent::Reported(session, report)
+            }
+            Reply::CheckpointSaved(step) => RunEvent::CheckpointSaved(session, step),
+            Reply::FinaleDone => RunEvent::FinaleDone(session),
+            Reply::Heartbeat(progress) => RunEvent::Heard(session, progress),
+            Reply::Draining => RunEvent::Draining(session),
+            Reply::Leaving(..) => return Ok(()),
+        };
+        self.tell(coordinator.index, event);
+        self.settle(coordinator)
+    }
+
+    pub(super) fn disconnected(&mut self, process: Process, line: u64) -> Result<(), Violation> {
+        if !self.runs(process) || self.workers[process.index].line != Some(line) {
+            return Ok(());
+        }
+        self.workers[process.index].line = None;
+        let pause = self.upto(RETRY);
+        self.clock.after(pause, Happening::Connect(process));
+        self.advise(process, Event::Disconnected)
+    }
+
+    pub(super) fn beat(&mut self, process: Process) -> Result<(), Violation> {
+        if !self.runs(process) {
+            return Ok(());
+        }
+        self.clock.after(BEAT, Happening::Beat(process));
+        if self.workers[process.index].line.is_none() {
+            return Ok(());
+        }
+        let progress = self.workers[process.index].trainer.progress();
+        self.advise(process, Event::Beat(progress))
+    }
+
+    /// A process ended: whoever started it starts another one, unless it is not needed.
+    fn exit(&mut self, process: Process, code: i32) -> Result<(), Violation> {
+        self.dies(process);
+        let pause = Duration::from_millis(100) + self.upto(Duration::from_secs(2));
+        match code {
+            exit::MISFIT | exit::IDENTITY => {
+                return Err(Violation::new("exit", format!("worker {} ended with code {code}", process.index)));
+            }
+            _ => self.clock.after(pause, Happening::Start(process.index)),
+        }
+        Ok(())
+    }
+
+    /// A worker's process is gone, and its connection with it.
+    pub(super) fn dies(&mut self, process: Process) {
+        if !self.runs(process) {
+            return;
+        }
+        let worker = &mut self.workers[process.index];
+        worker.alive = false;
+        worker.paused_until = Duration::ZERO;
+        if let Some(line) = worker.line.take() {
+            self.reset(line);
+        }
+        for (generation, peer) in self.groups.died(process) {
+            let delay = self.upto(Duration::from_millis(50));
+            self.clock.after(delay, Happening::Broke(peer, generation));
+        }
+    }
+
+    /// A connection is reset: whoever of its ends lives hears of it.
+    pub(super) fn reset(&mut self, line: u64) {
+        let Some(known) = self.network.close(line) else { return };
+        let (up, down) = if known.carries { (self.delay(), self.delay()) } else { (KEEPALIVE, KEEPALIVE) };
+        self.clock.after(up, Happening::Left(known.coordinator, known.session));
+        self.clock.after(down, Happening::Disconnected(known.worker, line));
+    }
+
+    pub(super) fn cut_off(&mut self, line: u64) {
+        self.network.cut(line);
+        let Some(known) = self.network.line(line).cloned() else { return };
+        self.clock.after(KEEPALIVE, Happening::Left(known.coordinator, known.session));
+        self.clock.after(KEEPALIVE, Happening::Disconnected(known.worker, line));
+    }
+
+    /// A worker that runs, if any.
+    pub(super) fn some_worker(&mut self) -> Option<Process> {
+        let running: Vec<Process> =
+            self.workers.iter().filter(|worker| worker.alive).map(|worker| worker.process).collect();
+        if running.is_empty() { None } else { Some(running[self.rng.random_range(0..running.len())]) }
+    }
+}

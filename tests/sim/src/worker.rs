@@ -1,0 +1,68 @@
+//! A worker process: its law, its trainer, its connection.
+
+use std::{sync::Arc, time::Duration};
+
+use esta_engine::law::Law;
+use esta_proto::Step;
+use esta_worker_engine::{Identity, Session};
+
+use crate::{job::SAMPLES, network::Process, trainer::Trainer};
+
+/// A machine that runs a worker, one process after another.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its name, the same for every process.
+    pub name: String,
+    /// The process of the moment.
+    pub process: Process,
+    /// Whether it runs.
+    pub alive: bool,
+    /// It is stopped until then: whatever reaches it waits.
+    pub paused_until: Duration,
+    /// It left for good.
+    pub retired: bool,
+    /// The law.
+    pub law: Session,
+    /// The trainer.
+    pub trainer: Trainer,
+    /// Its connection.
+    pub line: Option<u64>,
+    /// The coordinator it tries next.
+    pub tries: usize,
+    /// How many times as long as others it takes.
+    pub slowness: u32,
+}
+
+impl Worker {
+    /// A machine on which nothing runs.
+    pub fn new(index: usize, law: &Law) -> Self {
+        let name = format!("w{index}");
+        let session = session(&name, 0, law, &[]);
+        Self {
+            process: Process { index, life: 0 },
+            alive: false,
+            paused_until: Duration::ZERO,
+            retired: false,
+            law: session,
+            trainer: Trainer::default(),
+            line: None,
+            tries: index,
+            slowness: 1,
+            name,
+        }
+    }
+
+    /// Starts the next process, which finds these checkpoints.
+    pub fn start(&mut self, law: &Arc<Law>, checkpoints: &[Step]) {
+        self.process.life += 1;
+        self.alive = true;
+        self.law = session(&self.name, self.process.life, law, checkpoints);
+        self.trainer = Trainer::default();
+        self.line = None;
+    }
+}
+
+fn session(name: &str, incarnation: u64, law: &Law, checkpoints: &[Step]) -> Session {
+    let identity = Identity { name: name.to_owned(), incarnation, layout_digest: law.layout_digest, samples: SAMPLES };
+    Session::new(identity, law.spec.train.save_steps, checkpoints.iter().copied())
+}
