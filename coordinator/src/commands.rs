@@ -5,6 +5,8 @@ mod children;
 mod config;
 mod outcome;
 mod palette;
+mod record;
+mod replay;
 mod report;
 mod run;
 mod serve;
@@ -46,6 +48,8 @@ pub enum Command {
     Status(Server),
     /// Show the stitches chosen for deployment, of a live run or of a run's folder.
     Palette(palette::PaletteArgs),
+    /// Derive any plan and the table behind it again from a run's record, and compare.
+    Replay(replay::ReplayArgs),
     /// Check, resolve and describe configurations.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -82,6 +86,7 @@ impl Command {
             Self::Catalog(args) => catalog::catalog(&args),
             Self::Status(server) => status::status(&server).await,
             Self::Palette(args) => palette::palette(args).await,
+            Self::Replay(args) => replay::replay(&args),
             Self::Config(command) => config::config(&command),
             Self::Report(args) => report::report(&args),
         }

@@ -1,10 +1,10 @@
 //! One coordinator at work (HANDS): record, leader and server put together, and taken apart in the right order.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, ops::Range, path::Path, sync::Arc, time::Duration};
 
 use esta_engine::{
     law::Law,
-    run::{Patience, Recovered, ReplayError, Run},
+    run::{Patience, Recovered, ReplayError, Run, StepRecord},
 };
 use esta_proto::{Digest, Step};
 use thiserror::Error;
@@ -64,13 +64,21 @@ impl Opened {
     /// The first step that is not on record.
     #[must_use]
     pub fn resume_from(&self) -> Step {
-        Step(self.recovered.steps.len() as u64)
+        self.recovered.durable()
     }
 
     /// What the record holds.
     #[must_use]
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    /// The committed steps of a range: also those that going on does not take.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read.
+    pub fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
+        self.store.steps(range)
     }
 
     /// Whose record it is.

@@ -243,7 +243,7 @@ impl Leader {
                 self.reply(replies);
             }
             Record::Samples(samples) => self.observers.tell(&Observation::Samples(*samples)),
-            Record::Step(_) | Record::Checkpoint(_) => {}
+            Record::Step(_) | Record::Checkpoint(_) | Record::Snapshot(_) | Record::Trim(_) => {}
         }
         self.writer.persist(record);
     }

@@ -8,10 +8,10 @@ mod redb;
 mod sameness;
 mod writer;
 
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
-use esta_engine::run::{Record, Recovered};
-use esta_proto::LeaderEpoch;
+use esta_engine::run::{Record, Recovered, StepRecord};
+use esta_proto::{LeaderEpoch, Step};
 use thiserror::Error;
 
 pub use self::{
@@ -41,11 +41,17 @@ pub trait RecordStore: Send {
     /// [`StoreError`] when that was not possible; nothing may be appended after that.
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
 
-    /// Everything remembered so far.
+    /// What it takes to go on.
     ///
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     fn load(&self) -> Result<Recovered, StoreError>;
+
+    /// The committed steps of a range, as far as they are kept.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they cannot be read.
+    fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError>;
 
     /// Who the record belongs to.
     fn meta(&self) -> &Meta;

@@ -303,6 +303,32 @@ async fn a_job_may_open_its_budgets_by_latency_and_keeps_the_numbers() {
 }
 
 /// The longest latency of a bin, as pages write it.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_step_of_a_run_can_be_derived_again_from_its_record() {
+    let folder = job();
+    served_to_its_end(folder.path(), &[], &law()).await;
+    let at = |step: &str| {
+        let output = call(folder.path(), &["replay", "--run-dir", "run", "--step", step, "--format", "json"]);
+        serde_json::from_str::<Value>(&out(&output)).expect("JSON")
+    };
+    let (early, late) = (at("3"), at("39"));
+    let (steps, _) = recorded(&law(), &folder.path().join("run"));
+    for (step, replay) in [(3, &early), (39, &late)] {
+        let stitches: Vec<u64> =
+            replay["slots"].as_array().expect("slots").iter().filter_map(|slot| slot["stitch"].as_u64()).collect();
+        let expected: Vec<u64> = steps[step].draws.iter().map(|draw| draw.stitch.0.into()).collect();
+        assert_eq!(stitches, expected);
+        assert_eq!(replay["reduced_digest"], steps[step].reduced.to_string());
+        assert_eq!(replay["table_version"], step - 1);
+    }
+    assert_ne!(early["table_digest"], late["table_digest"]);
+    let text = out(&call(folder.path(), &["replay", "--run-dir", "run"]));
+    assert!(text.starts_with("step 39, drawn from the table after 38 steps, first sample 312\n"), "{text}");
+    assert!(text.contains("as on record") && text.contains(" stitches by importance"), "{text}");
+    let (code, line) = failure(&call(folder.path(), &["replay", "--run-dir", "run", "--step", "99"]));
+    assert_eq!((code, line.as_str()), (1, "esta-coordinator: step 99 is not on record yet: 40 steps are"));
+}
+
 fn listed_latency(listed: &[Value], bin: u64) -> String {
     let of_bin = listed.iter().filter(|stitch| stitch["bin"] == bin);
     let longest = of_bin.filter_map(|stitch| stitch["milliseconds"].as_f64()).fold(0.0, f64::max);

@@ -136,6 +136,16 @@ impl Process {
         drop(self.child.wait());
     }
 
+    /// Sends it a signal by name, such as `STOP`.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let status = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status()?;
+        ensure!(status.success(), "{} cannot be sent SIG{signal}: {status}", self.name);
+        Ok(())
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -136,6 +136,23 @@ impl<'a> Run<'a> {
         self.workers.iter_mut().for_each(Process::kill);
     }
 
+    /// A worker's process, by order of its start among the living.
+    #[must_use]
+    pub fn worker_at(&self, number: usize) -> &Process {
+        &self.workers[number]
+    }
+
+    /// Waits until the coordinator's log has this in it.
+    ///
+    /// # Errors
+    /// When it never does; the log is in the error.
+    pub fn wait_for_log(&self, text: &str) -> anyhow::Result<()> {
+        let said = deadline(&format!("the coordinator to say {text:?}"), || {
+            self.coordinator.log().contains(text).then_some(())
+        });
+        said.with_context(|| format!("log of the coordinator:\n{}", self.coordinator.log()))
+    }
+
     /// The coordinator's process.
     pub fn coordinator(&mut self) -> &mut Process {
         &mut self.coordinator

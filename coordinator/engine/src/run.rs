@@ -20,7 +20,7 @@ pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
     Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Record, Report,
-    Standing, StepRecord, StepTimings, Stop, exit,
+    Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
 };
 pub use tempo::{Normal, Tempo};
 
@@ -39,7 +39,9 @@ pub struct Patience {
 /// What the store remembers of a run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Recovered {
-    /// Committed steps, from the first.
+    /// Where the ledger was at some time; none in the first steps of a run.
+    pub snapshot: Option<Snapshot>,
+    /// Committed steps in order: from the first, or where there is a snapshot from the first that anybody may need.
     pub steps: Vec<StepRecord>,
     /// The last generation.
     pub generation: Generation,
@@ -49,6 +51,15 @@ pub struct Recovered {
     pub samples: Option<u64>,
     /// Complete checkpoints, ascending.
     pub checkpoints: Vec<Step>,
+}
+
+impl Recovered {
+    /// The number of durable steps.
+    #[must_use]
+    pub fn durable(&self) -> Step {
+        let snapshot = self.snapshot.as_ref().map_or(Step(0), |snapshot| snapshot.committed);
+        self.steps.last().map_or(snapshot, |record| record.step.next().max(snapshot))
+    }
 }
 
 /// Where the current generation is in its life.
@@ -116,7 +127,8 @@ pub struct Run {
     next_look: Option<Duration>,
     /// Complete checkpoints retained by the workers.
     checkpoints: BTreeSet<Step>,
-    recovered: Vec<StepRecord>,
+    /// What the ledger is made of once the size of the training set is known.
+    recovered: (Option<Snapshot>, Vec<StepRecord>),
 }
 
 impl Run {
@@ -134,11 +146,11 @@ impl Run {
             law,
             epoch,
             patience,
+            durable: recovered.durable(),
             predecessor: Predecessor { generation: recovered.generation, names: recovered.members },
             members: Members::after(recovered.generation),
             ledger: None,
             samples: None,
-            durable: Step(recovered.steps.len() as u64),
             phase: Phase::Waiting,
             first_join: None,
             barren: 0,
@@ -151,8 +163,11 @@ impl Run {
             forms: Vec::new(),
             next_look: None,
             checkpoints: recovered.checkpoints.into_iter().collect(),
-            recovered: recovered.steps,
+            recovered: (recovered.snapshot, recovered.steps),
         };
+        while run.checkpoints.len() > run.law.spec.train.save_total_limit as usize {
+            run.checkpoints.pop_first();
+        }
         if let Some(samples) = recovered.samples {
             run.open_ledger(samples)?;
         }

@@ -93,6 +93,18 @@ impl Table {
         Self { rows: vec![Row::default(); id_bound], momentum, committed: Step(0), trend: None }
     }
 
+    /// A table as it was: what [`Table::version`], [`Table::rows`] and [`Table::trend`] said of it.
+    #[must_use]
+    pub fn restore(rows: Vec<Row>, momentum: f64, committed: Step, trend: Option<f64>) -> Self {
+        Self { rows, momentum, committed, trend }
+    }
+
+    /// The loss that all stitches share at this time.
+    #[must_use]
+    pub fn trend(&self) -> Option<f64> {
+        self.trend
+    }
+
     /// The number of committed steps: V(t) has version t.
     #[must_use]
     pub fn version(&self) -> Step {

@@ -6,25 +6,20 @@ use std::{
 };
 
 use clap::Args;
-use esta_engine::{
-    budget::Price,
-    law::Law,
-    run::Ledger,
-    spec::{JobSpec, PaletteRule},
-};
+use esta_engine::{budget::Price, law::Law, spec::PaletteRule};
 use esta_proto::v1::PaletteRequest;
 use tonic::{Code, Status};
 
 use super::{
     Format, Server,
     outcome::{UNKNOWN, cells, columns, file, percent, titles},
+    record::Recorded,
     say,
 };
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
     palette::{Entry, check_answerable, entries, parse_price, parse_rule},
-    store,
 };
 
 /// Arguments of `palette`.
@@ -84,13 +79,9 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
 
 /// Derives the table again from the record: it is the truth, with or without `palette.json` beside it.
 fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
-    let (meta, recovered) = store::read_only(run_dir)?;
-    let damaged = |why: String| Failure::Other(format!("the record in {} is damaged: {why}", run_dir.display()));
-    let spec: JobSpec = serde_json::from_str(&meta.spec_json).map_err(|error| damaged(error.to_string()))?;
-    let law = Arc::new(Law::new(spec).map_err(|error| damaged(error.to_string()))?);
-    let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
-    let ledger =
-        Ledger::replay(law.clone(), total, recovered.steps).map_err(|error| Failure::Diverged(error.to_string()))?;
+    let recorded = Recorded::open(run_dir)?;
+    let ledger = recorded.ledger(recorded.recovered.steps.len())?;
+    let law = recorded.law;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);
     let law = timed(&law, run_dir, args.latency.as_deref())?;
     check_answerable(&law.catalog, args.at_most, &run_dir.display().to_string()).map_err(Failure::Other)?;

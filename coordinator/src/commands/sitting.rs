@@ -40,8 +40,7 @@ impl Sitting {
         let run_dir = PathBuf::from(law.spec.run_dir());
         let opened = Opened::open(law.clone(), &run_dir)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
-        let artifacts = artifacts(&law, &run_dir, &opened)
-            .map_err(|source| Failure::Artifacts { run_dir: run_dir.clone(), source })?;
+        let artifacts = artifacts(&law, &run_dir, &opened)?;
         let (observer, watch) = Watch::start(run_id.clone(), artifacts)
             .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
         let patience = Patience { workers, grace: GRACE };
@@ -86,13 +85,14 @@ impl Sitting {
     }
 }
 
-fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> std::io::Result<Artifacts> {
-    let mut artifacts = Artifacts::open(run_dir, law, opened.resume_from())?;
-    let recovered = opened.recovered();
-    if let Some(samples) = recovered.samples {
+fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> Result<Artifacts, Failure> {
+    let failed = |source| Failure::Artifacts { run_dir: run_dir.to_owned(), source };
+    let mut artifacts = Artifacts::open(run_dir, law, opened.resume_from()).map_err(failed)?;
+    if let Some(samples) = opened.recovered().samples {
         artifacts.set_samples(samples);
     }
-    artifacts.backfill(&recovered.steps)?;
+    let missing = opened.steps(artifacts.missing_from()..opened.resume_from())?;
+    artifacts.backfill(&missing).map_err(failed)?;
     Ok(artifacts)
 }
 

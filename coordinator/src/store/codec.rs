@@ -8,6 +8,10 @@ use esta_engine::{
 use esta_proto::{BudgetId, Digest, Step, StitchId};
 use prost::Message;
 
+mod snapshot;
+
+pub(super) use snapshot::{decode_snapshot, encode_snapshot};
+
 #[derive(Clone, PartialEq, Message)]
 struct StepRow {
     #[prost(uint64, tag = "1")]
@@ -70,7 +74,20 @@ pub(super) fn decode(step: Step, bytes: &[u8]) -> Result<StepRecord, String> {
     })
 }
 
-fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
+/// A draw alone, as snapshots keep those of plans.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct DrawRow {
+    #[prost(uint32, tag = "1")]
+    stitch: u32,
+    #[prost(uint32, tag = "2")]
+    budget: u32,
+    #[prost(fixed64, tag = "3")]
+    probability: u64,
+    #[prost(enumeration = "ReasonRow", tag = "4")]
+    reason: i32,
+}
+
+fn draw_row(draw: &Draw) -> DrawRow {
     let reason = match draw.reason {
         Reason::Importance => ReasonRow::Importance,
         Reason::Warm => ReasonRow::Warm,
@@ -78,11 +95,21 @@ fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
         Reason::AnchorFloor => ReasonRow::AnchorFloor,
         Reason::Bandit => ReasonRow::Bandit,
     };
-    SlotRow {
+    DrawRow {
         stitch: draw.stitch.0,
         budget: draw.budget.0,
         probability: draw.probability.to_bits(),
         reason: reason.into(),
+    }
+}
+
+fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
+    let DrawRow { stitch, budget, probability, reason } = draw_row(draw);
+    SlotRow {
+        stitch,
+        budget,
+        probability,
+        reason,
         score: outcome.score.to_bits(),
         loss: outcome.loss.to_bits(),
         grad_norm: outcome.grad_norm.to_bits(),
@@ -91,6 +118,11 @@ fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
 }
 
 fn draw(row: &SlotRow) -> Option<Draw> {
+    let SlotRow { stitch, budget, probability, reason, .. } = *row;
+    read_draw(&DrawRow { stitch, budget, probability, reason })
+}
+
+fn read_draw(row: &DrawRow) -> Option<Draw> {
     let reason = match row.reason() {
         ReasonRow::Unknown => return None,
         ReasonRow::Importance => Reason::Importance,

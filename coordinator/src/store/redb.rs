@@ -2,11 +2,12 @@
 
 use std::{
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use esta_engine::{
-    run::{Record, Recovered},
+    run::{Record, Recovered, StepRecord},
     spec::JobSpec,
 };
 use esta_proto::{Generation, LeaderEpoch, Step};
@@ -66,12 +67,17 @@ impl RecordStore for RedbStore {
         read().map_err(|flaw| flaw.at(&self.path, "read"))
     }
 
+    fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
+        let read = || steps(&self.database.begin_read()?, range.clone());
+        read().map_err(|flaw| flaw.at(&self.path, "read"))
+    }
+
     fn meta(&self) -> &Meta {
         &self.meta
     }
 }
 
-/// Reads the record in a run's folder that no coordinator has open; nothing is written.
+/// Reads the record in a run's folder that no coordinator has open, every step of it; nothing is written.
 ///
 /// # Errors
 /// [`StoreError`] when there is none, it is in use, or it cannot be read.
@@ -85,7 +91,8 @@ pub fn read_only(run_dir: &Path) -> Result<(Meta, Recovered), StoreError> {
         let epoch = LeaderEpoch(number(&table, "epoch")?.unwrap_or(0));
         let text = |key| Ok::<_, Flaw>(text(&table, key)?.unwrap_or_default());
         let meta = Meta { run_id: text("run_id")?, spec_json: text("spec")?, epoch };
-        Ok((meta, recovered(&transaction)?))
+        let whole = Recovered { steps: steps(&transaction, Step(0)..Step(u64::MAX))?, ..recovered(&transaction)? };
+        Ok((meta, whole))
     };
     read().map_err(|flaw| flaw.at(&path, "read"))
 }
@@ -156,15 +163,24 @@ fn put(transaction: &WriteTransaction, record: &Record) -> Result<(), Flaw> {
         Record::Samples(samples) => {
             transaction.open_table(META)?.insert("samples", samples.to_le_bytes().as_slice())?;
         }
+        Record::Snapshot(snapshot) => {
+            transaction.open_table(META)?.insert("snapshot", codec::encode_snapshot(snapshot).as_slice())?;
+        }
+        // The file keeps every step, for whoever asks what happened; only starting again needs fewer.
+        Record::Trim(step) => {
+            transaction.open_table(META)?.insert("trim", step.0.to_le_bytes().as_slice())?;
+        }
     }
     Ok(())
 }
 
+/// What it takes to go on: the last snapshot, and the steps since the oldest that anybody may need.
 fn recovered(transaction: &ReadTransaction) -> Result<Recovered, Flaw> {
-    let step = |entry: Result<(redb::AccessGuard<u64>, redb::AccessGuard<&[u8]>), StorageError>| {
-        let (key, value) = entry?;
-        codec::decode(Step(key.value()), value.value()).map_err(Flaw::Damaged)
-    };
+    let meta = transaction.open_table(META)?;
+    let snapshot = meta.get("snapshot")?.map(|bytes| codec::decode_snapshot(bytes.value()));
+    let snapshot = snapshot.transpose().map_err(Flaw::Damaged)?;
+    let trim = Step(number(&meta, "trim")?.unwrap_or(0));
+    let first = snapshot.as_ref().map_or(Step(0), |snapshot| snapshot.committed.min(trim));
     let checkpoints = transaction.open_table(CHECKPOINTS)?;
     let checkpoints = checkpoints.iter()?.map(|entry| Ok::<_, Flaw>(Step(entry?.0.value())));
     let last = transaction.open_table(GENERATIONS)?.last()?.map(|(key, names)| {
@@ -174,12 +190,24 @@ fn recovered(transaction: &ReadTransaction) -> Result<Recovered, Flaw> {
     });
     let (generation, members) = last.transpose()?.unwrap_or_default();
     Ok(Recovered {
-        steps: transaction.open_table(STEPS)?.iter()?.map(step).collect::<Result<_, _>>()?,
+        snapshot,
+        steps: steps(transaction, first..Step(u64::MAX))?,
         generation,
         members,
-        samples: number(&transaction.open_table(META)?, "samples")?,
+        samples: number(&meta, "samples")?,
         checkpoints: checkpoints.collect::<Result<_, _>>()?,
     })
+}
+
+fn steps(transaction: &ReadTransaction, range: Range<Step>) -> Result<Vec<StepRecord>, Flaw> {
+    let step = |entry: Result<(redb::AccessGuard<u64>, redb::AccessGuard<&[u8]>), StorageError>| {
+        let (key, value) = entry?;
+        codec::decode(Step(key.value()), value.value()).map_err(Flaw::Damaged)
+    };
+    if range.is_empty() {
+        return Ok(Vec::new());
+    }
+    transaction.open_table(STEPS)?.range(range.start.0..range.end.0)?.map(step).collect()
 }
 
 fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &'static str) -> Result<Option<u64>, Flaw> {
@@ -233,7 +261,7 @@ fn opening(path: &Path, error: DatabaseError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use esta_engine::run::StepRecord;
+    use esta_engine::run::Snapshot;
     use esta_proto::Digest;
     use tempfile::TempDir;
 
@@ -272,6 +300,24 @@ mod tests {
         assert_eq!(recovered.members, ["a"]);
         assert_eq!(recovered.checkpoints, [Step(2)]);
         assert_eq!(read_only(folder.path()).expect("reads").1, recovered);
+    }
+
+    #[test]
+    fn starting_again_reads_the_last_snapshot_and_the_steps_since_the_oldest_checkpoint() {
+        let folder = folder();
+        let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        store.append(&(0..30).map(step).collect::<Vec<_>>()).expect("there is room");
+        let snapshot =
+            Snapshot { committed: Step(30), rows: Vec::new(), trend: Some(0.5), touches: vec![3], plans: Vec::new() };
+        store.append(&[Record::Trim(Step(20)), Record::Snapshot(Box::new(snapshot.clone()))]).expect("there is room");
+        store.append(&(30..34).map(step).collect::<Vec<_>>()).expect("there is room");
+        let numbers = |steps: &[StepRecord]| steps.iter().map(|step| step.step.0).collect::<Vec<_>>();
+        let recovered = store.load().expect("reads");
+        assert_eq!((recovered.snapshot.as_ref(), recovered.durable()), (Some(&snapshot), Step(34)));
+        assert_eq!(numbers(&recovered.steps), (20..34).collect::<Vec<_>>());
+        assert_eq!(numbers(&store.steps(Step(3)..Step(6)).expect("reads")), [3, 4, 5], "the file forgets nothing");
+        drop(store);
+        assert_eq!(read_only(folder.path()).expect("reads").1.steps.len(), 34);
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
             match record {
                 Record::Step(step) => durable.steps.push(step),
                 Record::Generation(generation, _) => durable.generation = Some(generation),
-                Record::Checkpoint(_) | Record::Samples(_) => {}
+                Record::Checkpoint(_) | Record::Samples(_) | Record::Snapshot(_) | Record::Trim(_) => {}
             }
         }
         if durable != Durable::default() {
@@ -84,7 +84,7 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::{ops::Range, sync::mpsc::channel};
 
     use esta_engine::run::Recovered;
     use esta_proto::{Digest, LeaderEpoch, Step};
@@ -115,6 +115,10 @@ mod tests {
 
         fn load(&self) -> Result<Recovered, StoreError> {
             Ok(Recovered::default())
+        }
+
+        fn steps(&self, _: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
+            Ok(Vec::new())
         }
 
         fn meta(&self) -> &Meta {

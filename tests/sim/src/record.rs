@@ -1,6 +1,6 @@
 //! The record that coordinators share: what is durable, who may write, and how long writing takes.
 
-use esta_engine::run::{Record, Recovered};
+use esta_engine::run::{Record, Recovered, StepRecord};
 use esta_proto::{Generation, LeaderEpoch, Step};
 
 use crate::invariants::Violation;
@@ -11,6 +11,9 @@ pub struct Store {
     /// The last term of office begun. A write of an earlier one is refused.
     pub epoch: LeaderEpoch,
     content: Recovered,
+    /// Every step that was ever durable.
+    pub history: Vec<StepRecord>,
+    trim: Step,
 }
 
 /// A write came from a leader whose term is over.
@@ -43,10 +46,11 @@ impl Store {
     fn put(&mut self, record: Record) -> Result<(), Violation> {
         match record {
             Record::Step(record) => {
-                let due = Step(self.content.steps.len() as u64);
+                let due = Step(self.history.len() as u64);
                 if record.step != due {
                     return Err(Violation::new("SC-2", format!("step {} is recorded where {due} is due", record.step)));
                 }
+                self.history.push(record.clone());
                 self.content.steps.push(record);
             }
             Record::Generation(generation, members) => {
@@ -63,7 +67,26 @@ impl Store {
                 }
             }
             Record::Samples(samples) => self.content.samples = Some(samples),
+            Record::Snapshot(snapshot) => {
+                if snapshot.committed != Step(self.history.len() as u64) {
+                    let what = format!("a snapshot of {} steps follows {}", snapshot.committed, self.history.len());
+                    return Err(Violation::new("SC-2", what));
+                }
+                self.content.snapshot = Some(*snapshot);
+                self.compact();
+            }
+            Record::Trim(step) => {
+                self.trim = self.trim.max(step);
+                self.compact();
+            }
         }
         Ok(())
+    }
+
+    /// What nobody can need again goes, as in a store that has little room.
+    fn compact(&mut self) {
+        let Some(snapshot) = &self.content.snapshot else { return };
+        let first = snapshot.committed.min(self.trim);
+        self.content.steps.retain(|record| record.step >= first);
     }
 }

@@ -193,8 +193,8 @@ impl Sim {
                 return Err(Violation::new("progress", format!("after {CALM:?} of fair weather: {}", self.describe())));
             }
         }
-        equals_the_undisturbed_run(&self.law, &self.store.content().steps)?;
-        let steps = self.store.content().steps.len() as f64;
+        equals_the_undisturbed_run(&self.law, &self.store.history)?;
+        let steps = self.store.history.len() as f64;
         Ok(Outcome {
             took: self.clock.now(),
             happenings: self.happenings,
@@ -297,7 +297,7 @@ impl Sim {
             ))
         };
         let offices: Vec<String> = self.coordinators.iter().filter_map(office).collect();
-        format!("{} steps on record, {}", self.store.content().steps.len(), offices.join("; "))
+        format!("{} steps on record, {}", self.store.history.len(), offices.join("; "))
     }
 
     /// Events that reach the law of a coordinator without a session.

@@ -90,8 +90,8 @@ impl Run {
 
     pub(super) fn open_ledger(&mut self, samples: u64) -> Result<(), ReplayError> {
         let total = self.law.total_steps(samples);
-        let steps = std::mem::take(&mut self.recovered);
-        self.ledger = Some(Ledger::replay(self.law.clone(), total, steps)?);
+        let (snapshot, steps) = std::mem::take(&mut self.recovered);
+        self.ledger = Some(Ledger::resume(self.law.clone(), total, snapshot, steps)?);
         self.samples = Some(samples);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use esta_proto::{Digest, SlotId, Step, StitchId};
 use thiserror::Error;
 
-use super::message::{Report, StepRecord};
+use super::message::{Report, Snapshot, StepRecord};
 use crate::{
     groups::GroupKind,
     law::Law,
@@ -26,6 +26,16 @@ pub enum ReplayError {
         expected: Step,
         /// Step of the record found.
         found: Step,
+    },
+    /// A snapshot of another family.
+    #[error("the snapshot after {step} steps has {} stitches and {} groups, this job {} and {}", found.0, found.1, expected.0, expected.1)]
+    Snapshot {
+        /// Its step.
+        step: Step,
+        /// Its stitches and groups.
+        found: (usize, usize),
+        /// The job's.
+        expected: (usize, usize),
     },
     /// The draws differ: another specification, seed or version made them.
     #[error(
@@ -80,6 +90,51 @@ impl Ledger {
         let mut ledger = Self { law, table, touches, plans, facts, records, total };
         ledger.draw_ahead();
         ledger
+    }
+
+    /// Where the ledger is, for whoever goes on without its past.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let plan = |plan: &Plan| (plan.step, plan.table_version, plan.draws.clone());
+        Snapshot {
+            committed: self.committed(),
+            rows: self.table.rows().to_vec(),
+            trend: self.table.trend(),
+            touches: self.touches.clone(),
+            plans: self.plans.values().map(plan).collect(),
+        }
+    }
+
+    /// Goes on from a snapshot, if there is one, with the records since the oldest checkpoint that may still be gone back
+    /// to: those before the snapshot are kept as they are, those after it are derived again.
+    ///
+    /// # Errors
+    /// [`ReplayError`] when snapshot or records are not what this run would have made.
+    pub fn resume(
+        law: Arc<Law>,
+        total: u64,
+        snapshot: Option<Snapshot>,
+        records: Vec<StepRecord>,
+    ) -> Result<Self, ReplayError> {
+        let Some(snapshot) = snapshot else { return Self::replay(law, total, records) };
+        let mut ledger = Self::new(law, total);
+        let (stitches, groups) = (ledger.table.rows().len(), ledger.touches.len());
+        if (snapshot.rows.len(), snapshot.touches.len()) != (stitches, groups) {
+            let found = (snapshot.rows.len(), snapshot.touches.len());
+            return Err(ReplayError::Snapshot { step: snapshot.committed, found, expected: (stitches, groups) });
+        }
+        let momentum = ledger.law.spec.sampling.momentum;
+        ledger.table = Table::restore(snapshot.rows, momentum, snapshot.committed, snapshot.trend);
+        ledger.touches = snapshot.touches;
+        let plan = |(step, version, draws)| (step, ledger.plan_of(step, version, draws));
+        ledger.plans = snapshot.plans.into_iter().map(plan).collect();
+        let (before, after): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.step < snapshot.committed);
+        ledger.records = before.into_iter().map(|record| (record.step, record)).collect();
+        for record in after {
+            ledger.replay_step(record)?;
+        }
+        Ok(ledger)
     }
 
     /// Derives the ledger again from the records of its first steps.

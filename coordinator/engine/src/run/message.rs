@@ -5,7 +5,12 @@ use std::time::Duration;
 use esta_proto::{Digest, Fence, Generation, Rank, SessionId, SlotId, Step};
 use serde::{Deserialize, Serialize};
 
-use crate::{palette::Choice, plan::RankPlan, sampler::Draw, table::Outcome};
+use crate::{
+    palette::Choice,
+    plan::RankPlan,
+    sampler::Draw,
+    table::{Outcome, Row},
+};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -258,6 +263,25 @@ pub enum Record {
     Checkpoint(Step),
     /// Samples of the training set, once known.
     Samples(u64),
+    /// Where the ledger is after the steps recorded before it: whoever goes on from it needs none of them for the table.
+    Snapshot(Box<Snapshot>),
+    /// No worker will ever be given a step below this one again: a retained checkpoint has them applied.
+    Trim(Step),
+}
+
+/// A ledger without its past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Committed steps.
+    pub committed: Step,
+    /// Rows of the table by stitch id.
+    pub rows: Vec<Row>,
+    /// The common trend of losses.
+    pub trend: Option<f64>,
+    /// By group id: committed steps that moved it.
+    pub touches: Vec<u64>,
+    /// Plans drawn and not committed: their step, the version of the table they were drawn from, their draws.
+    pub plans: Vec<(Step, Step, Vec<Draw>)>,
 }
 
 /// A committed step: enough to derive the table and the next draws again.

@@ -288,3 +288,38 @@ fn st_2_lookahead_0_draws_every_step_from_the_table_right_before_it() {
     let ahead = undisturbed(1);
     assert!(ahead.iter().all(|record| record.table_version.0 == record.step.0.saturating_sub(1)));
 }
+
+#[test]
+fn sc_2_a_ledger_goes_on_from_a_snapshot_and_the_records_since_the_oldest_checkpoint() {
+    let law = law_with(|spec| {
+        spec.sampling.lookahead = 3;
+        spec.train.max_steps = Some(60);
+    });
+    let mut whole = Ledger::new(law.clone(), 60);
+    let (mut records, mut snapshot) = (Vec::new(), None);
+    for step in (0..60).map(Step) {
+        let plan = whole.plan(step).expect("drawn ahead");
+        let outcomes =
+            (0..).map(SlotId).zip(&plan.draws).map(|(slot, draw)| outcome(step, slot, draw.stitch)).collect();
+        let (digest, timings) = (plan.digest, StepTimings::default());
+        whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings });
+        records.extend(whole.commit_ready(step));
+        if step == Step(40) {
+            snapshot = Some(whole.snapshot());
+        }
+        if step.0 > 40 {
+            let since = records[30..].to_vec();
+            let again = Ledger::resume(law.clone(), 60, snapshot.clone(), since).expect("they are this run's");
+            assert_eq!(again.table(), whole.table(), "after step {step}");
+            let plans = |ledger: &Ledger| (30..60).map(|step| ledger.plan(Step(step))).collect::<Vec<_>>();
+            assert_eq!(plans(&again)[..], plans(&whole)[..], "after step {step}");
+            assert_eq!(again.earliest_plan(), Step(30));
+        }
+    }
+    let deeper = |spec: &mut crate::spec::JobSpec| {
+        spec.family.anchors.iter_mut().filter_map(|anchor| anchor.arch.as_mut()).for_each(|arch| arch.depth = 4);
+    };
+    let other = law_with(deeper);
+    let error = Ledger::resume(other, 60, snapshot, Vec::new()).expect_err("another family");
+    assert!(matches!(error, ReplayError::Snapshot { .. }), "{error}");
+}

@@ -287,10 +287,13 @@ impl Run {
             self.checkpoints.pop_first();
         }
         let full = self.checkpoints.len() == self.law.spec.train.save_total_limit as usize;
-        if let (true, Some(oldest), Some(ledger)) = (full, self.checkpoints.first(), &mut self.ledger) {
-            ledger.forget_below(*oldest);
-        }
         out.push(Command::Persist(Record::Checkpoint(step)));
+        let Some(ledger) = &mut self.ledger else { return };
+        if let (true, Some(oldest)) = (full, self.checkpoints.first()) {
+            ledger.forget_below(*oldest);
+            out.push(Command::Persist(Record::Trim(*oldest)));
+        }
+        out.push(Command::Persist(Record::Snapshot(Box::new(ledger.snapshot()))));
     }
 
     pub(super) fn fail(&mut self, reason: &str, out: &mut Vec<Command>) {
