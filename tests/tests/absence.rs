@@ -12,7 +12,7 @@ use std::{
 use esta_tests::{Lab, Outcome, Run};
 
 /// Enough to be in the middle of for some seconds.
-const STEPS: u64 = 4000;
+const STEPS: u64 = 800;
 
 fn undisturbed(lab: &Lab) -> anyhow::Result<Outcome> {
     let job = lab.write_job("calm", "", STEPS)?;
@@ -81,11 +81,11 @@ fn st_2_a_new_leader_goes_on_with_the_generation_of_the_last_one() -> anyhow::Re
     let calm = undisturbed(&lab)?;
     let job = lab.write_job("succeeded", "", STEPS)?;
     let mut run = Run::start(&lab, &job, 2)?;
-    for step in [50, 500, 1500] {
+    for step in [50, 200, 500] {
         run.wait_for_step(step)?;
         run.restart_coordinator()?;
     }
-    run.wait_for_step(1600)?;
+    run.wait_for_step(550)?;
     let log = run.coordinator().log();
     let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(count("the generation on record still stands"), 3, "{log}");
