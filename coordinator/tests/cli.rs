@@ -302,7 +302,6 @@ async fn a_job_may_open_its_budgets_by_latency_and_keeps_the_numbers() {
     assert!(line.contains("budgets.latency.milliseconds."), "another profile is another job: {line}");
 }
 
-/// The longest latency of a bin, as pages write it.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_step_of_a_run_can_be_derived_again_from_its_record() {
     let folder = job();
@@ -329,6 +328,7 @@ async fn any_step_of_a_run_can_be_derived_again_from_its_record() {
     assert_eq!((code, line.as_str()), (1, "esta-coordinator: step 99 is not on record yet: 40 steps are"));
 }
 
+/// The longest latency of a bin, as pages write it.
 fn listed_latency(listed: &[Value], bin: u64) -> String {
     let of_bin = listed.iter().filter(|stitch| stitch["bin"] == bin);
     let longest = of_bin.filter_map(|stitch| stitch["milliseconds"].as_f64()).fold(0.0, f64::max);

@@ -36,7 +36,7 @@ struct Replay {
     plan: Plan,
     /// The step as it was committed; none when it is only due.
     record: Option<StepRecord>,
-    /// The ledger before the step.
+    /// The ledger whose table the plan was drawn from.
     before: Ledger,
     /// Digest of that ledger's table.
     table: Digest,
@@ -69,6 +69,8 @@ fn derive(recorded: &Recorded, step: Option<u64>) -> Result<Replay, Failure> {
         return Err(Failure::Diverged(why));
     }
     let compared = compare_snapshot(recorded, step)?;
+    // With plans ahead the table behind a plan is older than the step.
+    let before = recorded.ledger(plan.table_version.index())?;
     let table = digest(&before);
     Ok(Replay { plan, record, before, table, compared })
 }

@@ -84,8 +84,8 @@ impl Run {
         let timeouts = &self.law.spec.timeouts;
         let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective) + self.keepalive());
         Some(match activity {
-            Activity::Idle | Activity::Writing => return None,
-            Activity::Forming => ("joining its peers".to_owned(), collective),
+            // Making the first state of a large family takes what it takes; a group that does not form ends by itself.
+            Activity::Idle | Activity::Writing | Activity::Forming => return None,
             Activity::Reduce(step) => (format!("in the all-reduce of step {step}"), collective),
             Activity::Batch(step, slot) => (format!("waiting for the images of step {step} slot {slot}"), phase),
             Activity::Apply(step) => (format!("applying step {step}"), phase),

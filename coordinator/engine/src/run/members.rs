@@ -135,6 +135,7 @@ impl Members {
         for member in self.live.values_mut() {
             member.rank = None;
             member.ready = false;
+            member.finished = false;
         }
     }
 

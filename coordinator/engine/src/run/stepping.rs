@@ -187,7 +187,8 @@ impl Run {
         }
         for session in self.members.ranks().to_vec() {
             if let Some(member) = self.members.get_mut(session).filter(|_| !minority.contains(&session)) {
-                member.applied = member.applied.filter(|applied| *applied <= step.next());
+                // What it still holds shows when the next group forms; it may be ahead of what was heard of it.
+                member.applied = None;
                 out.push(Command::Send(session, Message::Discard(step.next())));
             }
         }
