@@ -65,10 +65,9 @@ impl Sim {
         }
         self.coordinators[index].alive = false;
         self.coordinators[index].paused_until = Duration::ZERO;
-        if let Some(office) = self.coordinators[index].office.take() {
-            if self.rng.random_bool(0.5) {
-                self.store.append(office.epoch, office.writing)?.ok();
-            }
+        let office = self.coordinators[index].office.take();
+        if let Some(office) = office.filter(|_| self.rng.random_bool(0.5)) {
+            self.store.append(office.epoch, office.writing)?.ok();
         }
         for line in self.network.of(|line| line.coordinator == process) {
             self.reset(line);
