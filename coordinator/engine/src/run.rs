@@ -165,9 +165,7 @@ impl Run {
             checkpoints: recovered.checkpoints.into_iter().collect(),
             recovered: (recovered.snapshot, recovered.steps),
         };
-        while run.checkpoints.len() > run.law.spec.train.save_total_limit as usize {
-            run.checkpoints.pop_first();
-        }
+        run.drop_old_checkpoints();
         if let Some(samples) = recovered.samples {
             run.open_ledger(samples)?;
         }

@@ -74,20 +74,8 @@ pub(super) fn decode(step: Step, bytes: &[u8]) -> Result<StepRecord, String> {
     })
 }
 
-/// A draw alone, as snapshots keep those of plans.
-#[derive(Clone, Copy, PartialEq, Message)]
-struct DrawRow {
-    #[prost(uint32, tag = "1")]
-    stitch: u32,
-    #[prost(uint32, tag = "2")]
-    budget: u32,
-    #[prost(fixed64, tag = "3")]
-    probability: u64,
-    #[prost(enumeration = "ReasonRow", tag = "4")]
-    reason: i32,
-}
-
-fn draw_row(draw: &Draw) -> DrawRow {
+/// A draw alone, as snapshots keep those of plans: what is not said takes no byte.
+fn draw_row(draw: &Draw) -> SlotRow {
     let reason = match draw.reason {
         Reason::Importance => ReasonRow::Importance,
         Reason::Warm => ReasonRow::Warm,
@@ -95,34 +83,26 @@ fn draw_row(draw: &Draw) -> DrawRow {
         Reason::AnchorFloor => ReasonRow::AnchorFloor,
         Reason::Bandit => ReasonRow::Bandit,
     };
-    DrawRow {
+    SlotRow {
         stitch: draw.stitch.0,
         budget: draw.budget.0,
         probability: draw.probability.to_bits(),
         reason: reason.into(),
+        ..SlotRow::default()
     }
 }
 
 fn slot_row(draw: &Draw, outcome: &Outcome) -> SlotRow {
-    let DrawRow { stitch, budget, probability, reason } = draw_row(draw);
     SlotRow {
-        stitch,
-        budget,
-        probability,
-        reason,
         score: outcome.score.to_bits(),
         loss: outcome.loss.to_bits(),
         grad_norm: outcome.grad_norm.to_bits(),
         valid: outcome.valid,
+        ..draw_row(draw)
     }
 }
 
 fn draw(row: &SlotRow) -> Option<Draw> {
-    let SlotRow { stitch, budget, probability, reason, .. } = *row;
-    read_draw(&DrawRow { stitch, budget, probability, reason })
-}
-
-fn read_draw(row: &DrawRow) -> Option<Draw> {
     let reason = match row.reason() {
         ReasonRow::Unknown => return None,
         ReasonRow::Importance => Reason::Importance,

@@ -38,7 +38,7 @@ pub struct Args {
     /// Measurements of every stitch.
     #[arg(long, default_value = "30")]
     rounds: NonZeroU32,
-    /// libtorch's threads; as many as there are machine::cores when absent.
+    /// libtorch's threads; as many as there are processors when absent.
     #[arg(long)]
     threads: Option<NonZeroU32>,
     /// Arithmetic of matrix products, f32 or bf16; exported models compute in f32.

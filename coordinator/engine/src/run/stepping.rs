@@ -284,9 +284,7 @@ impl Run {
             member.checkpoints.insert(step);
         }
         self.checkpoints.insert(step);
-        while self.checkpoints.len() > self.law.spec.train.save_total_limit as usize {
-            self.checkpoints.pop_first();
-        }
+        self.drop_old_checkpoints();
         let full = self.checkpoints.len() == self.law.spec.train.save_total_limit as usize;
         out.push(Command::Persist(Record::Checkpoint(step)));
         let Some(ledger) = &mut self.ledger else { return };
@@ -295,6 +293,13 @@ impl Run {
             out.push(Command::Persist(Record::Trim(*oldest)));
         }
         out.push(Command::Persist(Record::Snapshot(Box::new(ledger.snapshot()))));
+    }
+
+    /// Workers keep the newest few.
+    pub(super) fn drop_old_checkpoints(&mut self) {
+        while self.checkpoints.len() > self.law.spec.train.save_total_limit as usize {
+            self.checkpoints.pop_first();
+        }
     }
 
     pub(super) fn fail(&mut self, reason: &str, out: &mut Vec<Command>) {

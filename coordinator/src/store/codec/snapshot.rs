@@ -4,7 +4,7 @@ use esta_engine::{run::Snapshot, table::Row};
 use esta_proto::Step;
 use prost::Message;
 
-use super::{DrawRow, draw_row, read_draw};
+use super::{SlotRow, draw, draw_row};
 
 #[derive(Clone, PartialEq, Message)]
 struct SnapshotRow {
@@ -46,7 +46,7 @@ struct PlanRow {
     #[prost(uint64, tag = "2")]
     table_version: u64,
     #[prost(message, repeated, tag = "3")]
-    draws: Vec<DrawRow>,
+    draws: Vec<SlotRow>,
 }
 
 /// The bytes of a snapshot.
@@ -90,7 +90,7 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, String> {
         effect_weight: f64::from_bits(row.effect_weight),
     };
     let plan = |plan: &PlanRow| {
-        let draws: Option<Vec<_>> = plan.draws.iter().map(read_draw).collect();
+        let draws: Option<Vec<_>> = plan.draws.iter().map(draw).collect();
         let draws =
             draws.ok_or_else(|| format!("the snapshot: step {} has a draw for a reason unknown here", plan.step));
         Ok::<_, String>((Step(plan.step), Step(plan.table_version), draws?))

@@ -44,10 +44,7 @@ impl Sim {
                 let disk = &self.disk;
                 let done = self.groups.form(generation, &form, process, state, |step| disk.get(&step).copied())?;
                 self.done(generation, done);
-                if self.groups.get(generation).is_some_and(|group| group.broken) {
-                    let delay = self.upto(Duration::from_millis(50));
-                    self.clock.after(delay, Happening::Broke(process, generation));
-                }
+                self.come_too_late(process, generation);
             }
             TrainerCommand::Run(generation, plan) => {
                 let stands = trainer.standing.is_some_and(|(standing, _)| standing == generation);
@@ -97,10 +94,7 @@ impl Sim {
                 trainer.busy = Some(Busy::Reducing(generation, plan));
                 let done = self.groups.reduce(generation, rank, share)?;
                 self.done(generation, done);
-                if self.groups.get(generation).is_some_and(|group| group.broken) {
-                    let delay = self.upto(Duration::from_millis(50));
-                    self.clock.after(delay, Happening::Broke(process, generation));
-                }
+                self.come_too_late(process, generation);
                 Ok(())
             }
             Some(Busy::Writing(command)) => self.wrote(process, command),
@@ -217,6 +211,14 @@ impl Sim {
             Report { step: plan.step, plan: plan.digest, reduced: chain, outcomes: outcomes.to_vec(), timings };
         self.advise(process, Event::Trainer(TrainerEvent::Stepped(report)))?;
         self.work(process)
+    }
+
+    /// Whoever comes to a broken group hears of it soon.
+    fn come_too_late(&mut self, process: Process, generation: Generation) {
+        if self.groups.get(generation).is_some_and(|group| group.broken) {
+            let delay = self.upto(Duration::from_millis(50));
+            self.clock.after(delay, Happening::Broke(process, generation));
+        }
     }
 
     /// A peer that died in the very moment may have taken the result with it, for some ranks and not for others.
