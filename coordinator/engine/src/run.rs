@@ -3,6 +3,7 @@
 //! One enum, [`Command`], holds every effect: reading it is reading what a coordinator can do to the world.
 
 mod agreement;
+mod finishing;
 mod joining;
 mod ledger;
 mod liveness;
@@ -114,6 +115,8 @@ pub struct Run {
     normal: Option<Normal>,
     /// A generation has been formed under this leader.
     stood: bool,
+    /// Nobody who is here holds a state from which the run can go on: only who comes next can change that.
+    stranded: bool,
     /// What the ranks of the current generation say of each other's adapters.
     agreement: Agreement,
     /// Reports of steps from this one on are not believed before the next generation stands: a rank with other adapters
@@ -158,6 +161,7 @@ impl Run {
             pace: Pace::default(),
             normal: None,
             stood: false,
+            stranded: false,
             agreement: Agreement::default(),
             distrusted: None,
             forms: Vec::new(),
@@ -171,6 +175,7 @@ impl Run {
         }
         if run.ledger.is_some() && !run.predecessor.names.is_empty() {
             run.phase = Phase::Resuming;
+            run.agreement = Agreement::awaiting(run.predecessor.names.len(), run.durable);
         }
         Ok(run)
     }
@@ -221,7 +226,7 @@ impl Run {
     /// When the run wants to be ticked if nothing happens, on the clock of `handle`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let waits = self.phase == Phase::Waiting && !self.stood;
+        let waits = self.phase == Phase::Waiting && !self.stood && !self.stranded;
         let company = self.first_join.filter(|_| waits).map(|since| since + self.patience.grace);
         let look = self.next_look.filter(|_| self.phase != Phase::Over);
         [company, look, self.resume_until()].into_iter().flatten().min()
@@ -236,7 +241,7 @@ impl Run {
         match event {
             Event::Joined(session, hello) => self.joined(session, &hello, now, &mut out),
             Event::Left(session) => self.left(session, now, &mut out),
-            Event::GroupReady(session, fence, applied) => self.group_ready(session, fence, applied, &mut out),
+            Event::GroupReady(session, fence, applied) => self.group_ready(session, fence, applied, now, &mut out),
             Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
             Event::Reported(session, report) => self.reported(session, &report, now, &mut out),
             Event::Persisted(step) => self.persisted(step, &mut out),

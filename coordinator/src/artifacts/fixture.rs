@@ -53,7 +53,7 @@ pub fn train(law: &Law, total: u64, mut each: impl FnMut(&StepRecord, &Ledger, D
             outcomes,
             timings: StepTimings::default(),
         });
-        for record in ledger.commit_ready(step) {
+        for record in ledger.commit_ready(step.next()) {
             each(&record, &ledger, Duration::from_millis(90 * (step.0 + 1)));
         }
     }

@@ -46,6 +46,8 @@ pub struct Office {
     pub writing: Vec<Record>,
     /// When the law wants to be ticked.
     pub tick: Option<Duration>,
+    /// The deadline that was ticked last: it is not ticked twice.
+    pub ticked: Option<Duration>,
 }
 
 impl Office {
@@ -62,6 +64,7 @@ impl Office {
             pending: Vec::new(),
             writing: Vec::new(),
             tick: None,
+            ticked: None,
         }
     }
 }

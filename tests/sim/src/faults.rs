@@ -26,11 +26,17 @@ pub enum Fault {
     KillCoordinator,
     /// A coordinator is stopped for a while, longer than its lease perhaps.
     PauseCoordinator,
+    /// A group breaks and nobody dies.
+    BreakGroup,
+    /// A trainer hangs in the middle of a step.
+    HangTrainer,
+    /// A rank does not apply what the others apply.
+    Lie,
     /// A report that was heard before is heard again, or one of another run.
     OldReport,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 13] = [
     Fault::KillWorker,
     Fault::KillAllWorkers,
     Fault::PauseWorker,
@@ -40,6 +46,9 @@ const FAULTS: [Fault; 10] = [
     Fault::SlowWorker,
     Fault::KillCoordinator,
     Fault::PauseCoordinator,
+    Fault::BreakGroup,
+    Fault::HangTrainer,
+    Fault::Lie,
     Fault::OldReport,
 ];
 

@@ -97,8 +97,14 @@ impl Groups {
         Ok(Some(Done::Formed(group.members.values().copied().collect(), state)))
     }
 
-    /// A rank comes to reduce a step.
-    pub fn reduce(&mut self, generation: Generation, rank: Rank, share: Share) -> Result<Option<Done>, Violation> {
+    /// A rank comes to reduce a step. While one `lies` the sums are nobody's, and no step may commit.
+    pub fn reduce(
+        &mut self,
+        generation: Generation,
+        rank: Rank,
+        share: Share,
+        lies: bool,
+    ) -> Result<Option<Done>, Violation> {
         let Some(group) = self.0.get_mut(&generation) else { return Ok(None) };
         let step = share.step;
         let shares = group.reducing.entry(step).or_default();
@@ -108,23 +114,34 @@ impl Groups {
         }
         let shares = group.reducing.remove(&step).unwrap_or_default();
         let held: Vec<(Rank, Chain)> = shares.iter().map(|(rank, share)| (*rank, share.chain)).collect();
-        rd_3(step, &held)?;
+        if !lies {
+            rd_3(step, &held)?;
+        }
         let mut slots: Vec<(SlotId, StitchId)> = shares.values().flat_map(|share| share.slots.clone()).collect();
         slots.sort_unstable();
         let some = shares.values().next().expect("a group has a rank");
         st_1(step, some.slots_in_step, slots.iter().map(|(slot, _)| *slot).collect())?;
-        let ran = |(slot, stitch): &(SlotId, StitchId)| job::slot(some.chain, step, some.first_sample, *slot, *stitch);
+        let chain = |slot: SlotId| {
+            let runs = |share: &&Share| share.slots.iter().any(|(other, _)| *other == slot);
+            shares.values().find(runs).map_or(some.chain, |share| share.chain)
+        };
+        let ran =
+            |(slot, stitch): &(SlotId, StitchId)| job::slot(chain(*slot), step, some.first_sample, *slot, *stitch);
         Ok(Some(Done::Reduced(group.members.values().copied().collect(), slots.iter().map(ran).collect())))
     }
 
     /// A process died: its groups break. Returns the ranks that wait in them for nothing.
     pub fn died(&mut self, process: Process) -> Vec<(Generation, Process)> {
+        self.break_with(process).into_iter().filter(|(_, member)| *member != process).collect()
+    }
+
+    /// The groups of a process break, and nobody dies: its ranks, itself among them.
+    pub fn break_with(&mut self, process: Process) -> Vec<(Generation, Process)> {
         let mut waiting = Vec::new();
         for (generation, group) in &mut self.0 {
             if group.members.values().any(|member| *member == process) && !group.broken {
                 group.broken = true;
-                let peers = group.members.values().filter(|member| **member != process);
-                waiting.extend(peers.map(|member| (*generation, *member)));
+                waiting.extend(group.members.values().map(|member| (*generation, *member)));
             }
         }
         waiting

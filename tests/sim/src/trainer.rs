@@ -1,6 +1,6 @@
 //! A trainer thread: commands in order, one at a time; collectives are given up when their generation is.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use esta_engine::{plan::RankPlan, run::Form};
 use esta_proto::{Generation, Rank};
@@ -28,6 +28,8 @@ pub struct Trainer {
     pub queue: VecDeque<TrainerCommand>,
     /// What it is at.
     pub busy: Option<Busy>,
+    /// Since when.
+    pub began: Duration,
     /// Counts what it has been at, so that a late end of something given up is not taken for this one's.
     pub turn: u64,
     /// What it holds.
@@ -36,11 +38,18 @@ pub struct Trainer {
     pub standing: Option<(Generation, Rank)>,
     /// Generations below this one are over.
     pub abandoned: u64,
+    /// What it applies is not what was reduced.
+    pub lies: bool,
     /// Staged checkpoints.
     pub staged: Vec<State>,
 }
 
 impl Trainer {
+    /// Whether it holds the state of a group that trains.
+    pub fn trains(&self) -> bool {
+        self.standing.is_some() && self.state.is_some()
+    }
+
     /// Whether whatever is done for a generation is in vain.
     pub fn is_over(&self, generation: Generation) -> bool {
         generation.0 < self.abandoned

@@ -19,8 +19,6 @@ pub struct Worker {
     pub alive: bool,
     /// It is stopped until then: whatever reaches it waits.
     pub paused_until: Duration,
-    /// It left for good.
-    pub retired: bool,
     /// The law.
     pub law: Session,
     /// The trainer.
@@ -42,7 +40,6 @@ impl Worker {
             process: Process { index, life: 0 },
             alive: false,
             paused_until: Duration::ZERO,
-            retired: false,
             law: session,
             trainer: Trainer::default(),
             line: None,

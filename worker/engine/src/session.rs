@@ -130,6 +130,11 @@ impl Session {
         Command::Send(self.fence, reply)
     }
 
+    /// Says something of the group of this generation, which need not be the newest that was heard of.
+    fn say_of(&self, generation: Generation, reply: Reply) -> Command {
+        Command::Send(Fence { generation, ..self.fence }, reply)
+    }
+
     fn hello(&self) -> Hello {
         Hello {
             name: self.identity.name.clone(),
@@ -203,16 +208,10 @@ impl Session {
     }
 
     fn plan(&mut self, generation: Generation, plan: RankPlan) -> Vec<Command> {
-        let Some(place) = self.place.as_mut().filter(|place| place.generation == generation) else {
-            return Vec::new();
+        let place = self.place.as_mut().filter(|place| place.generation == generation);
+        let Some(place) = place.filter(|place| place.next == Some(plan.step)) else {
+            return self.cannot_run(generation, plan.step);
         };
-        if place.next != Some(plan.step) {
-            let due = place.next.map_or_else(|| "none before the group stands".to_owned(), |step| step.to_string());
-            let reason = format!("the plan of step {} arrived while step {due} was due", plan.step);
-            let mut commands = self.park();
-            commands.push(self.say(Reply::GroupFailed(reason)));
-            return commands;
-        }
         let after = plan.step.next();
         place.next = Some(after);
         let saves = place.rank == Rank(0) && after.0.is_multiple_of(self.save_steps);
@@ -222,6 +221,19 @@ impl Session {
         if saves {
             commands.push(Command::Train(TrainerCommand::Stage(after)));
         }
+        commands
+    }
+
+    /// A plan that cannot be carried out: its peers would wait in vain, so the coordinator is told.
+    fn cannot_run(&mut self, generation: Generation, step: Step) -> Vec<Command> {
+        let due = self.place.filter(|place| place.generation == generation).map(|place| place.next);
+        let reason = match due {
+            Some(Some(due)) => format!("the plan of step {step} arrived while step {due} was due"),
+            Some(None) => format!("the plan of step {step} arrived before the group stood"),
+            None => format!("the plan of step {step} arrived for a group that does not stand here"),
+        };
+        let mut commands = self.park();
+        commands.push(self.say_of(generation, Reply::GroupFailed(reason)));
         commands
     }
 
@@ -266,7 +278,7 @@ impl Session {
             return Vec::new();
         };
         place.next = Some(applied);
-        vec![self.say(Reply::GroupReady(applied))]
+        vec![self.say_of(generation, Reply::GroupReady(applied))]
     }
 
     fn broke(&mut self, generation: Generation, reason: String) -> Vec<Command> {
@@ -274,7 +286,7 @@ impl Session {
             return Vec::new();
         }
         let mut commands = self.park();
-        commands.push(self.say(Reply::GroupFailed(reason)));
+        commands.push(self.say_of(generation, Reply::GroupFailed(reason)));
         commands
     }
 

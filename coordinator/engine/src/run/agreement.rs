@@ -1,8 +1,9 @@
 //! Whether ranks agree (LAW): every rank of a generation names the chained digest of each step it applied.
 //!
 //! RD-3: all live ranks hold identical adapters. A rank that names another digest has other adapters, and every sum it
-//! takes part in from then on is tainted. So a step may commit only after every rank has confirmed the step before it:
-//! a rank reports a step before it can take part in the next one, so that costs no more than the messages' way.
+//! takes part in from then on is tainted. So a step may commit only after every rank has confirmed the step before it and
+//! more than half of them have named the step's own digest: a rank reports a step before it can take part in the next
+//! one, so that costs no more than the messages' way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,26 +31,47 @@ pub enum Finding {
 #[derive(Debug, Clone, Default)]
 pub struct Agreement {
     ranks: BTreeSet<SessionId>,
+    /// Ranks in all: under a new leader not all of them need be back.
+    size: usize,
     /// Every rank has named the same digest for all steps below this one.
     confirmed: Step,
     /// Steps that not everybody has confirmed: at most as many as a rank can be ahead of another.
     open: BTreeMap<Step, Tally>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Tally {
-    /// What the first vote named.
-    digest: Digest,
-    agree: BTreeSet<SessionId>,
-    /// Those that named another digest.
-    dissent: BTreeMap<SessionId, Digest>,
+    votes: BTreeMap<SessionId, Digest>,
+    /// Some of them differ.
+    disputed: bool,
 }
 
 impl Agreement {
     /// Begins a generation whose ranks hold the same state at `applied` steps.
     #[must_use]
     pub fn of(ranks: &[SessionId], applied: Step) -> Self {
-        Self { ranks: ranks.iter().copied().collect(), confirmed: applied, open: BTreeMap::new() }
+        let ranks: BTreeSet<SessionId> = ranks.iter().copied().collect();
+        Self { size: ranks.len(), ranks, confirmed: applied, open: BTreeMap::new() }
+    }
+
+    /// The generation of another leader, of which nobody is back yet; what is durable was confirmed.
+    #[must_use]
+    pub fn awaiting(size: usize, durable: Step) -> Self {
+        Self { size, confirmed: durable, ..Self::default() }
+    }
+
+    /// A rank of that generation is back.
+    pub fn enrol(&mut self, session: SessionId) {
+        self.ranks.insert(session);
+    }
+
+    /// A rank is gone, and what it said with it.
+    pub fn leave(&mut self, session: SessionId) {
+        self.ranks.remove(&session);
+        for tally in self.open.values_mut() {
+            tally.votes.remove(&session);
+            tally.disputed = tally.differ();
+        }
     }
 
     /// Every rank holds the same adapters after this many steps, as far as digests tell.
@@ -58,10 +80,19 @@ impl Agreement {
         self.confirmed
     }
 
+    /// Steps below this one may commit, as far as digests tell.
+    #[must_use]
+    pub fn may_commit(&self) -> Step {
+        let tally = self.open.get(&self.confirmed);
+        // While some say otherwise it is not settled whose report is entered.
+        let most = tally.is_some_and(|tally| !tally.disputed && 2 * tally.votes.len() > self.size);
+        if most { self.confirmed.next() } else { self.confirmed }
+    }
+
     /// Whether some step's digests differ.
     #[must_use]
     pub fn is_disputed(&self) -> bool {
-        self.open.values().any(|tally| !tally.dissent.is_empty())
+        self.open.values().any(|tally| tally.disputed)
     }
 
     /// Takes a rank's digest of a step; a second vote, or one of a session that has no rank, counts nothing.
@@ -69,26 +100,22 @@ impl Agreement {
         if step < self.confirmed || !self.ranks.contains(&session) {
             return Finding::Open;
         }
-        let empty = Tally { digest, agree: BTreeSet::new(), dissent: BTreeMap::new() };
-        let tally = self.open.entry(step).or_insert(empty);
-        if tally.agree.contains(&session) || tally.dissent.contains_key(&session) {
+        let tally = self.open.entry(step).or_default();
+        if tally.votes.contains_key(&session) {
             return Finding::Open;
         }
-        if digest == tally.digest {
-            tally.agree.insert(session);
-        } else {
-            tally.dissent.insert(session, digest);
+        tally.disputed |= tally.votes.first_key_value().is_some_and(|(_, named)| *named != digest);
+        tally.votes.insert(session, digest);
+        if tally.disputed {
+            return find(step, tally, self.size);
         }
-        if tally.dissent.is_empty() {
-            self.confirm();
-            return Finding::Open;
-        }
-        self.find(step)
+        self.confirm();
+        Finding::Open
     }
 
     fn confirm(&mut self) {
         while let Some(tally) = self.open.get(&self.confirmed) {
-            if tally.agree.len() < self.ranks.len() {
+            if tally.disputed || tally.votes.len() < self.size {
                 return;
             }
             self.open.remove(&self.confirmed);
@@ -96,28 +123,45 @@ impl Agreement {
         }
     }
 
-    fn find(&self, step: Step) -> Finding {
-        let tally = &self.open[&step];
-        let mut counts = BTreeMap::from([(tally.digest, tally.agree.len())]);
-        for digest in tally.dissent.values() {
-            *counts.entry(*digest).or_default() += 1;
-        }
-        match counts.into_iter().find(|(_, votes)| 2 * votes > self.ranks.len()) {
-            Some((digest, _)) => Finding::Outvoted { step, digest, minority: tally.others(digest) },
-            None if tally.agree.len() + tally.dissent.len() == self.ranks.len() => Finding::Torn(step),
-            None => Finding::Open,
-        }
+    /// What the votes of the first disputed step come to, while the others may yet speak.
+    #[must_use]
+    pub fn finding(&self) -> Finding {
+        let disputed = self.open.iter().find(|(_, tally)| tally.disputed);
+        disputed.map_or(Finding::Open, |(step, tally)| find(*step, tally, self.size))
+    }
+
+    /// What they come to when nobody else will speak: the generation is over.
+    #[must_use]
+    pub fn verdict(&self) -> Finding {
+        let disputed = self.open.iter().find(|(_, tally)| tally.disputed);
+        disputed.map_or(Finding::Open, |(step, tally)| find(*step, tally, tally.votes.len()))
+    }
+}
+
+fn find(step: Step, tally: &Tally, voters: usize) -> Finding {
+    match tally.majority(voters) {
+        Some(digest) => Finding::Outvoted { step, digest, minority: tally.others(digest) },
+        None if tally.votes.len() == voters => Finding::Torn(step),
+        None => Finding::Open,
     }
 }
 
 impl Tally {
+    fn differ(&self) -> bool {
+        let mut named = self.votes.values();
+        named.next().is_some_and(|first| named.any(|other| other != first))
+    }
+
+    /// What more than half of so many voters named.
+    fn majority(&self, voters: usize) -> Option<Digest> {
+        let mut counts: BTreeMap<Digest, usize> = BTreeMap::new();
+        self.votes.values().for_each(|digest| *counts.entry(*digest).or_default() += 1);
+        counts.into_iter().find(|(_, votes)| 2 * votes > voters).map(|(digest, _)| digest)
+    }
+
     /// Those who voted for another digest than this one, in order.
     fn others(&self, digest: Digest) -> Vec<SessionId> {
-        let first = self.agree.iter().filter(|_| self.digest != digest);
-        let dissent = self.dissent.iter().filter(|(_, named)| **named != digest).map(|(session, _)| session);
-        let mut others: Vec<SessionId> = first.chain(dissent).copied().collect();
-        others.sort_unstable();
-        others
+        self.votes.iter().filter(|(_, named)| **named != digest).map(|(session, _)| *session).collect()
     }
 }
 
@@ -182,5 +226,48 @@ mod tests {
         });
         assert!(agreement.is_disputed());
         assert_eq!(agreement.confirmed(), Step(0));
+    }
+
+    #[test]
+    fn rd_3_a_step_may_commit_once_more_than_half_hold_it_and_all_hold_the_one_before() {
+        let mut agreement = Agreement::of(&ranks(3), Step(0));
+        agreement.vote(SessionId(1), Step(0), A);
+        assert_eq!(agreement.may_commit(), Step(0), "one of three may be the one that is wrong");
+        agreement.vote(SessionId(2), Step(0), A);
+        assert_eq!(agreement.may_commit(), Step(1));
+        (1..=2).for_each(|session| {
+            agreement.vote(SessionId(session), Step(1), A);
+        });
+        assert_eq!(agreement.may_commit(), Step(1), "the third may have tainted what was summed since");
+        agreement.vote(SessionId(3), Step(0), A);
+        assert_eq!(agreement.may_commit(), Step(2));
+    }
+
+    #[test]
+    fn a_dispute_outlives_the_rank_that_would_have_decided_it() {
+        let mut agreement = Agreement::of(&ranks(4), Step(0));
+        for (session, digest) in [(1, A), (2, B), (3, A)] {
+            agreement.vote(SessionId(session), Step(0), digest);
+        }
+        assert_eq!(agreement.finding(), Finding::Open);
+        agreement.leave(SessionId(4));
+        let minority = vec![SessionId(2)];
+        assert_eq!(agreement.verdict(), Finding::Outvoted { step: Step(0), digest: A, minority });
+        agreement.leave(SessionId(3));
+        assert_eq!(agreement.verdict(), Finding::Torn(Step(0)));
+        agreement.leave(SessionId(2));
+        assert_eq!(agreement.verdict(), Finding::Open, "the other opinion is gone");
+    }
+
+    #[test]
+    fn under_a_new_leader_nothing_is_confirmed_before_everybody_is_back() {
+        let mut agreement = Agreement::awaiting(2, Step(7));
+        for session in ranks(2) {
+            assert_eq!(agreement.confirmed(), Step(7));
+            agreement.enrol(session);
+            agreement.vote(session, Step(6), B);
+            agreement.vote(session, Step(7), A);
+        }
+        assert_eq!(agreement.confirmed(), Step(8));
     }
 }

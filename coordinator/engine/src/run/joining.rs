@@ -7,7 +7,8 @@ use std::time::Duration;
 use esta_proto::{Generation, SessionId, Step};
 
 use super::{
-    Command, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit, message::Hello,
+    Command, Cursor, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit,
+    message::Hello,
 };
 
 impl Run {
@@ -21,16 +22,25 @@ impl Run {
 
     fn admit(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) -> Result<(), Stop> {
         self.check_fit(hello)?;
-        self.replace_predecessor(hello, now, out)?;
+        self.replace_predecessor(session, hello, now, out)?;
         if self.phase == Phase::Finishing || self.phase == Phase::Over {
             return Err(stop(exit::DONE, "every step is done and the results are being written"));
         }
         self.learn_samples(hello.samples, out)?;
         for report in &hello.retained {
-            self.take_fact(session, report, out);
+            if self.is_ours(session, report, out) {
+                self.take_fact(report, out);
+            }
         }
         self.check_state(hello)?;
+        self.commit_ready(out);
+        if self.phase == Phase::Over {
+            return Err(stop(exit::DIVERGED, "the run cannot go on"));
+        }
         self.members.insert(session, Member::new(hello, now));
+        if self.phase == Phase::Resuming && hello.standing.is_some() {
+            self.hear_witness(session, hello, out);
+        }
         self.hear(session, now);
         self.first_join.get_or_insert(now);
         out.push(Command::Send(session, Message::Durable(self.durable)));
@@ -39,7 +49,8 @@ impl Run {
                 cursor.closing = true;
                 self.reform_if_drained(now, out);
             }
-            Phase::Forming => self.end_generation("a worker joins", now, out),
+            // It is let in with whoever else comes while the group is built.
+            Phase::Forming => {}
             Phase::Resuming => self.resume_if_due(now, out),
             Phase::Waiting | Phase::Finishing | Phase::Over => self.form_if_due(now, out),
         }
@@ -58,15 +69,24 @@ impl Run {
         Err(stop(exit::MISFIT, reason))
     }
 
-    /// Of two processes of one name the later one stays; an equal one is a mistake of whoever started it.
-    fn replace_predecessor(&mut self, hello: &Hello, now: Duration, out: &mut Vec<Command>) -> Result<(), Stop> {
+    /// Of two processes of one name the later one stays. The same process comes again where it has noticed before us that
+    /// its session broke.
+    fn replace_predecessor(
+        &mut self,
+        session: SessionId,
+        hello: &Hello,
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Stop> {
         let Some((old, member)) = self.members.named(&hello.name) else { return Ok(()) };
-        if member.incarnation >= hello.incarnation {
+        if (member.incarnation, old) > (hello.incarnation, session) {
             let reason = format!("a worker named {:?} takes part already; give each its own --name", hello.name);
             return Err(stop(exit::IDENTITY, reason));
         }
-        let reason = format!("a later process took the name {:?}", hello.name);
-        out.push(Command::Send(old, Message::Stop(stop(exit::IDENTITY, reason))));
+        if member.incarnation < hello.incarnation {
+            let reason = format!("a later process took the name {:?}", hello.name);
+            out.push(Command::Send(old, Message::Stop(stop(exit::IDENTITY, reason))));
+        }
         out.push(Command::Close(old));
         self.left(old, now, out);
         Ok(())
@@ -117,6 +137,7 @@ impl Run {
         let mut ranks = Vec::new();
         for session in sessions {
             let name = self.name_of(*session);
+            self.agreement.leave(*session);
             if self.members.remove(*session) {
                 ranks.push(name);
             }
@@ -125,24 +146,62 @@ impl Run {
             // Whoever comes next is the first again, and waits for company anew.
             self.first_join = None;
         }
-        if ranks.is_empty() || matches!(self.phase, Phase::Waiting | Phase::Resuming | Phase::Over) {
-            return;
+        match self.phase {
+            Phase::Waiting | Phase::Resuming | Phase::Over => return,
+            Phase::Running(Cursor { closing: true, .. }) if ranks.is_empty() => return self.reopen(out),
+            _ if ranks.is_empty() => return,
+            Phase::Finishing => {
+                if self.finish_without(out) {
+                    return;
+                }
+            }
+            Phase::Running(_) | Phase::Forming => {}
         }
         let all = ranks.join(", ");
         let reason = if ranks.len() == 1 { format!("worker {all} left") } else { format!("workers {all} left") };
         self.end_generation(&reason, now, out);
     }
 
-    /// A worker that was asked to leave goes once the steps given out are done; at once where it has none.
+    /// Whether somebody waits for the generation to end: to be let in, or to be let go.
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.members.live().values().any(|member| member.rank.is_none() || member.draining)
+    }
+
+    /// Whoever a generation was to end for may be gone.
+    fn reopen(&mut self, out: &mut Vec<Command>) {
+        let waits = self.somebody_waits();
+        if let Phase::Running(cursor) = &mut self.phase {
+            cursor.closing = waits;
+        }
+        self.advance(out);
+    }
+
+    /// A worker that was asked to leave goes once the steps given out are done, or what it writes is written; at once
+    /// where it has nothing in hand.
     pub(super) fn draining(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
         let Some(member) = self.members.get_mut(session) else { return };
         member.draining = true;
-        if let (Phase::Running(cursor), true) = (&mut self.phase, member.rank.is_some()) {
-            cursor.closing = true;
-            return self.reform_if_drained(now, out);
+        match &mut self.phase {
+            Phase::Running(cursor) if member.rank.is_some() => {
+                cursor.closing = true;
+                self.reform_if_drained(now, out);
+            }
+            Phase::Resuming if member.standing.is_some() => {}
+            Phase::Finishing if member.writer && !member.finished => {}
+            _ => {
+                self.dismiss(session, out);
+                self.lose(&[session], now, out);
+            }
         }
-        self.dismiss(session, out);
-        self.lose(&[session], now, out);
+    }
+
+    /// Those who were asked to leave go now that nothing holds them.
+    pub(super) fn dismiss_draining(&mut self, out: &mut Vec<Command>) {
+        let leaving = self.members.live().iter().filter(|(_, member)| member.draining);
+        for session in leaving.map(|(session, _)| *session).collect::<Vec<_>>() {
+            self.dismiss(session, out);
+            self.members.remove(session);
+        }
     }
 
     fn dismiss(&self, session: SessionId, out: &mut Vec<Command>) {
@@ -162,12 +221,12 @@ impl Run {
             }
         }
         self.members.dissolve();
-        let leaving = self.members.live().iter().filter(|(_, member)| member.draining);
-        for session in leaving.map(|(session, _)| *session).collect::<Vec<_>>() {
-            self.dismiss(session, out);
-            self.members.remove(session);
+        if !self.settle_dispute(out) {
+            return;
         }
         self.phase = Phase::Waiting;
+        self.commit_ready(out);
+        self.dismiss_draining(out);
         self.form_if_due(now, out);
     }
 
@@ -183,9 +242,15 @@ impl Run {
     fn form(&mut self, out: &mut Vec<Command>) {
         let Some(ledger) = &self.ledger else { return };
         let resumable = Resumable { earliest: ledger.earliest_plan(), durable: self.durable };
-        let Some(forms) = self.members.form(resumable) else { return };
+        let Some(forms) = self.members.form(resumable) else {
+            if !self.members.live().is_empty() && !self.stranded {
+                self.stranded = true;
+                out.push(Command::Notice(Notice::Stranded(resumable.earliest)));
+            }
+            return;
+        };
         self.phase = Phase::Forming;
-        self.stood = true;
+        (self.stood, self.stranded) = (true, false);
         let names: Vec<String> = self.members.in_group().map(|member| member.name.clone()).collect();
         out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));
         out.push(Command::Notice(Notice::Formed(self.members.generation(), names)));

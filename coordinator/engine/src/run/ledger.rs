@@ -51,11 +51,11 @@ pub enum ReplayError {
     },
 }
 
-/// What a report turned out to be.
+/// What a report is to the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// New: kept until its step is the next to commit.
-    Accepted,
+    /// Of a plan of this run, and no step's outcomes are known that it would double.
+    New,
     /// Known already.
     Duplicate,
     /// A re-execution whose scores differ from the record.
@@ -75,8 +75,8 @@ pub struct Ledger {
     plans: BTreeMap<Step, Plan>,
     /// Score vectors of steps that are not committed.
     facts: BTreeMap<Step, (Vec<Outcome>, Digest)>,
-    /// Committed steps since the oldest retained checkpoint.
-    records: BTreeMap<Step, StepRecord>,
+    /// Committed steps since the oldest retained checkpoint, with the digests of their plans.
+    records: BTreeMap<Step, (StepRecord, Digest)>,
     total: u64,
 }
 
@@ -130,7 +130,15 @@ impl Ledger {
         ledger.plans = snapshot.plans.into_iter().map(plan).collect();
         let (before, after): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.step < snapshot.committed);
-        ledger.records = before.into_iter().map(|record| (record.step, record)).collect();
+        let digest =
+            |record: &StepRecord| ledger.plan_of(record.step, record.table_version, record.draws.clone()).digest;
+        let keep = |record: StepRecord| {
+            (record.step, {
+                let digest = digest(&record);
+                (record, digest)
+            })
+        };
+        ledger.records = before.into_iter().map(keep).collect();
         for record in after {
             ledger.replay_step(record)?;
         }
@@ -187,14 +195,14 @@ impl Ledger {
         if let Some(plan) = self.plans.get(&step) {
             return Some(plan.clone());
         }
-        let record = self.records.get(&step)?;
+        let (record, _) = self.records.get(&step)?;
         Some(self.plan_of(step, record.table_version, record.draws.clone()))
     }
 
     /// The stitch that a slot of a step drew, while its plan or record is kept.
     #[must_use]
     pub fn drawn(&self, step: Step, slot: SlotId) -> Option<StitchId> {
-        let recorded = self.records.get(&step).map(|record| &record.draws);
+        let recorded = self.records.get(&step).map(|(record, _)| &record.draws);
         let draws = recorded.or_else(|| self.plans.get(&step).map(|plan| &plan.draws))?;
         draws.get(slot.index()).map(|draw| draw.stitch)
     }
@@ -206,34 +214,39 @@ impl Ledger {
         first(self.records.keys().next()).or(first(self.plans.keys().next())).unwrap_or(self.committed())
     }
 
-    /// Takes a report as a fact.
-    pub fn accept(&mut self, report: &Report) -> Verdict {
-        let Some(plan) = self.plan(report.step).filter(|plan| plan.digest == report.plan) else {
+    /// What a report is to the run, which does not change it.
+    #[must_use]
+    pub fn judge(&self, report: &Report) -> Verdict {
+        let recorded = self.records.get(&report.step);
+        let planned = self.plans.get(&report.step).map(|plan| (plan.digest, plan.draws.len()));
+        let known = recorded.map(|(record, plan)| (*plan, record.draws.len())).or(planned);
+        let Some((_, slots)) = known.filter(|(plan, _)| *plan == report.plan) else {
             // Steps before the oldest retained checkpoint are no longer compared.
             return if report.step < self.earliest_plan() { Verdict::Duplicate } else { Verdict::Foreign };
         };
-        if !report.outcomes.is_empty() && report.outcomes.len() != plan.draws.len() {
+        if !report.outcomes.is_empty() && report.outcomes.len() != slots {
             return Verdict::Foreign;
         }
-        match self.records.get(&report.step) {
-            Some(record) => compare(record, report),
-            None => self.keep(report),
+        match recorded {
+            Some((record, _)) => compare(record, report),
+            None if report.outcomes.is_empty() || self.facts.contains_key(&report.step) => Verdict::Duplicate,
+            None => Verdict::New,
         }
     }
 
-    fn keep(&mut self, report: &Report) -> Verdict {
-        if report.outcomes.is_empty() || self.facts.contains_key(&report.step) {
-            return Verdict::Duplicate;
+    /// Takes a report as a fact, which is kept until its step is the next to commit.
+    pub fn accept(&mut self, report: &Report) -> Verdict {
+        let verdict = self.judge(report);
+        if verdict == Verdict::New {
+            self.facts.insert(report.step, (report.outcomes.clone(), report.reduced));
         }
-        self.facts.insert(report.step, (report.outcomes.clone(), report.reduced));
-        Verdict::Accepted
+        verdict
     }
 
-    /// Commits every step up to and including `last` whose fact has arrived, in order; returns their records for the
-    /// store.
-    pub fn commit_ready(&mut self, last: Step) -> Vec<StepRecord> {
+    /// Commits every step below this one whose fact has arrived, in order; returns their records for the store.
+    pub fn commit_ready(&mut self, below: Step) -> Vec<StepRecord> {
         let mut records = Vec::new();
-        while self.committed() <= last {
+        while self.committed() < below {
             let Some((outcomes, reduced)) = self.facts.remove(&self.committed()) else { break };
             records.push(self.commit(outcomes, reduced));
         }
@@ -253,7 +266,7 @@ impl Ledger {
     /// Whether what is known of a step, on record or as a fact, was reduced to this digest; none when nothing is.
     #[must_use]
     pub fn holds(&self, step: Step, reduced: Digest) -> Option<bool> {
-        let recorded = self.records.get(&step).map(|record| record.reduced);
+        let recorded = self.records.get(&step).map(|(record, _)| record.reduced);
         recorded.or_else(|| self.facts.get(&step).map(|fact| fact.1)).map(|known| known == reduced)
     }
 
@@ -277,7 +290,7 @@ impl Ledger {
             plan.touched.iter().for_each(|(group, _)| self.touches[group.index()] += 1);
         }
         let record = StepRecord { step, table_version: plan.table_version, draws: plan.draws, outcomes, reduced };
-        self.records.insert(step, record.clone());
+        self.records.insert(step, (record.clone(), plan.digest));
         self.draw_ahead();
         record
     }

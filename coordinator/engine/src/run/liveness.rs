@@ -75,30 +75,42 @@ impl Run {
     fn hangs(&self, session: SessionId, now: Duration) -> Option<String> {
         let member = self.members.live().get(&session)?;
         let Progress { activity, since } = member.doing?;
-        let (what, limit) = self.limit(activity)?;
         let busy = since + now.saturating_sub(member.heard);
-        (busy > limit).then(|| format!("its trainer has been {what} for {:.1} s", busy.as_secs_f64()))
+        (busy > self.limit(activity)?)
+            .then(|| format!("its trainer has been {} for {:.1} s", describe(activity), busy.as_secs_f64()))
     }
 
-    fn limit(&self, activity: Activity) -> Option<(String, Duration)> {
+    fn limit(&self, activity: Activity) -> Option<Duration> {
         let timeouts = &self.law.spec.timeouts;
-        let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective) + self.keepalive());
-        Some(match activity {
+        let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective));
+        match activity {
             // Making the first state of a large family takes what it takes; a group that does not form ends by itself.
-            Activity::Idle | Activity::Writing | Activity::Forming => return None,
-            Activity::Reduce(step) => (format!("in the all-reduce of step {step}"), collective),
-            Activity::Batch(step, slot) => (format!("waiting for the images of step {step} slot {slot}"), phase),
-            Activity::Apply(step) => (format!("applying step {step}"), phase),
+            Activity::Idle | Activity::Writing | Activity::Forming => None,
+            Activity::Reduce(_) => Some(collective + self.keepalive()),
+            Activity::Batch(..) | Activity::Apply(_) => Some(phase),
             Activity::Compute(step, slot) => {
                 let stitch = self.ledger.as_ref().and_then(|ledger| ledger.drawn(step, slot));
                 let stitch = stitch.and_then(|stitch| self.law.catalog.get(stitch));
                 let expected = stitch.and_then(|stitch| self.pace.time(stitch)).unwrap_or_default();
-                (format!("computing step {step} slot {slot}"), phase.max(GENEROUS * expected))
+                // Beyond the collective's patience its peers would break the group, and nobody would know why.
+                Some(phase.max(GENEROUS * expected).min(collective))
             }
-        })
+        }
     }
 
     pub(super) fn name_of(&self, session: SessionId) -> String {
         self.members.live().get(&session).map(|member| member.name.clone()).unwrap_or_default()
+    }
+}
+
+fn describe(activity: Activity) -> String {
+    match activity {
+        Activity::Idle => "waiting for work".to_owned(),
+        Activity::Writing => "writing".to_owned(),
+        Activity::Forming => "building a process group".to_owned(),
+        Activity::Reduce(step) => format!("in the all-reduce of step {step}"),
+        Activity::Batch(step, slot) => format!("waiting for the images of step {step} slot {slot}"),
+        Activity::Apply(step) => format!("applying step {step}"),
+        Activity::Compute(step, slot) => format!("computing step {step} slot {slot}"),
     }
 }

@@ -31,6 +31,8 @@ pub struct Member {
     pub ready: bool,
     /// Has done what the end of the run asked.
     pub finished: bool,
+    /// Writes the results at the end of the run.
+    pub writer: bool,
     /// Was asked to leave: it takes part until the steps given out are done.
     pub draining: bool,
     /// The process group it says it stands in, until a leader has settled whether that goes on.
@@ -55,6 +57,7 @@ impl Member {
             rank: None,
             ready: false,
             finished: false,
+            writer: false,
             draining: false,
             standing: hello.standing.clone(),
             heard: now,
@@ -68,6 +71,8 @@ impl Member {
 #[derive(Debug, Clone, Default)]
 pub struct Members {
     live: BTreeMap<SessionId, Member>,
+    /// Their sessions by name.
+    names: BTreeMap<String, SessionId>,
     /// Sessions of the current generation by rank; empty between generations.
     ranks: Vec<SessionId>,
     generation: Generation,
@@ -99,18 +104,22 @@ impl Members {
 
     /// Adds a worker.
     pub fn insert(&mut self, session: SessionId, member: Member) {
+        self.names.insert(member.name.clone(), session);
         self.live.insert(session, member);
     }
 
     /// Removes a worker; true when it was in the current generation.
     pub fn remove(&mut self, session: SessionId) -> bool {
-        self.live.remove(&session).is_some_and(|member| member.rank.is_some())
+        let Some(member) = self.live.remove(&session) else { return false };
+        self.names.remove(&member.name);
+        member.rank.is_some()
     }
 
     /// The live worker of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<(SessionId, &Member)> {
-        self.live.iter().find(|(_, member)| member.name == name).map(|(session, member)| (*session, member))
+        let session = self.names.get(name)?;
+        Some((*session, self.live.get(session)?))
     }
 
     /// Sessions of the current generation by rank.
@@ -135,7 +144,7 @@ impl Members {
         for member in self.live.values_mut() {
             member.rank = None;
             member.ready = false;
-            member.finished = false;
+            (member.finished, member.writer) = (false, false);
         }
     }
 

@@ -322,6 +322,8 @@ pub enum Notice {
     KeepsUp(String),
     /// A leader found the generation of its predecessor standing and goes on with it.
     Resumed(Generation),
+    /// Nobody who is here holds a state from which the run can go on: it takes one of at least this many applied steps.
+    Stranded(Step),
     /// The run cannot go on.
     Failed(String),
 }

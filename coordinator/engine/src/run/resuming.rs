@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use esta_proto::{Digest, Generation, Rank, SessionId, SlotId, Step};
 
-use super::{Agreement, Command, Cursor, Ledger, Message, Notice, Phase, Run};
+use super::{Command, Cursor, Hello, Ledger, Message, Notice, Phase, Run, agreement::Finding};
 use crate::{plan::RankPlan, spec::seconds};
 
 /// The generation that a leader found on record.
@@ -31,6 +31,15 @@ enum Roll {
 }
 
 impl Run {
+    /// What a worker of the generation on record says of the steps that are not durable counts as its vote on them.
+    pub(super) fn hear_witness(&mut self, session: SessionId, hello: &Hello, out: &mut Vec<Command>) {
+        self.agreement.enrol(session);
+        for report in &hello.retained {
+            self.agreement.vote(session, report.step, report.reduced);
+        }
+        self.commit_ready(out);
+    }
+
     /// When a new leader stops waiting for the generation on record.
     pub(super) fn resume_until(&self) -> Option<Duration> {
         matches!(self.phase, Phase::Resuming).then(|| seconds(self.law.spec.timeouts.resume))
@@ -57,14 +66,22 @@ impl Run {
     fn give_up_resuming(&mut self, now: Duration, out: &mut Vec<Command>) {
         // Whoever stood is a run that is under way: it does not wait for company again.
         self.stood |= self.members.live().values().any(|member| member.standing.is_some());
-        self.phase = Phase::Waiting;
         for session in self.members.live().keys() {
             out.push(Command::Send(*session, Message::Lost("the generation did not survive its leader".to_owned())));
         }
+        if !self.settle_dispute(out) {
+            return;
+        }
+        self.phase = Phase::Waiting;
+        self.commit_ready(out);
+        self.dismiss_draining(out);
         self.form_if_due(now, out);
     }
 
     fn roll(&self) -> Roll {
+        if self.members.live().len() < self.predecessor.names.len() {
+            return Roll::Missing;
+        }
         let mut ranks = Vec::with_capacity(self.predecessor.names.len());
         let mut stands = true;
         for (rank, name) in self.predecessor.names.iter().enumerate() {
@@ -79,16 +96,17 @@ impl Run {
 
     /// True when the generation goes on; false when what its workers hold does not fit together.
     fn resume(&mut self, ranks: &[SessionId], now: Duration, out: &mut Vec<Command>) -> bool {
-        let Some(ledger) = &self.ledger else { return false };
+        let Some(ledger) = self.ledger.as_ref().filter(|_| self.agreement.finding() == Finding::Open) else {
+            return false;
+        };
         let Some(missing) = self.missing_shares(ledger, ranks) else { return false };
         let standing = |session: &SessionId| self.members.live()[session].standing.as_ref();
         let next = ranks.iter().filter_map(|session| standing(session).map(|s| s.next)).max().unwrap_or_default();
         let applied = ranks.iter().filter_map(|session| self.members.live()[session].applied).max().unwrap_or_default();
         out.push(Command::Notice(Notice::Resumed(self.predecessor.generation)));
         self.members.resume(ranks);
-        self.agreement = Agreement::of(ranks, applied);
         self.stood = true;
-        let closing = self.members.live().len() > ranks.len();
+        let closing = self.somebody_waits();
         self.phase = Phase::Running(Cursor { next, reported: applied, closing });
         out.extend(missing.into_iter().map(|(session, share)| Command::Send(session, Message::Plan(share))));
         self.commit_ready(out);

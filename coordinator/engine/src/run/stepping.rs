@@ -1,14 +1,14 @@
-//! Giving out steps, taking reports, committing, finishing (LAW): DESIGN.md sections 3 and 4.
+//! Giving out steps, taking reports, committing (LAW): DESIGN.md sections 3 and 4.
 
 use std::time::Duration;
 
 use esta_proto::{Digest, Fence, SessionId, Step};
 
 use super::{
-    Agreement, Command, Cursor, Finish, Member, Message, Notice, Phase, Record, Report, Run, Verdict,
-    agreement::Finding, exit, joining::stop,
+    Agreement, Command, Cursor, Member, Message, Notice, Phase, Record, Report, Run, Verdict, agreement::Finding, exit,
+    joining::stop,
 };
-use crate::{palette, spec::PaletteRule, table::Outcome};
+use crate::table::Outcome;
 
 /// Generations that may break in a row without finishing one step before the run gives up.
 const BARREN_LIMIT: u32 = 20;
@@ -17,7 +17,14 @@ const BARREN_LIMIT: u32 = 20;
 const SKIP_LIMIT: u32 = 10;
 
 impl Run {
-    pub(super) fn group_ready(&mut self, session: SessionId, fence: Fence, applied: Step, out: &mut Vec<Command>) {
+    pub(super) fn group_ready(
+        &mut self,
+        session: SessionId,
+        fence: Fence,
+        applied: Step,
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
         if fence != self.fence() || self.phase != Phase::Forming {
             return refuse(session, fence, out);
         }
@@ -32,7 +39,9 @@ impl Run {
         }
         self.agreement = Agreement::of(self.members.ranks(), applied);
         self.distrusted = None;
-        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing: false });
+        let closing = self.somebody_waits();
+        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing });
+        self.reform_if_drained(now, out);
         self.advance(out);
     }
 
@@ -44,8 +53,16 @@ impl Run {
         now: Duration,
         out: &mut Vec<Command>,
     ) {
-        if fence != self.fence() || self.members.ranks().is_empty() {
-            return refuse(session, fence, out);
+        let (fence_now, resuming) = (self.fence(), self.phase == Phase::Resuming);
+        let member = self.members.get_mut(session).filter(|_| fence == fence_now);
+        match member {
+            Some(member) if resuming && member.standing.is_some() => {
+                // The generation that its leader left behind has not outlived it.
+                member.standing = None;
+                return self.resume_if_due(now, out);
+            }
+            Some(member) if member.rank.is_some() => {}
+            _ => return refuse(session, fence, out),
         }
         self.barren += 1;
         if self.barren > BARREN_LIMIT {
@@ -59,7 +76,13 @@ impl Run {
     }
 
     pub(super) fn reported(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) {
-        if !self.take_fact(session, report, out) || !self.vote(session, report, now, out) {
+        // First what the rank says of itself, then what it says of the step: the run takes nobody's word who is outvoted.
+        if !self.is_ours(session, report, out) || !self.vote(session, report, now, out) {
+            return;
+        }
+        self.take_fact(report, out);
+        self.commit_ready(out);
+        if self.phase == Phase::Over {
             return;
         }
         self.learn_pace(session, report);
@@ -110,106 +133,113 @@ impl Run {
         }
     }
 
-    /// Enters a fact and commits what it completes; false when it belongs to no plan of this run, or ended it.
-    pub(super) fn take_fact(&mut self, session: SessionId, report: &Report, out: &mut Vec<Command>) -> bool {
-        let Some(ledger) = &mut self.ledger else { return false };
-        if self.distrusted.is_some_and(|from| report.step >= from) {
-            return false;
+    /// Whether a report is of a plan of this run, and of a step that nobody has to forget.
+    pub(super) fn is_ours(&self, session: SessionId, report: &Report, out: &mut Vec<Command>) -> bool {
+        let Some(ledger) = &self.ledger else { return false };
+        let foreign = ledger.judge(report) == Verdict::Foreign;
+        if foreign {
+            out.push(Command::Notice(Notice::ForeignReport(session, report.step)));
         }
-        match ledger.accept(report) {
-            Verdict::Accepted | Verdict::Duplicate => {}
-            Verdict::RedoDiffers => out.push(Command::Notice(Notice::RedoDiffers(report.step))),
-            Verdict::Foreign => {
-                out.push(Command::Notice(Notice::ForeignReport(session, report.step)));
-                return false;
-            }
+        !foreign && self.distrusted.is_none_or(|from| report.step < from)
+    }
+
+    /// Keeps a fact.
+    pub(super) fn take_fact(&mut self, report: &Report, out: &mut Vec<Command>) {
+        let verdict = self.ledger.as_mut().map(|ledger| ledger.accept(report));
+        if verdict == Some(Verdict::RedoDiffers) {
+            out.push(Command::Notice(Notice::RedoDiffers(report.step)));
         }
-        self.commit_ready(out);
-        if self.skipped >= SKIP_LIMIT {
-            self.fail(
-                &format!(
-                    "{SKIP_LIMIT} steps in a row, the last one {}, had losses or gradients that are not finite; \
-                     lower train.learning_rate, or look for damaged anchors and images",
-                    report.step
-                ),
-                out,
-            );
-            return false;
-        }
-        true
     }
 
     /// RD-3: all ranks of a generation hold identical adapters, so their digests of a step are the same. Of ranks that
-    /// disagree the majority goes on without the others; without a majority, or when the minority's word is on record
-    /// already, nobody can say what the run is. False when the generation is over.
+    /// disagree the majority goes on without the others; without a majority nobody can say what the run is. False when
+    /// the generation is over.
     fn vote(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) -> bool {
-        if !matches!(self.phase, Phase::Running(_)) {
+        if !matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
             return true;
         }
         let before = self.agreement.confirmed();
-        match self.agreement.vote(session, report.step, report.reduced) {
-            Finding::Open => {
-                if self.agreement.confirmed() > before {
-                    self.compare_tempi(out);
-                    self.commit_ready(out);
-                }
-                true
-            }
+        let finding = self.agreement.vote(session, report.step, report.reduced);
+        if self.agreement.confirmed() > before {
+            self.compare_tempi(out);
+        }
+        // While a new leader waits, who is still away may have something to say.
+        if finding == Finding::Open || self.phase == Phase::Resuming {
+            return true;
+        }
+        self.end_generation("its ranks disagree", now, out);
+        false
+    }
+
+    /// What a dispute among ranks comes to now that their generation is over: the minority goes, and what was summed since
+    /// is forgotten. False when that ends the run.
+    pub(super) fn settle_dispute(&mut self, out: &mut Vec<Command>) -> bool {
+        let agreement = std::mem::take(&mut self.agreement);
+        match agreement.verdict() {
+            Finding::Open => true,
             Finding::Torn(step) => {
                 self.fail(&format!("ranks disagree about the reduced gradients of step {step}"), out);
                 false
             }
-            Finding::Outvoted { step, digest, minority } => {
-                self.outvote(step, digest, &minority, now, out);
-                false
-            }
+            Finding::Outvoted { step, digest, minority } => self.outvote(step, digest, &minority, out),
         }
     }
 
-    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], now: Duration, out: &mut Vec<Command>) {
-        let Some(ledger) = &mut self.ledger else { return };
-        let (ranks, others) = (self.members.ranks().len(), minority.len());
+    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> bool {
+        let Some(ledger) = &mut self.ledger else { return false };
         let told = ledger.holds(step, digest) == Some(false);
         if told && ledger.committed() > step {
             let reason = format!(
-                "{others} of {ranks} ranks disagree about the reduced gradients of step {step}, and theirs are on record"
+                "{} ranks disagree with the others about the reduced gradients of step {step}, and theirs are on record",
+                minority.len()
             );
-            return self.fail(&reason, out);
+            self.fail(&reason, out);
+            return false;
         }
         ledger.distrust(if told { step } else { step.next() });
         self.distrusted = Some(step.next());
         for session in minority {
             let name = self.name_of(*session);
-            let reason = format!("its reduced gradients of step {step} are not those of the {} others", ranks - others);
+            let reason = format!("its reduced gradients of step {step} are not those of most ranks");
             out.push(Command::Notice(Notice::Evicted(name, reason.clone())));
             out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
             out.push(Command::Close(*session));
+            self.members.remove(*session);
         }
-        for session in self.members.ranks().to_vec() {
-            if let Some(member) = self.members.get_mut(session).filter(|_| !minority.contains(&session)) {
+        for session in self.members.live().keys().copied().collect::<Vec<_>>() {
+            if let Some(member) = self.members.get_mut(session).filter(|member| member.applied.is_some()) {
                 // What it still holds shows when the next group forms; it may be ahead of what was heard of it.
                 member.applied = None;
                 out.push(Command::Send(session, Message::Discard(step.next())));
             }
         }
-        self.lose(minority, now, out);
+        true
     }
 
-    /// Commits what may be: a step whose predecessor every rank has confirmed; anything while no rank is training.
+    /// Commits what may be: a step that most ranks hold and whose predecessor every rank has confirmed; anything while no
+    /// rank is training.
     pub(super) fn commit_ready(&mut self, out: &mut Vec<Command>) {
         let Some(ledger) = &mut self.ledger else { return };
-        let last = match self.phase {
-            Phase::Running(_) => self.agreement.confirmed(),
+        let below = match self.phase {
+            Phase::Running(_) | Phase::Resuming => self.agreement.may_commit(),
             _ => Step(u64::MAX),
         };
-        for record in ledger.commit_ready(last) {
+        for record in ledger.commit_ready(below) {
             if record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
                 self.skipped = 0;
             } else {
                 self.skipped += 1;
                 out.push(Command::Notice(Notice::Skipped(record.step)));
             }
+            let step = record.step;
             out.push(Command::Persist(Record::Step(record)));
+            if self.skipped >= SKIP_LIMIT {
+                let reason = format!(
+                    "{SKIP_LIMIT} steps in a row, the last one {step}, had losses or gradients that are not finite; \
+                     lower train.learning_rate, or look for damaged anchors and images"
+                );
+                return self.fail(&reason, out);
+            }
         }
     }
 
@@ -228,6 +258,7 @@ impl Run {
         let (Phase::Running(cursor), Some(ledger)) = (&mut self.phase, &self.ledger) else { return };
         let lookahead = u64::from(self.law.spec.sampling.lookahead);
         let last = cursor.reported.min(self.durable).0 + lookahead;
+        // Nobody trains on top of what may have to be forgotten.
         let held = cursor.closing || self.agreement.is_disputed();
         while !held && cursor.next.0 <= last && cursor.next < ledger.total() {
             let Some(plan) = ledger.plan(cursor.next) else { break };
@@ -253,31 +284,6 @@ impl Run {
         }
     }
 
-    fn finish(&mut self, out: &mut Vec<Command>) {
-        let Some(ledger) = &self.ledger else { return };
-        let choose = |rule| (rule, palette::palette(&self.law.catalog, ledger.table(), rule));
-        let palettes = PaletteRule::ALL.map(choose).to_vec();
-        for (rank, session) in self.members.ranks().iter().enumerate() {
-            let finish = Finish { writer: rank == 0, palettes: palettes.clone() };
-            out.push(Command::Send(*session, Message::Finish(finish)));
-        }
-        self.phase = Phase::Finishing;
-    }
-
-    pub(super) fn finale_done(&mut self, session: SessionId, out: &mut Vec<Command>) {
-        if let Some(member) = self.members.get_mut(session) {
-            member.finished = true;
-        }
-        if self.phase != Phase::Finishing || !self.members.in_group().all(|member| member.finished) {
-            return;
-        }
-        for session in self.members.live().keys() {
-            out.push(Command::Send(*session, Message::Stop(stop(exit::DONE, "the run is complete"))));
-        }
-        self.phase = Phase::Over;
-        out.push(Command::Complete);
-    }
-
     /// A complete checkpoint: facts older than the retained ones are no longer needed to go on.
     pub(super) fn checkpoint_saved(&mut self, session: SessionId, step: Step, out: &mut Vec<Command>) {
         if let Some(member) = self.members.get_mut(session) {
@@ -300,18 +306,6 @@ impl Run {
         while self.checkpoints.len() > self.law.spec.train.save_total_limit as usize {
             self.checkpoints.pop_first();
         }
-    }
-
-    pub(super) fn fail(&mut self, reason: &str, out: &mut Vec<Command>) {
-        if self.phase == Phase::Over {
-            return;
-        }
-        out.push(Command::Notice(Notice::Failed(reason.to_owned())));
-        for session in self.members.live().keys() {
-            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
-        }
-        self.phase = Phase::Over;
-        out.push(Command::Complete);
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct World {
     pub(super) next_session: u64,
     pub(super) now: Duration,
     pub(super) evicted: Vec<SessionId>,
+    /// The writer of the results is done as soon as it is told.
+    pub(super) writes_at_once: bool,
     /// What a slot takes, whatever its stitch.
     pub(super) slot_time: Option<Duration>,
     /// Takes this many times as long.
@@ -72,6 +74,8 @@ pub(super) struct Fake {
     /// The generation it stands in, and the next step it has no plan of.
     pub(super) stands: Option<(Generation, Step)>,
     pub(super) stopped: Option<Stop>,
+    /// Finishes the run, as its writer or not.
+    pub(super) finishing: Option<bool>,
 }
 
 impl Fake {
@@ -104,6 +108,7 @@ impl World {
             next_session: 0,
             now,
             evicted,
+            writes_at_once: true,
             slot_time: None,
             slow: None,
         }
@@ -111,7 +116,17 @@ impl World {
 
     pub(super) fn fresh(name: &str) -> Fake {
         let (retained, ran, pending) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Fake { name: name.into(), applied: None, rank: None, retained, ran, pending, stands: None, stopped: None }
+        Fake {
+            name: name.into(),
+            applied: None,
+            rank: None,
+            retained,
+            ran,
+            pending,
+            stands: None,
+            stopped: None,
+            finishing: None,
+        }
     }
 
     pub(super) fn hello(&self, fake: &Fake) -> Hello {
@@ -184,6 +199,9 @@ impl World {
                 };
                 fake.applied = Some(applied);
                 fake.stands = Some((fence.generation, applied));
+                // Everybody hands over what is not durable, before anything else.
+                let retained: Vec<Report> = fake.retained.values().cloned().collect();
+                retained.into_iter().for_each(|report| self.event(Event::Reported(session, report)));
                 self.event(Event::GroupReady(session, fence, applied));
             }
             Message::Plan(plan) => {
@@ -196,7 +214,12 @@ impl World {
                 fake.stands = None;
             }
             Message::Stop(stop) => fake.stopped = Some(stop),
-            Message::Finish(_) => self.event(Event::FinaleDone(session)),
+            Message::Finish(finish) => {
+                fake.finishing = Some(finish.writer);
+                if !finish.writer || self.writes_at_once {
+                    self.event(Event::FinaleDone(session));
+                }
+            }
             Message::Discard(step) => {
                 fake.pending.clear();
                 fake.retained.split_off(&step);

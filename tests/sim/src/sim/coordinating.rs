@@ -91,7 +91,7 @@ impl Sim {
 
     pub(super) fn tick(&mut self, process: Process, due: Duration) -> Result<(), Violation> {
         let Some(office) = self.office(process).filter(|office| office.tick == Some(due)) else { return Ok(()) };
-        office.tick = None;
+        (office.tick, office.ticked) = (None, Some(due));
         office.events.push_back(Event::Tick);
         self.settle(process)
     }
@@ -131,7 +131,7 @@ impl Sim {
         self.write_on(process);
         let Some(office) = self.office(process) else { return Ok(()) };
         let due = office.run.poll_timeout().map(|due| office.since + due);
-        if due.is_some() && office.tick != due {
+        if due.is_some() && office.tick != due && office.ticked != due {
             office.tick = due;
             let due = due.unwrap_or_default();
             self.clock.at(due, Happening::Tick(process, due));

@@ -8,7 +8,7 @@ use esta_worker_engine::Event;
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{Happening, Sim};
-use crate::{faults::Fault, invariants::Violation};
+use crate::{faults::Fault, invariants::Violation, trainer::Busy, worker::Worker};
 
 impl Sim {
     pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
@@ -16,9 +16,13 @@ impl Sim {
             self.clock.after(Duration::from_secs(1), Happening::Fair);
             return Ok(());
         }
-        self.faults += 1;
         let pause = self.upto(2 * self.weather.between);
         self.clock.after(pause, Happening::Misfortune);
+        if self.workers.iter().any(|worker| worker.trainer.lies) {
+            // One thing at a time: who is right is told by the others, so they stay.
+            return Ok(());
+        }
+        self.faults += 1;
         let fault = *self.weather.faults.choose(&mut self.rng).expect("something may go wrong");
         if self.verbose {
             eprintln!("             {fault:?}");
@@ -77,9 +81,41 @@ impl Sim {
                 let until = &mut self.coordinators[index].paused_until;
                 *until = (*until).max(now + while_away);
             }
+            Fault::BreakGroup => {
+                let Some(worker) = self.some_worker() else { return Ok(()) };
+                for (generation, member) in self.groups.break_with(worker) {
+                    let delay = self.upto(Duration::from_millis(50));
+                    self.clock.after(delay, Happening::Broke(member, generation));
+                }
+            }
+            Fault::HangTrainer => {
+                if let Some(worker) = self.some_worker() {
+                    let trainer = &mut self.workers[worker.index].trainer;
+                    if matches!(trainer.busy, Some(Busy::Computing(..))) {
+                        // The end of what it is at is the end of something else.
+                        trainer.turn += 1;
+                    }
+                }
+            }
+            Fault::Lie => self.lie(),
             Fault::OldReport => return self.old_report(),
         }
         Ok(())
+    }
+
+    /// A rank does not apply what the others apply, where there are others to tell: all of them well, and at least two.
+    fn lie(&mut self) {
+        let now = self.clock.now();
+        let well = self.coordinators.iter().all(|coordinator| coordinator.alive && coordinator.paused_until <= now);
+        let trains = |worker: &Worker| {
+            let hears = worker.line.and_then(|line| self.network.line(line)).is_some_and(|line| line.carries);
+            worker.alive && hears && worker.paused_until <= now && worker.trainer.trains()
+        };
+        if !well || self.workers.len() < 3 || !self.workers.iter().all(trains) {
+            return;
+        }
+        let index = self.rng.random_range(0..self.workers.len());
+        self.workers[index].trainer.lies = true;
     }
 
     /// A report is heard a second time from the worker that sent it, or one of another run.

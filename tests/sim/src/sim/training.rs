@@ -16,6 +16,8 @@ use crate::{
     trainer::{Busy, Trainer},
 };
 
+/// The longest it takes to write the results.
+const FINALE: Duration = Duration::from_secs(20);
 /// Exit code of a trainer whose state cannot be made.
 const FAILED: i32 = 1;
 
@@ -32,6 +34,7 @@ impl Sim {
     fn begin(&mut self, process: Process, command: TrainerCommand) -> Result<(), Violation> {
         let trainer = &mut self.workers[process.index].trainer;
         trainer.turn += 1;
+        trainer.began = self.clock.now();
         let turn = trainer.turn;
         match command {
             TrainerCommand::Form(generation, form) => {
@@ -62,7 +65,9 @@ impl Sim {
             }
             command => {
                 trainer.busy = Some(Busy::Writing(command));
-                let took = self.upto(Duration::from_millis(20));
+                let writes =
+                    matches!(&trainer.busy, Some(Busy::Writing(TrainerCommand::Finale(finale))) if finale.writer);
+                let took = self.upto(if writes { FINALE } else { Duration::from_millis(20) });
                 self.clock.after(took, Happening::Trained(process, turn));
             }
         }
@@ -92,7 +97,9 @@ impl Sim {
                     chain: state.chain,
                 };
                 trainer.busy = Some(Busy::Reducing(generation, plan));
-                let done = self.groups.reduce(generation, rank, share)?;
+                trainer.began = self.clock.now();
+                let lies = self.workers.iter().any(|worker| worker.trainer.lies);
+                let done = self.groups.reduce(generation, rank, share, lies)?;
                 self.done(generation, done);
                 self.come_too_late(process, generation);
                 Ok(())
@@ -203,7 +210,8 @@ impl Sim {
         let trainer = &mut self.workers[process.index].trainer;
         trainer.busy = None;
         let Some(state) = &mut trainer.state else { return Ok(()) };
-        let chain = job::apply(state.chain, plan.step, outcomes);
+        let mut chain = job::apply(state.chain, plan.step, outcomes);
+        chain.0[0] ^= u8::from(trainer.lies);
         *state = State { applied: plan.step.next(), chain };
         let slots = plan.slots.iter().map(|(slot, _)| (*slot, each)).collect();
         let timings = StepTimings { slots, ..StepTimings::default() };
@@ -252,7 +260,7 @@ impl Sim {
 
 impl Trainer {
     /// What its heartbeat says.
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self, now: Duration) -> Progress {
         let activity = match &self.busy {
             None => Activity::Idle,
             Some(Busy::Forming(..)) => Activity::Forming,
@@ -262,6 +270,6 @@ impl Trainer {
             Some(Busy::Reducing(_, plan)) => Activity::Reduce(plan.step),
             Some(Busy::Writing(_)) => Activity::Writing,
         };
-        Progress { activity, since: Duration::ZERO }
+        Progress { activity, since: now.saturating_sub(self.began) }
     }
 }

@@ -22,7 +22,7 @@ impl Sim {
     pub(super) fn start_worker(&mut self, index: usize) {
         let checkpoints: Vec<_> = self.disk.keys().copied().collect();
         let worker = &mut self.workers[index];
-        if worker.alive || worker.retired {
+        if worker.alive {
             return;
         }
         worker.start(&self.law, &checkpoints);
@@ -170,7 +170,7 @@ impl Sim {
         if self.workers[process.index].line.is_none() {
             return Ok(());
         }
-        let progress = self.workers[process.index].trainer.progress();
+        let progress = self.workers[process.index].trainer.progress(self.clock.now());
         self.advise(process, Event::Beat(progress))
     }
 
