@@ -38,6 +38,8 @@ pub struct Trainer {
     pub standing: Option<(Generation, Rank)>,
     /// Generations below this one are over.
     pub abandoned: u64,
+    /// It will never be done with what it is at.
+    pub hangs: bool,
     /// What it applies is not what was reduced.
     pub lies: bool,
     /// Staged checkpoints.
@@ -45,11 +47,6 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Whether it holds the state of a group that trains.
-    pub fn trains(&self) -> bool {
-        self.standing.is_some() && self.state.is_some()
-    }
-
     /// Whether whatever is done for a generation is in vain.
     pub fn is_over(&self, generation: Generation) -> bool {
         generation.0 < self.abandoned

@@ -19,6 +19,8 @@ pub struct Worker {
     pub alive: bool,
     /// It is stopped until then: whatever reaches it waits.
     pub paused_until: Duration,
+    /// It was asked to leave.
+    pub leaving: bool,
     /// The law.
     pub law: Session,
     /// The trainer.
@@ -40,6 +42,7 @@ impl Worker {
             process: Process { index, life: 0 },
             alive: false,
             paused_until: Duration::ZERO,
+            leaving: false,
             law: session,
             trainer: Trainer::default(),
             line: None,
@@ -52,7 +55,7 @@ impl Worker {
     /// Starts the next process, which finds these checkpoints.
     pub fn start(&mut self, law: &Arc<Law>, checkpoints: &[Step]) {
         self.process.life += 1;
-        self.alive = true;
+        (self.alive, self.leaving) = (true, false);
         self.law = session(&self.name, self.process.life, law, checkpoints);
         self.trainer = Trainer::default();
         self.line = None;

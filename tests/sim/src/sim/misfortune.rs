@@ -64,6 +64,7 @@ impl Sim {
             }
             Fault::DrainWorker => {
                 if let Some(worker) = self.some_worker() {
+                    self.workers[worker.index].leaving = true;
                     return self.advise(worker, Event::Drain);
                 }
             }
@@ -91,9 +92,10 @@ impl Sim {
             Fault::HangTrainer => {
                 if let Some(worker) = self.some_worker() {
                     let trainer = &mut self.workers[worker.index].trainer;
-                    if matches!(trainer.busy, Some(Busy::Computing(..))) {
+                    if matches!(&trainer.busy, Some(Busy::Computing(_, plan)) if !plan.slots.is_empty()) {
                         // The end of what it is at is the end of something else.
                         trainer.turn += 1;
+                        trainer.hangs = true;
                     }
                 }
             }
@@ -107,9 +109,12 @@ impl Sim {
     fn lie(&mut self) {
         let now = self.clock.now();
         let well = self.coordinators.iter().all(|coordinator| coordinator.alive && coordinator.paused_until <= now);
+        let generation = self.workers[0].trainer.standing.map(|(generation, _)| generation);
         let trains = |worker: &Worker| {
             let hears = worker.line.and_then(|line| self.network.line(line)).is_some_and(|line| line.carries);
-            worker.alive && hears && worker.paused_until <= now && worker.trainer.trains()
+            let (trainer, group) = (&worker.trainer, worker.trainer.standing.map(|(generation, _)| generation));
+            let well = worker.alive && hears && worker.paused_until <= now && !worker.leaving && !trainer.hangs;
+            well && trainer.state.is_some() && group.is_some() && group == generation
         };
         if !well || self.workers.len() < 3 || !self.workers.iter().all(trains) {
             return;
