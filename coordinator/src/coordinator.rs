@@ -5,6 +5,7 @@ use std::{net::SocketAddr, ops::Range, path::Path, sync::Arc, time::Duration};
 use esta_engine::{
     law::Law,
     run::{Patience, Recovered, ReplayError, Run, StepRecord},
+    spec::{JobSpec, TimeoutSpec},
 };
 use esta_proto::{Digest, Step};
 use thiserror::Error;
@@ -112,7 +113,7 @@ impl Coordinator {
         let listener = Listener::bind(listen).await?;
         let Opened { law, store, recovered, spec_json } = opened;
         let meta = store.meta().clone();
-        let slots = law.spec.sampling.slots;
+        let (slots, spec_digest) = (law.spec.sampling.slots, identity(&law.spec));
         let run = Run::new(law, meta.epoch, patience, recovered)?;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let answers = inbox.clone();
@@ -121,7 +122,6 @@ impl Coordinator {
             answers.blocking_send(Input::Written(written)).ok();
         });
         let writer = writer.map_err(StartError::Thread)?;
-        let spec_digest = Digest(*blake3::hash(spec_json.as_bytes()).as_bytes());
         let welcome = Welcome { run_id: meta.run_id.clone(), epoch: meta.epoch, spec_json, spec_digest, slots };
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let leader = Leader::new(run, meta.run_id, writer, observers);
@@ -162,4 +162,11 @@ impl Drop for Coordinator {
         self.stop.cancel();
         self.close.cancel();
     }
+}
+
+/// Digest of what a worker has to hold on to: everything but the patience of its coordinators.
+fn identity(spec: &JobSpec) -> Digest {
+    let spec = JobSpec { timeouts: TimeoutSpec::default(), ..spec.clone() };
+    let text = serde_json::to_string(&spec).expect("a specification is JSON");
+    Digest(*blake3::hash(text.as_bytes()).as_bytes())
 }

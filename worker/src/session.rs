@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Instant, MissedTickBehavior},
+    time::{Instant, Interval, MissedTickBehavior},
 };
 
 pub use link::{Caller, LinkError};
@@ -127,8 +127,7 @@ impl Hands {
     ) -> Result<Ended, SessionError> {
         let mut connecting: Option<Connecting> = Some(Box::pin(async { Ok(joined) }));
         let mut requests = Requests::listen();
-        let mut beat = tokio::time::interval(seconds(self.timeouts.heartbeat));
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut beat = self.beat();
         let mut drained_by: Option<Instant> = None;
         loop {
             if let Some(ended) = self.ended.take() {
@@ -139,6 +138,7 @@ impl Hands {
                 joined = pending_or(&mut connecting) => {
                     connecting = None;
                     self.open(joined?).await?;
+                    beat = self.beat();
                 }
                 message = next_message(&mut self.link) => match message {
                     Some(message) => self.receive(message),
@@ -164,10 +164,18 @@ impl Hands {
         }
     }
 
+    fn beat(&self) -> Interval {
+        let mut beat = tokio::time::interval(seconds(self.timeouts.heartbeat));
+        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        beat
+    }
+
     async fn open(&mut self, joined: Joined) -> Result<(), SessionError> {
         if joined.spec_digest != self.spec_digest {
             return Err(SessionError::OtherJob);
         }
+        // A coordinator may come back with other patience; the job is the same.
+        self.timeouts = joined.spec.timeouts.clone();
         let mut commands = self.law.handle(Event::Connected).into_iter();
         let Some(Command::Send(fence, hello)) = commands.next() else { unreachable!("a session begins with a hello") };
         match joined.open((fence, hello)).await {
@@ -248,11 +256,12 @@ impl Hands {
     async fn leave(self) {
         let Self { link, trainer, mut outstanding, .. } = self;
         outstanding.fail_all();
-        trainer.stop();
-        let Some(Link { outbound, mut inbound, .. }) = link else { return };
-        drop(outbound);
-        let drained = async { while let Ok(Some(_)) = inbound.message().await {} };
-        drop(tokio::time::timeout(Duration::from_secs(2), drained).await);
+        if let Some(Link { outbound, mut inbound, .. }) = link {
+            drop(outbound);
+            let drained = async { while let Ok(Some(_)) = inbound.message().await {} };
+            drop(tokio::time::timeout(Duration::from_secs(2), drained).await);
+        }
+        trainer.stop().await;
     }
 }
 

@@ -19,6 +19,7 @@ use std::{
         mpsc,
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use esta_data::BatchTicket;
@@ -35,6 +36,10 @@ pub use state::{State, StateError};
 pub use step::{StepError, Stepper, tensors};
 
 use crate::session::StoreCall;
+
+/// How long a trainer may take to end what it is at when nothing it does is wanted any more.
+const STOPS_WITHIN: Duration = Duration::from_secs(2);
+const LOOKS_EVERY: Duration = Duration::from_millis(5);
 
 /// Where and how a worker trains.
 #[derive(Debug, Clone)]
@@ -147,10 +152,19 @@ impl Trainer {
         self.events.recv().await
     }
 
-    /// Ends the thread: nothing it does is wanted any more.
-    pub fn stop(self) {
+    /// Ends the thread: nothing it does is wanted any more. One that hangs is left behind after a while, or the process
+    /// would outlive its part in the run.
+    pub async fn stop(self) {
         self.abandoned.raise(Generation(u64::MAX - 1));
         drop(self.commands);
+        let deadline = tokio::time::Instant::now() + STOPS_WITHIN;
+        while !self.thread.is_finished() {
+            if tokio::time::Instant::now() >= deadline {
+                let progress = self.doing.progress();
+                return tracing::warn!(activity = ?progress.activity, since = ?progress.since, "the trainer is left behind");
+            }
+            tokio::time::sleep(LOOKS_EVERY).await;
+        }
         if self.thread.join().is_err() {
             tracing::error!("the trainer thread panicked");
         }

@@ -80,7 +80,7 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
 /// Derives the table again from the record: it is the truth, with or without `palette.json` beside it.
 fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
     let recorded = Recorded::open(run_dir)?;
-    let ledger = recorded.ledger(recorded.recovered.steps.len())?;
+    let [ledger] = recorded.ledgers([recorded.recovered.steps.len() as u64])?;
     let law = recorded.law;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);
     let law = timed(&law, run_dir, args.latency.as_deref())?;

@@ -28,10 +28,23 @@ impl Recorded {
         Ok(Self { law, recovered })
     }
 
-    /// The ledger after the first `steps` steps on record: each of them is derived again.
-    pub fn ledger(&self, steps: usize) -> Result<Ledger, Failure> {
+    /// The ledger after the first `steps` steps on record, for each of these numbers, ascending: every step is derived
+    /// again once.
+    pub fn ledgers<const N: usize>(&self, steps: [u64; N]) -> Result<[Ledger; N], Failure> {
         let total = self.recovered.samples.map_or(0, |samples| self.law.total_steps(samples));
-        let first = self.recovered.steps[..steps].to_vec();
-        Ledger::replay(self.law.clone(), total, first).map_err(|error| Failure::Diverged(error.to_string()))
+        let mut ledger = Ledger::new(self.law.clone(), total);
+        let mut records = self.recovered.steps.iter();
+        let mut found = Vec::with_capacity(N);
+        for steps in steps {
+            while ledger.committed().0 < steps {
+                let Some(record) = records.next() else {
+                    let why = format!("{steps} steps are to be on record, and {} are", ledger.committed());
+                    return Err(Failure::Diverged(why));
+                };
+                ledger.replay_step(record.clone()).map_err(|error| Failure::Diverged(error.to_string()))?;
+            }
+            found.push(ledger.clone());
+        }
+        Ok(found.try_into().expect("one for each"))
     }
 }

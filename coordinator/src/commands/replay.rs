@@ -60,29 +60,40 @@ fn derive(recorded: &Recorded, step: Option<u64>) -> Result<Replay, Failure> {
     if step > known {
         return Err(Failure::Other(format!("step {step} is not on record yet: {known} steps are")));
     }
-    let before = recorded.ledger(step as usize)?;
-    let plan = before.plan(Step(step));
+    // With plans ahead the table behind a plan is older than the step.
+    let version = step.saturating_sub(u64::from(recorded.law.spec.sampling.lookahead));
+    let [before, drawing] = recorded.ledgers([version, step])?;
+    let plan = drawing.plan(Step(step));
     let plan = plan.ok_or_else(|| Failure::Other(format!("the run has no step {step}: it ends before")))?;
     let record = steps.get(step as usize).cloned();
     if let Some(record) = record.as_ref().filter(|record| record.draws != plan.draws) {
         let why = format!("step {} is on record with other draws than derive from the steps before it", record.step);
         return Err(Failure::Diverged(why));
     }
-    let compared = compare_snapshot(recorded, step)?;
-    // With plans ahead the table behind a plan is older than the step.
-    let before = recorded.ledger(plan.table_version.index())?;
+    let compared = compare_snapshot(recorded, drawing)?;
     let table = digest(&before);
     Ok(Replay { plan, record, before, table, compared })
 }
 
 /// The snapshot from which a coordinator would go on has to be what its steps make.
-fn compare_snapshot(recorded: &Recorded, step: u64) -> Result<Option<Step>, Failure> {
+fn compare_snapshot(recorded: &Recorded, ledger: Ledger) -> Result<Option<Step>, Failure> {
     let Some(snapshot) = &recorded.recovered.snapshot else { return Ok(None) };
-    if snapshot.committed.0 > step + 1 {
+    let (wanted, there) = (snapshot.committed.0, recorded.recovered.steps.len() as u64);
+    if wanted > there {
+        let why = format!("the snapshot is of {wanted} steps, and {there} are on record");
+        return Err(Failure::Diverged(why));
+    }
+    // One step more than the step asked for, or any before it.
+    if wanted > ledger.committed().0 + 1 {
         return Ok(None);
     }
-    let derived = recorded.ledger(snapshot.committed.index())?.snapshot();
-    if derived != *snapshot {
+    let from = if wanted < ledger.committed().0 { recorded.ledgers([wanted])? } else { [ledger] };
+    let [mut derived] = from;
+    if derived.committed().0 < wanted {
+        let next = recorded.recovered.steps[derived.committed().index()].clone();
+        derived.replay_step(next).map_err(|error| Failure::Diverged(error.to_string()))?;
+    }
+    if derived.snapshot() != *snapshot {
         let why = format!("the snapshot after {} steps is not what they make", snapshot.committed);
         return Err(Failure::Diverged(why));
     }

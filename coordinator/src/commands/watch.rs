@@ -120,6 +120,12 @@ fn log(notice: &Notice) {
         Notice::Resumed(generation) => {
             tracing::info!(generation = generation.0, "the generation on record still stands and goes on");
         }
+        Notice::Stranded(step) => {
+            tracing::error!(
+                step = step.0,
+                "no worker that is here holds a state or a checkpoint of at least this many applied steps; waiting for one"
+            );
+        }
         Notice::Failed(reason) => tracing::error!(reason, "the run cannot go on"),
     }
 }

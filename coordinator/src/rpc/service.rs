@@ -48,7 +48,7 @@ pub struct Welcome {
     pub epoch: LeaderEpoch,
     /// The resolved specification.
     pub spec_json: String,
-    /// Blake3 of `spec_json`.
+    /// Digest of the job but for its time-outs.
     pub spec_digest: Digest,
     /// Slots of a step: ranks beyond are spares.
     pub slots: u32,

@@ -91,7 +91,7 @@ pub struct Joined {
     client: CoordinatorClient<Channel>,
     /// The job.
     pub spec: JobSpec,
-    /// Blake3 of the job's text: a run of another digest is another run.
+    /// Digest of the job but for its time-outs: a run of another digest is another run.
     pub spec_digest: Vec<u8>,
     /// This worker would be a hot spare.
     pub spare: bool,

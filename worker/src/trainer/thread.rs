@@ -16,7 +16,7 @@ use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
-    Abandoned, Doing, Job, Setup, SetupError, State, TrainerOptions, Work, finale,
+    Abandoned, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work, finale,
     group::{Broken, Standing},
     step::{StepError, Stepper},
 };
@@ -122,6 +122,10 @@ impl Thread {
     fn broke(&mut self, generation: Generation, error: &Broken) {
         self.leave();
         match error {
+            // What the coordinator heard of this rank is not so any more; the next group is formed from what there is.
+            Broken::State(StateError::Forgotten(_) | StateError::Nobody) => {
+                self.say(TrainerEvent::Broke(generation, in_one_line(error)));
+            }
             Broken::State(error) => self.fail(error, crate::exit::FAILED),
             Broken::Abandoned | Broken::Group(_) | Broken::TimedOut(_) => {
                 self.say(TrainerEvent::Broke(generation, in_one_line(error)));

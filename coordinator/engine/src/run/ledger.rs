@@ -37,6 +37,14 @@ pub enum ReplayError {
         /// The job's.
         expected: (usize, usize),
     },
+    /// A snapshot that no run leaves behind.
+    #[error("the snapshot after {step} steps is damaged: {what}")]
+    Damaged {
+        /// Its step.
+        step: Step,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The draws differ: another specification, seed or version made them.
     #[error(
         "step {step} was drawn as {recorded:?} but derives as {derived:?}: another seed, specification or version made this record"
@@ -123,6 +131,7 @@ impl Ledger {
             let found = (snapshot.rows.len(), snapshot.touches.len());
             return Err(ReplayError::Snapshot { step: snapshot.committed, found, expected: (stitches, groups) });
         }
+        ledger.check_plans(&snapshot, &records)?;
         let momentum = ledger.law.spec.sampling.momentum;
         ledger.table = Table::restore(snapshot.rows, momentum, snapshot.committed, snapshot.trend);
         ledger.touches = snapshot.touches;
@@ -145,6 +154,23 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// A snapshot holds the plans that were drawn and not committed, and these and the records draw stitches that exist.
+    fn check_plans(&self, snapshot: &Snapshot, records: &[StepRecord]) -> Result<(), ReplayError> {
+        let damaged = |what: String| Err(ReplayError::Damaged { step: snapshot.committed, what });
+        let lookahead = u64::from(self.law.spec.sampling.lookahead);
+        let due = snapshot.committed.0..(snapshot.committed.0 + lookahead + 1).min(self.total);
+        if !snapshot.plans.iter().map(|(step, ..)| step.0).eq(due.clone()) {
+            return damaged(format!("it holds {} plans, not those of steps {due:?}", snapshot.plans.len()));
+        }
+        let drawn = records.iter().map(|record| (record.step, &record.draws));
+        for (step, draws) in drawn.chain(snapshot.plans.iter().map(|(step, _, draws)| (*step, draws))) {
+            if let Some(draw) = draws.iter().find(|draw| self.law.catalog.get(draw.stitch).is_none()) {
+                return damaged(format!("step {step} draws stitch {}, which the job does not have", draw.stitch));
+            }
+        }
+        Ok(())
+    }
+
     /// Derives the ledger again from the records of its first steps.
     ///
     /// # Errors
@@ -157,7 +183,11 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn replay_step(&mut self, record: StepRecord) -> Result<(), ReplayError> {
+    /// Goes on by one recorded step, whose draws are derived again.
+    ///
+    /// # Errors
+    /// [`ReplayError`] when the record is not what this run would have drawn.
+    pub fn replay_step(&mut self, record: StepRecord) -> Result<(), ReplayError> {
         let expected = self.committed();
         let Some(plan) = self.plans.get(&expected).filter(|_| record.step == expected) else {
             return Err(ReplayError::Gap { expected, found: record.step });

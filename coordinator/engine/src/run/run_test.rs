@@ -319,6 +319,15 @@ fn sc_2_a_ledger_goes_on_from_a_snapshot_and_the_records_since_the_oldest_checkp
     let deeper = |spec: &mut crate::spec::JobSpec| {
         spec.family.anchors.iter_mut().filter_map(|anchor| anchor.arch.as_mut()).for_each(|arch| arch.depth = 4);
     };
+    let damaged = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = snapshot.clone().expect("it was taken");
+        change(&mut snapshot);
+        Ledger::resume(law.clone(), 60, Some(snapshot), Vec::new()).expect_err("it is damaged").to_string()
+    };
+    let without_a_plan = damaged(&|snapshot| drop(snapshot.plans.remove(1)));
+    assert_eq!(without_a_plan, "the snapshot after 41 steps is damaged: it holds 3 plans, not those of steps 41..45");
+    let stranger = damaged(&|snapshot| snapshot.plans[0].2[0].stitch = esta_proto::StitchId(900));
+    assert!(stranger.ends_with("step 41 draws stitch 900, which the job does not have"), "{stranger}");
     let other = law_with(deeper);
     let error = Ledger::resume(other, 60, snapshot, Vec::new()).expect_err("another family");
     assert!(matches!(error, ReplayError::Snapshot { .. }), "{error}");

@@ -25,16 +25,37 @@ pub struct TimeoutSpec {
     pub drain: f64,
     /// A new leader waits this long for the workers of the generation it found on record.
     pub resume: f64,
+    /// Where several coordinators stand by: the leader renews its lease this often.
+    pub renew: f64,
+    /// A leader that could not renew its lease for this long stops serving: nobody else leads yet.
+    pub fence: f64,
+    /// A lease that was not renewed for this long is over, in whole seconds, and another coordinator leads.
+    pub lease: f64,
+    /// A worker that has lost its coordinator looks for one for this long.
+    pub reconnect: f64,
 }
 
 impl Default for TimeoutSpec {
     fn default() -> Self {
-        Self { heartbeat: 0.4, keepalive: 1.5, phase: 60.0, collective: 120.0, drain: 300.0, resume: 5.0 }
+        Self {
+            heartbeat: 0.4,
+            keepalive: 1.5,
+            phase: 60.0,
+            collective: 120.0,
+            drain: 300.0,
+            resume: 5.0,
+            renew: 0.4,
+            fence: 1.4,
+            lease: 2.0,
+            reconnect: 60.0,
+        }
     }
 }
 
 /// Heartbeats that must fit into the time after which a silent worker is lost.
 const BEATS: f64 = 3.0;
+/// Renewals that must fit into the time after which a leader stops serving: one may be lost.
+const RENEWALS: f64 = 2.0;
 
 impl TimeoutSpec {
     /// Whether every value is the default's: such a section is not written out.
@@ -44,19 +65,21 @@ impl TimeoutSpec {
     }
 
     pub(super) fn validate(&self) -> Result<(), SpecError> {
-        let chain = [
+        let workers = [
             ("heartbeat", self.heartbeat),
             ("keepalive", self.keepalive),
             ("phase", self.phase),
             ("collective", self.collective),
             ("drain", self.drain),
         ];
-        for (key, seconds) in chain.into_iter().chain([("resume", self.resume)]) {
+        let leaders =
+            [("renew", self.renew), ("fence", self.fence), ("lease", self.lease), ("reconnect", self.reconnect)];
+        for (key, seconds) in workers.into_iter().chain(leaders).chain([("resume", self.resume)]) {
             if !(seconds.is_finite() && (0.01..=1e6).contains(&seconds)) {
                 return Err(flaw(key, format!("{seconds} is not between 0.01 and 1000000 seconds")));
             }
         }
-        for pair in chain.windows(2) {
+        for pair in workers.windows(2).chain(leaders.windows(2)) {
             let [(earlier, short), (later, long)] = [pair[0], pair[1]];
             if short >= long {
                 let why =
@@ -67,6 +90,13 @@ impl TimeoutSpec {
         if self.heartbeat * BEATS > self.keepalive {
             let why = format!("{} s leaves no room for {BEATS} heartbeats of {} s", self.keepalive, self.heartbeat);
             return Err(flaw("keepalive", why));
+        }
+        if self.renew * RENEWALS > self.fence {
+            let why = format!("{} s leaves no room for {RENEWALS} renewals of {} s", self.fence, self.renew);
+            return Err(flaw("fence", why));
+        }
+        if self.lease.fract() != 0.0 {
+            return Err(flaw("lease", format!("{} s is no whole number of seconds", self.lease)));
         }
         Ok(())
     }
@@ -103,6 +133,10 @@ mod tests {
         assert_eq!(said(|timeouts| timeouts.collective = 30.0), expected);
         let expected = "timeouts.keepalive: 1 s leaves no room for 3 heartbeats of 0.4 s";
         assert_eq!(said(|timeouts| timeouts.keepalive = 1.0), expected);
+        let expected = "timeouts.lease: 1 s is not longer than timeouts.fence of 1.4 s, which has to come first";
+        assert_eq!(said(|t| t.lease = 1.0), expected);
+        assert_eq!(said(|t| t.renew = 1.0), "timeouts.fence: 1.4 s leaves no room for 2 renewals of 1 s");
+        assert_eq!(said(|t| t.lease = 2.5), "timeouts.lease: 2.5 s is no whole number of seconds");
         assert_eq!(said(|t| t.resume = 0.0), "timeouts.resume: 0 is not between 0.01 and 1000000 seconds");
         assert!(said(|t| t.drain = f64::NAN).starts_with("timeouts.drain: NaN is not between"));
     }
