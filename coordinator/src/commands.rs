@@ -86,7 +86,7 @@ impl Command {
             Self::Catalog(args) => catalog::catalog(&args),
             Self::Status(server) => status::status(&server).await,
             Self::Palette(args) => palette::palette(args).await,
-            Self::Replay(args) => replay::replay(&args),
+            Self::Replay(args) => replay::replay(&args).await,
             Self::Config(command) => config::config(&command),
             Self::Report(args) => report::report(&args),
         }

@@ -8,6 +8,7 @@ use esta_engine::{
     spec::{JobSpec, TimeoutSpec},
 };
 use esta_proto::{Digest, Step};
+use futures::future::BoxFuture;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use crate::{
     leader::{Ending, Input, Leader},
     observer::Observers,
     rpc::{BindError, Listener, Service, Welcome},
-    store::{Meta, RecordStore, RedbStore, StoreError, Writer},
+    store::{Meta, RedbStore, StoreError, Term, Writer},
 };
 
 /// Inputs that may wait for the leader; beyond that sessions wait, not the leader.
@@ -45,7 +46,7 @@ pub enum StartError {
 /// An opened record: this process leads the run.
 pub struct Opened {
     law: Arc<Law>,
-    store: RedbStore,
+    term: Term,
     recovered: Recovered,
     spec_json: String,
 }
@@ -56,10 +57,17 @@ impl Opened {
     /// # Errors
     /// [`StoreError`] when it is in use, of another job, or unreadable.
     pub fn open(law: Arc<Law>, run_dir: &Path) -> Result<Self, StoreError> {
-        let spec_json = serde_json::to_string(&law.spec).expect("a specification has no key that JSON lacks");
-        let store = RedbStore::open(run_dir, &law.spec.name, &spec_json)?;
-        let recovered = store.load()?;
-        Ok(Self { law, store, recovered, spec_json })
+        let store = RedbStore::open(run_dir, &law.spec.name, &text_of(&law.spec))?;
+        Self::under(law, Term::unlimited(store))
+    }
+
+    /// Reads what a term has found on record.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub fn under(law: Arc<Law>, term: Term) -> Result<Self, StoreError> {
+        let (recovered, spec_json) = (term.store.load()?, text_of(&law.spec));
+        Ok(Self { law, term, recovered, spec_json })
     }
 
     /// The first step that is not on record.
@@ -79,24 +87,130 @@ impl Opened {
     /// # Errors
     /// [`StoreError`] when they cannot be read.
     pub fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
-        self.store.steps(range)
+        self.term.store.steps(range)
     }
 
     /// Whose record it is.
     #[must_use]
     pub fn meta(&self) -> &Meta {
-        self.store.meta()
+        self.term.store.meta()
+    }
+
+    /// Lets go of the record without having led.
+    pub async fn resign(self) {
+        drop(self.term.store);
+        self.term.resign.await;
     }
 }
 
-/// A coordinator that serves its run.
-pub struct Coordinator {
+/// An address, and what is served there, term after term.
+pub struct Front {
     address: SocketAddr,
-    stop: CancellationToken,
-    /// Cancelled after the leader is gone: the server takes no more calls.
+    service: Service,
+    /// Cancelled after the last leader is gone: the server takes no more calls.
     close: CancellationToken,
-    leader: JoinHandle<Ending>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Front {
+    /// Binds the address and stands by.
+    ///
+    /// # Errors
+    /// [`BindError`] when the address is taken.
+    pub async fn open(listen: SocketAddr) -> Result<Self, BindError> {
+        let listener = Listener::bind(listen).await?;
+        let (service, close) = (Service::default(), CancellationToken::new());
+        let address = listener.address();
+        let server = tokio::spawn(listener.serve(service.clone(), close.clone()));
+        Ok(Self { address, service, close, server })
+    }
+
+    /// The address that workers connect to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends callers to whoever leads, where that is known.
+    pub fn stand_by(&self, leader: Option<String>) {
+        self.service.stand_by(leader);
+    }
+
+    /// Ends the server once the workers have read their last messages.
+    pub async fn close(&mut self) {
+        self.close.cancel();
+        if timeout(FAREWELL, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.close.cancel();
+    }
+}
+
+/// A leader at work behind a front.
+pub struct Office {
+    stop: CancellationToken,
+    leader: JoinHandle<Ending>,
+    service: Service,
+    resign: Option<BoxFuture<'static, ()>>,
+}
+
+impl Office {
+    /// Begins to lead.
+    ///
+    /// # Errors
+    /// [`StartError`] when the record does not fit the job.
+    pub fn begin(front: &Front, opened: Opened, patience: Patience, observers: Observers) -> Result<Self, StartError> {
+        let Opened { law, term: Term { store, tenure, resign }, recovered, spec_json } = opened;
+        let meta = store.meta().clone();
+        let (slots, spec_digest) = (law.spec.sampling.slots, identity(&law.spec));
+        let run = Run::new(law, meta.epoch, patience, recovered)?;
+        let (inbox, inputs) = mpsc::channel(INBOX);
+        let answers = inbox.clone();
+        let writer = Writer::start(store, move |written| {
+            // Nobody listens any more when the leader has gone.
+            answers.blocking_send(Input::Written(written)).ok();
+        });
+        let writer = writer.map_err(StartError::Thread)?;
+        let welcome = Welcome { run_id: meta.run_id.clone(), epoch: meta.epoch, spec_json, spec_digest, slots };
+        let leader = Leader::new(run, meta.run_id, writer, observers);
+        front.service.lead(welcome, inbox);
+        let stop = CancellationToken::new();
+        let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));
+        Ok(Self { stop, leader, service: front.service.clone(), resign: Some(resign) })
+    }
+
+    /// Interrupts the run; it can be resumed.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until the term ends and everything is durable, and lets go of the record.
+    pub async fn ended(&mut self) -> Ending {
+        let ending =
+            (&mut self.leader).await.unwrap_or_else(|gone| Ending::Failed(format!("the leader broke: {gone}")));
+        self.service.stand_by(None);
+        if let Some(resign) = self.resign.take() {
+            resign.await;
+        }
+        ending
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A coordinator that serves one term at an address of its own.
+pub struct Coordinator {
+    front: Front,
+    office: Office,
 }
 
 impl Coordinator {
@@ -110,63 +224,36 @@ impl Coordinator {
         patience: Patience,
         observers: Observers,
     ) -> Result<Self, StartError> {
-        let listener = Listener::bind(listen).await?;
-        let Opened { law, store, recovered, spec_json } = opened;
-        let meta = store.meta().clone();
-        let (slots, spec_digest) = (law.spec.sampling.slots, identity(&law.spec));
-        let run = Run::new(law, meta.epoch, patience, recovered)?;
-        let (inbox, inputs) = mpsc::channel(INBOX);
-        let answers = inbox.clone();
-        let writer = Writer::start(Box::new(store), move |written| {
-            // Nobody listens any more when the leader has gone.
-            answers.blocking_send(Input::Written(written)).ok();
-        });
-        let writer = writer.map_err(StartError::Thread)?;
-        let welcome = Welcome { run_id: meta.run_id.clone(), epoch: meta.epoch, spec_json, spec_digest, slots };
-        let (stop, close) = (CancellationToken::new(), CancellationToken::new());
-        let leader = Leader::new(run, meta.run_id, writer, observers);
-        Ok(Self {
-            address: listener.address(),
-            leader: tokio::spawn(leader.lead(inputs, stop.clone())),
-            server: tokio::spawn(listener.serve(Service::new(welcome, inbox), close.clone())),
-            stop,
-            close,
-        })
+        let front = Front::open(listen).await?;
+        let office = Office::begin(&front, opened, patience, observers)?;
+        Ok(Self { front, office })
     }
 
     /// The address that workers connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.front.address()
     }
 
     /// Interrupts the run; it can be resumed.
     pub fn stop(&self) {
-        self.stop.cancel();
+        self.office.stop();
     }
 
     /// Waits until the run ends, everything is durable and the workers have read their last messages.
     pub async fn ended(&mut self) -> Ending {
-        let ending =
-            (&mut self.leader).await.unwrap_or_else(|gone| Ending::Failed(format!("the leader broke: {gone}")));
-        self.close.cancel();
-        if timeout(FAREWELL, &mut self.server).await.is_err() {
-            self.server.abort();
-        }
+        let ending = self.office.ended().await;
+        self.front.close().await;
         ending
     }
 }
 
-impl Drop for Coordinator {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.close.cancel();
-    }
+fn text_of(spec: &JobSpec) -> String {
+    serde_json::to_string(spec).expect("a specification has no key that JSON lacks")
 }
 
 /// Digest of what a worker has to hold on to: everything but the patience of its coordinators.
 fn identity(spec: &JobSpec) -> Digest {
     let spec = JobSpec { timeouts: TimeoutSpec::default(), ..spec.clone() };
-    let text = serde_json::to_string(&spec).expect("a specification is JSON");
-    Digest(*blake3::hash(text.as_bytes()).as_bytes())
+    Digest(*blake3::hash(text_of(&spec).as_bytes()).as_bytes())
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +26,7 @@ use crate::{
         outbox::{Outbox, Undelivered},
         rendezvous::{Rendezvous, Reply},
     },
-    store::{Durable, StoreError, Writer, Written},
+    store::{Durable, StoreError, Tenure, Writer, Written},
     telemetry,
 };
 
@@ -63,6 +64,8 @@ pub enum Ending {
     Store(StoreError),
     /// Somebody asked the coordinator to stop; the run can be resumed.
     Stopped,
+    /// Another coordinator leads, or may.
+    Deposed,
 }
 
 /// The leader's state: the run and the ends of everything it commands.
@@ -104,13 +107,19 @@ impl Leader {
         }
     }
 
-    /// Leads until the run ends or `stop` is cancelled.
-    pub async fn lead(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken) -> Ending {
+    /// Leads until the run ends, `stop` is cancelled or the tenure is over.
+    pub async fn lead(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, tenure: Tenure) -> Ending {
+        let mut over = pin!(tenure.over());
         let ending = loop {
+            // A process that was stopped meanwhile finds out before it says a word.
+            if !tenure.holds() {
+                break Ending::Deposed;
+            }
             let due = self.run.poll_timeout().filter(|due| self.ticked != Some(*due));
             let tick = tokio::time::sleep_until(self.started + due.unwrap_or_default());
             tokio::select! {
                 () = stop.cancelled() => break Ending::Stopped,
+                () = &mut over => break Ending::Deposed,
                 Some(input) = inputs.recv() => self.take(input),
                 () = tick, if due.is_some() => {
                     self.ticked = due;
@@ -159,6 +168,7 @@ impl Leader {
                 self.reply(replies);
             }
             Input::Written(Ok(durable)) => self.written(durable),
+            Input::Written(Err(StoreError::Deposed { .. })) => self.ending = Some(Ending::Deposed),
             Input::Written(Err(error)) => self.ending = Some(Ending::Store(error)),
             Input::Inspect(question) => question(&self.run),
         }
@@ -243,7 +253,7 @@ impl Leader {
                 self.reply(replies);
             }
             Record::Samples(samples) => self.observers.tell(&Observation::Samples(*samples)),
-            Record::Step(_) | Record::Checkpoint(_) | Record::Snapshot(_) | Record::Trim(_) => {}
+            Record::Step(_) | Record::Checkpoint(_) | Record::Snapshot(_) | Record::Trim(_) | Record::Complete => {}
         }
         self.writer.persist(record);
     }
@@ -285,6 +295,7 @@ impl Leader {
             Ending::Complete | Ending::Failed(_) => return,
             Ending::Store(error) => Status::unavailable(format!("the coordinator cannot keep its record: {error}")),
             Ending::Stopped => Status::unavailable("the coordinator was stopped"),
+            Ending::Deposed => Status::unavailable("this coordinator leads no more"),
         };
         for (_, outbox) in std::mem::take(&mut self.sessions) {
             outbox.cut(reason.clone());

@@ -3,19 +3,31 @@
 //! DESIGN.md section 4: durable at every committed step. The leader's epoch grows with every opening and never restarts
 //! (MB-1), so nothing sent under an earlier leader can be taken for this one's.
 
+mod address;
 mod codec;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod job;
 mod redb;
 mod sameness;
+mod site;
+mod tenure;
 mod writer;
 
 use std::{ops::Range, path::PathBuf};
 
 use esta_engine::run::{Record, Recovered, StepRecord};
 use esta_proto::{LeaderEpoch, Step};
+use futures::future::BoxFuture;
 use thiserror::Error;
 
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdStore};
 pub use self::{
+    address::StoreAddress,
     redb::{RedbStore, read_only},
+    site::{Site, read},
+    tenure::Tenure,
     writer::{Durable, Writer, Written},
 };
 
@@ -35,7 +47,7 @@ pub struct Meta {
 
 /// A place that keeps a run's records.
 pub trait RecordStore: Send {
-    /// Makes these records durable, all or none.
+    /// Makes these records durable, in order: what is not durable after a failure are the last of them.
     ///
     /// # Errors
     /// [`StoreError`] when that was not possible; nothing may be appended after that.
@@ -57,7 +69,31 @@ pub trait RecordStore: Send {
     fn meta(&self) -> &Meta;
 }
 
-/// Why a record cannot be kept.
+/// A term of office: this process alone may write the record.
+pub struct Term {
+    /// The record.
+    pub store: Box<dyn RecordStore>,
+    /// For how long.
+    pub tenure: Tenure,
+    /// Lets go of the record, so that whoever stands by need not wait for it: done after the last write.
+    pub resign: BoxFuture<'static, ()>,
+}
+
+impl Term {
+    /// A term that lasts as long as the process: nobody else can open the file.
+    #[must_use]
+    pub fn unlimited(store: RedbStore) -> Self {
+        Self { store: Box::new(store), tenure: Tenure::unlimited(), resign: Box::pin(async {}) }
+    }
+}
+
+impl std::fmt::Debug for Term {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Term").field("meta", self.store.meta()).finish_non_exhaustive()
+    }
+}
+
+/// Why a record cannot be kept. `place` is the file, or the address of the store.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The run's folder cannot be made.
@@ -69,53 +105,73 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// Another process has the record open.
-    #[error("{} is in use: another coordinator runs this job", path.display())]
+    #[error("{place} is in use: another coordinator runs this job")]
     Locked {
         /// The record.
-        path: PathBuf,
+        place: String,
     },
     /// A later version of the program wrote the record.
-    #[error("{} has format {found}; this program reads up to {known}", path.display())]
+    #[error("{place} has format {found}; this program reads up to {known}")]
     Newer {
         /// The record.
-        path: PathBuf,
+        place: String,
         /// Its format.
         found: u32,
         /// The newest format known here.
         known: u32,
     },
     /// The record is of another specification.
-    #[error(
-        "{} holds a run of another job ({differences}); set another output_dir or remove that folder", path.display()
-    )]
+    #[error("{place} holds a run of another job ({differences}); {advice}")]
     OtherJob {
         /// The record.
-        path: PathBuf,
+        place: String,
         /// The keys that differ, with both values.
         differences: String,
+        /// What can be done about it.
+        advice: &'static str,
     },
     /// No room is left.
-    #[error("no space is left for {}", path.display())]
+    #[error("no space is left for {place}")]
     Full {
         /// The record.
-        path: PathBuf,
+        place: String,
     },
     /// What is stored does not decode.
-    #[error("{} is damaged: {what}", path.display())]
+    #[error("{place} is damaged: {what}")]
     Damaged {
         /// The record.
-        path: PathBuf,
+        place: String,
         /// Which part of it.
         what: String,
     },
-    /// The file or the database in it failed.
-    #[error("cannot {action} {}", path.display())]
+    /// Nothing is stored there.
+    #[error("{place} holds no run")]
+    Absent {
+        /// Where one was looked for.
+        place: String,
+    },
+    /// This process leads no more: another one does, or may.
+    #[error("another coordinator may lead the run on {place} by now")]
+    Deposed {
+        /// The record.
+        place: String,
+    },
+    /// The store does not answer.
+    #[error("{place} does not answer")]
+    Unreachable {
+        /// The record.
+        place: String,
+        /// The last answer, or that there was none.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store failed.
+    #[error("cannot {action} {place}")]
     Failed {
         /// The record.
-        path: PathBuf,
+        place: String,
         /// What was being done.
         action: &'static str,
         /// Why.
-        source: Box<::redb::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -311,7 +311,7 @@ async fn any_step_of_a_run_can_be_derived_again_from_its_record() {
         serde_json::from_str::<Value>(&out(&output)).expect("JSON")
     };
     let (early, late) = (at("3"), at("39"));
-    let (steps, _) = recorded(&law(), &folder.path().join("run"));
+    let (steps, _) = recorded_in(&law(), &folder.path().join("run"));
     for (step, replay) in [(3, &early), (39, &late)] {
         let stitches: Vec<u64> =
             replay["slots"].as_array().expect("slots").iter().filter_map(|slot| slot["stitch"].as_u64()).collect();

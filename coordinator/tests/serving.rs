@@ -1,25 +1,31 @@
-//! A coordinator over real gRPC with fake workers: whole runs, restarts, and what it refuses.
+//! A coordinator over real gRPC with fake workers: whole runs, restarts, and what it refuses. `serving_on_etcd.rs` runs the
+//! same tests with the record on a real etcd.
 
-mod support;
+pub(crate) mod support;
 
 use esta_coordinator::{coordinator::StartError, leader::Ending, rpc::BindError, store::StoreError};
 use esta_engine::run::exit;
 use esta_proto::{Digest, Fence, Generation, LeaderEpoch, v1, v1::worker_message::Body};
 use support::*;
-use tempfile::tempdir;
 use tonic::Code;
+
+/// Where the records of this program's tests are kept.
+#[allow(dead_code, reason = "where these tests are part of another program, that one decides")]
+fn place() -> Place {
+    Place::in_a_file()
+}
 
 /// A whole run with this many workers; answers the bits of its table.
 async fn whole_run(workers: u32) -> Vec<(u64, u64, [Option<u64>; 3])> {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let mut served = serve(&law, folder.path(), workers).await;
+    let (law, folder) = (law(), crate::place());
+    let mut served = serve(&law, &folder, workers).await;
     let crowd: Vec<_> = (0..workers).map(|i| work(FakeWorker::new(&format!("w{i}"), &law), served.address)).collect();
     assert!(matches!(served.ended().await, Ending::Complete));
     for worker in crowd {
         let (_, last) = worker.await.expect("the worker lives");
         assert!(matches!(last, Last::Stopped(v1::Stop { exit_code: exit::DONE, .. })), "{last:?}");
     }
-    let (steps, table) = recorded(&law, folder.path());
+    let (steps, table) = recorded(&law, &folder).await;
     assert_eq!(steps.len() as u64, STEPS);
     bits(&table)
 }
@@ -38,17 +44,17 @@ async fn st_2_one_worker_and_three_make_the_same_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mb_2_a_coordinator_restarted_midway_ends_with_the_table_of_an_undisturbed_run() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let mut first = serve(&law, folder.path(), 2).await;
+    let (law, folder) = (law(), crate::place());
+    let mut first = serve(&law, &folder, 2).await;
     let crowd = ["a", "b"].map(|name| work(FakeWorker::new(name, &law), first.address));
     first.until_durable(STEPS / 3).await;
     first.coordinator.stop();
     assert!(matches!(first.ended().await, Ending::Stopped));
     drop(first);
-    let durable = recorded(&law, folder.path()).0.len() as u64;
+    let durable = recorded(&law, &folder).await.0.len() as u64;
     assert!((STEPS / 3..STEPS).contains(&durable), "{durable} steps were durable when it stopped");
 
-    let mut second = serve(&law, folder.path(), 2).await;
+    let mut second = serve(&law, &folder, 2).await;
     for worker in crowd {
         let (worker, last) = worker.await.expect("the worker lives");
         assert!(matches!(&last, Last::Broken(status) if status.code() == Code::Unavailable), "{last:?}");
@@ -56,13 +62,13 @@ async fn mb_2_a_coordinator_restarted_midway_ends_with_the_table_of_an_undisturb
     }
     assert!(matches!(second.ended().await, Ending::Complete));
     drop(second);
-    assert_eq!(bits(&recorded(&law, folder.path()).1), whole_run(1).await);
+    assert_eq!(bits(&recorded(&law, &folder).await.1), whole_run(1).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_worker_is_told_to_the_others_and_the_run_goes_on() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let mut served = serve(&law, folder.path(), 2).await;
+    let (law, folder) = (law(), crate::place());
+    let mut served = serve(&law, &folder, 2).await;
     let stays = work(FakeWorker::new("stays", &law), served.address);
     let mut leaves = FakeWorker::new("leaves", &law).enter(served.address).await;
     // It never says GroupReady: the first generation cannot begin before it is gone.
@@ -74,8 +80,8 @@ async fn a_lost_worker_is_told_to_the_others_and_the_run_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_of_one_name_are_kept_apart() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 9).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 9).await;
     let _first = FakeWorker::new("twin", &law).enter(served.address).await;
     let last = FakeWorker::new("twin", &law).work(served.address).await;
     let Last::Stopped(stop) = last else { panic!("{last:?}") };
@@ -85,8 +91,8 @@ async fn two_workers_of_one_name_are_kept_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_process_of_a_name_replaces_its_predecessor() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 9).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 9).await;
     let mut first = FakeWorker::new("twin", &law);
     let predecessor = first.enter(served.address).await;
     first.incarnation += 1;
@@ -104,8 +110,8 @@ async fn a_later_process_of_a_name_replaces_its_predecessor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rd_1_a_worker_with_another_layout_is_turned_away() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 1).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 1).await;
     let mut stranger = FakeWorker::new("stranger", &law);
     stranger.layout = Digest([7; 32]);
     let last = stranger.work(served.address).await;
@@ -114,8 +120,8 @@ async fn rd_1_a_worker_with_another_layout_is_turned_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn join_serves_the_job_and_refuses_another_protocol() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 1).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 1).await;
     let mut client = connect(served.address).await;
     let welcome = client.join(join_request("w")).await.expect("it may join").into_inner();
     let spec: esta_engine::spec::JobSpec = serde_json::from_str(&welcome.spec_json).expect("it is a job");
@@ -123,8 +129,8 @@ async fn join_serves_the_job_and_refuses_another_protocol() {
     assert!(!welcome.spare);
     // Patience may change from one sitting to the next; anything else is another job to a worker that has joined.
     let digest = async |change: &dyn Fn(&mut esta_engine::spec::JobSpec)| {
-        let (law, folder) = (law_with(|spec| change(spec)), tempdir().expect("a folder"));
-        let served = serve(&law, folder.path(), 1).await;
+        let (law, folder) = (law_with(|spec| change(spec)), crate::place());
+        let served = serve(&law, &folder, 1).await;
         connect(served.address).await.join(join_request("w")).await.expect("it may join").into_inner().spec_digest
     };
     assert_eq!(digest(&|spec| spec.timeouts.drain = 301.0).await, welcome.spec_digest);
@@ -144,8 +150,8 @@ fn message(body: Option<Body>) -> v1::WorkerMessage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_sessions_end_with_a_clear_status() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 9).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 9).await;
     let mut client = connect(served.address).await;
 
     let mut rude = open(&mut client, message(Some(Body::Heartbeat(v1::Heartbeat::default())))).await;
@@ -176,8 +182,8 @@ async fn malformed_sessions_end_with_a_clear_status() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_number_serves_once() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 9).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 9).await;
     let mut client = connect(served.address).await;
     let welcome = client.join(join_request("w")).await.expect("it may join").into_inner();
     let hello = v1::Hello {
@@ -194,8 +200,8 @@ async fn a_session_number_serves_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ranks_find_each_other_through_the_store_of_their_generation() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 2).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 2).await;
     let mut ranks = Vec::new();
     for name in ["a", "b"] {
         ranks.push(FakeWorker::new(name, &law).enter(served.address).await);
@@ -229,8 +235,8 @@ async fn ranks_find_each_other_through_the_store_of_their_generation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_does_not_read_is_dropped_and_harms_nobody() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 1).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 1).await;
     let mut deaf = FakeWorker::new("deaf", &law).enter(served.address).await;
     let fence = formed(&mut deaf).await;
     use v1::store_request::Op;
@@ -280,8 +286,8 @@ async fn answer(rank: &mut Session) -> (u64, Option<v1::store_reply::Result>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_sees_the_palette_while_the_run_goes_on() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let mut served = serve(&law, folder.path(), 1).await;
+    let (law, folder) = (law(), crate::place());
+    let mut served = serve(&law, &folder, 1).await;
     let mut client = connect(served.address).await;
     let request = |at_most, rule: &str| v1::PaletteRequest { at_most, rule: rule.into(), at_most_milliseconds: None };
     let empty = client.palette(request(None, "")).await.expect("an answer").into_inner();
@@ -311,8 +317,8 @@ async fn health_and_reflection_answer() {
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
         server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
     };
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 1).await;
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 1).await;
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", served.address)).expect("a URL");
     let channel = endpoint.connect().await.expect("it listens");
     let mut health = HealthClient::new(channel.clone());
@@ -333,23 +339,24 @@ async fn health_and_reflection_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_in_use_and_a_record_in_use_are_refused() {
-    let (law, folder) = (law(), tempdir().expect("a folder"));
-    let served = serve(&law, folder.path(), 1).await;
-    let locked = try_serve(&law, folder.path(), 1, local()).await.err().expect("one leads already");
-    assert!(matches!(locked, StartError::Store(StoreError::Locked { .. })), "{locked}");
-    let elsewhere = tempdir().expect("a folder");
-    let in_use = try_serve(&law, elsewhere.path(), 1, served.address).await.err().expect("one listens there");
+    let (law, folder) = (law(), crate::place());
+    let served = serve(&law, &folder, 1).await;
+    if !folder.is_shared() {
+        let locked = try_serve(&law, &folder, 1, local()).await.err().expect("one leads already");
+        assert!(matches!(locked, StartError::Store(StoreError::Locked { .. })), "{locked}");
+    }
+    let in_use = try_serve(&law, &crate::place(), 1, served.address).await.err().expect("one listens there");
     assert!(matches!(in_use, StartError::Bind(BindError::InUse { .. })), "{in_use}");
     assert!(in_use.to_string().contains("--listen"), "{in_use}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_of_another_job_is_refused_unless_only_harmless_keys_differ() {
-    let folder = tempdir().expect("a folder");
-    drop(serve(&law(), folder.path(), 1).await.ended_by_stop().await);
+    let folder = crate::place();
+    drop(serve(&law(), &folder, 1).await.ended_by_stop().await);
     let other = law_with(|spec| spec.seed = 7);
-    let refused = try_serve(&other, folder.path(), 1, local()).await.err().expect("another seed");
+    let refused = try_serve(&other, &folder, 1, local()).await.err().expect("another seed");
     assert!(refused.to_string().contains("seed is 42 there and 7 here"), "{refused}");
     let harmless = law_with(|spec| spec.train.logging_steps = 1);
-    try_serve(&harmless, folder.path(), 1, local()).await.expect("the same run");
+    try_serve(&harmless, &folder, 1, local()).await.expect("the same run");
 }

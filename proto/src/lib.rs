@@ -22,3 +22,6 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 /// The version of the protocol in this crate; both ends of a session must agree on it.
 pub const PROTOCOL: u32 = 2;
+
+/// Metadata of a refusal: where the coordinator serves that leads.
+pub const LEADER: &str = "esta-leader";

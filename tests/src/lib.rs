@@ -2,12 +2,14 @@
 //!
 //! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
 
+mod etcd;
 mod evidence;
 mod lab;
 mod process;
 mod run;
 pub mod tensors;
 
+pub use etcd::EtcdServer;
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use process::{PATIENCE, Process, binary, deadline};

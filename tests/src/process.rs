@@ -79,7 +79,11 @@ impl Process {
         )
     }
 
-    fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+    /// Starts any program; what it says goes to files in `folder`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let open = |kind: &str| File::options().create(true).append(true).open(folder.join(format!("{name}.{kind}")));
         let child = command
             .stdin(Stdio::null())

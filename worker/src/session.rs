@@ -26,6 +26,9 @@ pub use rendezvous::{SessionStore, StoreCall};
 
 use crate::trainer::{SetupError, Trainer, TrainerOptions};
 
+/// Between two attempts to reach a coordinator: another one may lead within seconds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// What a worker process is told on its command line.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
@@ -285,19 +288,26 @@ async fn connect(options: SessionOptions) -> Result<Joined, SessionError> {
     let deadline = Instant::now() + options.reconnect_budget;
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(2))
+        .with_max_delay(LONGEST_PAUSE)
         .with_jitter()
         .without_max_times()
         .build();
     let mut addresses = options.coordinators.iter().cycle();
+    let mut told: Option<String> = None;
     loop {
-        let address = addresses.next().expect("the command line demands an address");
-        let error = match link::join(address, &options.caller).await {
+        let hearsay = told.is_some();
+        let address = told.take().or_else(|| addresses.next().cloned()).expect("the command line demands an address");
+        let error = match link::join(&address, &options.caller).await {
             Ok(joined) => return Ok(joined),
             Err(error) if error.is_transient() => error,
             Err(error) => return Err(SessionError::Refused(error)),
         };
-        let pause = pauses.next().unwrap_or(Duration::from_secs(2));
+        // One that stands by knows who leads; but it may know of one that has just died.
+        told = error.leader().filter(|_| !hearsay);
+        if told.is_some() {
+            continue;
+        }
+        let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
         if Instant::now() + pause > deadline {
             return Err(SessionError::Unreachable { budget: options.reconnect_budget, source: error });
         }

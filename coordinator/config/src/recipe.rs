@@ -114,14 +114,14 @@ data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
         for mode in ["snnet", "anchor"] {
             let baseline = job(&format!("mode: {mode}\n"));
             assert_eq!(baseline, job(&format!("mode: {mode}\nrecipe: paper\n")), "{mode}");
-            assert_eq!(job(&format!("mode: {mode}\nrecipe: best\n")).train.head_init, HeadInit::Ridge, "{mode}");
+            assert_eq!(job(&format!("mode: {mode}\nrecipe: best\n")).sampling, best.sampling, "{mode}");
         }
     }
 
     #[test]
     fn whatever_the_job_says_goes_before_the_recipe_at_any_depth() {
-        let spec = job("recipe: best\nsampling: {slots: 2}\ntrain: {head_init: zero}\n");
-        assert_eq!((spec.sampling.slots, spec.train.head_init), (2, HeadInit::Zero));
+        let spec = job("recipe: best\nsampling: {slots: 2}\ntrain: {head_init: ridge}\n");
+        assert_eq!((spec.sampling.slots, spec.train.head_init), (2, HeadInit::Ridge));
         let rest = job("recipe: best\n");
         assert_eq!(spec.sampling.anchor_floor, rest.sampling.anchor_floor, "the key beside it is the recipe's still");
         let set = resolve("recipe: paper\n", &["recipe=best", "palette.rule=loss"]).expect("it is whole");

@@ -52,6 +52,8 @@ pub struct Recovered {
     pub samples: Option<u64>,
     /// Complete checkpoints, ascending.
     pub checkpoints: Vec<Step>,
+    /// The results are written.
+    pub complete: bool,
 }
 
 impl Recovered {

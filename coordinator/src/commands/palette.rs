@@ -20,6 +20,7 @@ use crate::{
     artifacts::summary::{EvalFile, read_optional},
     failure::Failure,
     palette::{Entry, check_answerable, entries, parse_price, parse_rule},
+    store::StoreAddress,
 };
 
 /// Arguments of `palette`.
@@ -30,6 +31,9 @@ pub struct PaletteArgs {
     /// Read a run's folder instead of asking a coordinator.
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     run_dir: Option<PathBuf>,
+    /// Where the run's record is when not in its folder, as for `serve`.
+    #[arg(long, value_name = "STORE", requires = "run_dir")]
+    store: Option<StoreAddress>,
     /// Only the best stitch of at most this latency, such as 12ms or 0.8s, or of at most this many MACs, such as 4.6G.
     #[arg(long, value_name = "COST", value_parser = parse_price)]
     at_most: Option<Price>,
@@ -47,7 +51,7 @@ pub struct PaletteArgs {
 
 pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
     let entries = match &args.run_dir {
-        Some(run_dir) => from_record(run_dir, &args)?,
+        Some(run_dir) => from_record(run_dir, &args).await?,
         None => from_coordinator(&args).await?,
     };
     match (args.format, args.at_most) {
@@ -78,8 +82,8 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
 }
 
 /// Derives the table again from the record: it is the truth, with or without `palette.json` beside it.
-fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
-    let recorded = Recorded::open(run_dir)?;
+async fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
+    let recorded = Recorded::open(Some(run_dir), args.store.as_ref()).await?;
     let [ledger] = recorded.ledgers([recorded.recovered.steps.len() as u64])?;
     let law = recorded.law;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);

@@ -8,7 +8,10 @@ use esta_engine::{
     spec::JobSpec,
 };
 
-use crate::{failure::Failure, store};
+use crate::{
+    failure::Failure,
+    store::{self, RECORD_FILE, StoreAddress},
+};
 
 /// A record that no coordinator has open: whole, from the first step.
 pub(super) struct Recorded {
@@ -20,9 +23,13 @@ pub(super) struct Recorded {
 
 impl Recorded {
     /// Reads it.
-    pub fn open(run_dir: &Path) -> Result<Self, Failure> {
-        let (meta, recovered) = store::read_only(run_dir)?;
-        let damaged = |why: String| Failure::Other(format!("the record in {} is damaged: {why}", run_dir.display()));
+    pub async fn open(run_dir: Option<&Path>, store: Option<&StoreAddress>) -> Result<Self, Failure> {
+        let file = run_dir.map(|run_dir| StoreAddress::Redb(run_dir.join(RECORD_FILE)));
+        let Some(address) = store.or(file.as_ref()) else {
+            return Err(Failure::Other("no record is named".to_owned()));
+        };
+        let (meta, recovered) = store::read(address).await?;
+        let damaged = |why: String| Failure::Other(format!("the record of {} is damaged: {why}", meta.run_id));
         let spec: JobSpec = serde_json::from_str(&meta.spec_json).map_err(|error| damaged(error.to_string()))?;
         let law = Arc::new(Law::new(spec).map_err(|error| damaged(error.to_string()))?);
         Ok(Self { law, recovered })

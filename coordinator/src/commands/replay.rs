@@ -11,7 +11,7 @@ use esta_proto::{Digest, Step};
 use serde_json::{Value, json};
 
 use super::{Format, outcome::columns, record::Recorded, say};
-use crate::failure::Failure;
+use crate::{failure::Failure, store::StoreAddress};
 
 /// Rows of the table that are shown for reading; all of them go to programs.
 const SHOWN: usize = 20;
@@ -20,8 +20,11 @@ const SHOWN: usize = 20;
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// The run's folder; no coordinator may have its record open.
-    #[arg(long, value_name = "DIR")]
-    run_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "store")]
+    run_dir: Option<PathBuf>,
+    /// Where the record is when not in the run's folder, as for `serve`.
+    #[arg(long, value_name = "STORE", env = "ESTA_STORE", conflicts_with = "run_dir")]
+    store: Option<StoreAddress>,
     /// The step whose plan is derived; the last one on record when absent.
     #[arg(long, value_name = "N")]
     step: Option<u64>,
@@ -44,8 +47,8 @@ struct Replay {
     compared: Option<Step>,
 }
 
-pub(super) fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let recorded = Recorded::open(&args.run_dir)?;
+pub(super) async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
+    let recorded = Recorded::open(args.run_dir.as_deref(), args.store.as_ref()).await?;
     let replay = derive(&recorded, args.step)?;
     match args.format {
         Format::Json => say(&format!("{:#}", describe(&recorded, &replay))),

@@ -1,6 +1,10 @@
 //! `run` (HANDS): a coordinator and its workers on one machine.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use clap::{Args, ValueEnum};
 use esta_config::JobArgs;
@@ -10,7 +14,11 @@ use super::{
     law,
     sitting::{Interrupts, Sitting},
 };
-use crate::{failure::Failure, leader::Ending};
+use crate::{
+    coordinator::{Front, Opened},
+    failure::Failure,
+    leader::Ending,
+};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -48,8 +56,11 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let interrupts = Interrupts::listen()?;
     let mut interrupts = if args.leash { interrupts.on_leash()? } else { interrupts };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut sitting = Sitting::begin(law(&args.job)?, loopback, args.workers).await?;
-    let mut crew = Crew::start(&sitting.url(), args.workers, args.device)?;
+    let law = Arc::new(law(&args.job)?);
+    let mut front = Front::open(loopback).await?;
+    let opened = Opened::open(law.clone(), Path::new(&law.spec.run_dir()))?;
+    let mut sitting = Sitting::begin(law, &front, opened, args.workers)?;
+    let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, args.device)?;
     let (ending, deserted) = loop {
         let next = tokio::select! {
             ending = sitting.ended() => Next::Ended(ending),
@@ -75,8 +86,9 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     };
     let farewell = match &ending {
         Ending::Complete | Ending::Failed(_) => Farewell::Told,
-        Ending::Store(_) | Ending::Stopped => Farewell::Untold,
+        Ending::Store(_) | Ending::Stopped | Ending::Deposed => Farewell::Untold,
     };
+    front.close().await;
     crew.dismiss(farewell).await;
     let concluded = sitting.conclude(ending);
     match (concluded, deserted) {

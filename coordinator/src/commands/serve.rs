@@ -1,6 +1,6 @@
-//! `serve` (HANDS): leads a run for workers that connect from anywhere.
+//! `serve` (HANDS): leads a run for workers that connect from anywhere, or stands by for whoever does.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use clap::Args;
 use esta_config::JobArgs;
@@ -9,7 +9,12 @@ use super::{
     law, say,
     sitting::{Interrupts, Sitting},
 };
-use crate::failure::Failure;
+use crate::{
+    coordinator::{Front, Opened},
+    failure::Failure,
+    leader::Ending,
+    store::{Site, StoreAddress},
+};
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -22,22 +27,70 @@ pub struct ServeArgs {
     /// Workers the run waits for before its first step.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
+    /// Where the record is kept: `redb:PATH`, by default the file `record.redb` in the run's folder, or
+    /// `etcd://HOST,HOST,HOST[/PREFIX]`, from which any number of coordinators of one job stand by for one another.
+    #[arg(long, value_name = "STORE", env = "ESTA_STORE")]
+    store: Option<StoreAddress>,
+    /// Where workers reach this coordinator, as other coordinators tell them; the address listened on when absent.
+    #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE")]
+    advertise: Option<String>,
 }
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::listen()?;
-    let mut sitting = Sitting::begin(law(&args.job)?, args.listen, args.workers).await?;
-    say(&format!("listening on {}", sitting.url()))?;
-    let ending = tokio::select! {
-        ending = sitting.ended() => Some(ending),
-        () = interrupts.next() => None,
-    };
-    let ending = match ending {
-        Some(ending) => ending,
-        None => {
-            sitting.stop();
-            sitting.ended().await
+    let law = Arc::new(law(&args.job)?);
+    let site = Site::open(args.store.as_ref(), &law).await?;
+    let mut front = Front::open(args.listen).await?;
+    let advertised = args.advertise.unwrap_or_else(|| reachable(front.address()));
+    say(&format!("listening on http://{}", front.address()))?;
+    loop {
+        let told = |leader: Option<String>| {
+            match &leader {
+                Some(leader) => tracing::info!(leader, "standing by"),
+                None => tracing::info!("nobody leads"),
+            }
+            front.stand_by(leader);
+        };
+        let term = tokio::select! {
+            term = site.lead(&law, &advertised, &told) => term?,
+            () = interrupts.next() => {
+                front.close().await;
+                return Err(Failure::Interrupted);
+            }
+        };
+        let opened = Opened::under(law.clone(), term)?;
+        if site.is_shared() && opened.recovered().complete {
+            opened.resign().await;
+            front.close().await;
+            return say("the run is complete; the results lie with the coordinator that led it last");
         }
-    };
-    sitting.conclude(ending)
+        let mut sitting = Sitting::begin(law.clone(), &front, opened, args.workers)?;
+        let ending = tokio::select! {
+            ending = sitting.ended() => Some(ending),
+            () = interrupts.next() => None,
+        };
+        let ending = match ending {
+            Some(ending) => ending,
+            None => {
+                sitting.stop();
+                sitting.ended().await
+            }
+        };
+        if let (Ending::Deposed, true) = (&ending, site.is_shared()) {
+            tracing::warn!("this coordinator leads no more and stands by again");
+            sitting.set_aside()?;
+            continue;
+        }
+        front.close().await;
+        return sitting.conclude(ending);
+    }
+}
+
+/// A name that others may reach an address by.
+fn reachable(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return format!("http://{address}");
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
+    format!("http://{}:{}", host.trim(), address.port())
 }

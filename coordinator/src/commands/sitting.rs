@@ -1,7 +1,6 @@
 //! One sitting of a run (HANDS), as `serve` and `run` share it: open the record, lead, watch, conclude.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{outcome::palette_table, say, watch::Watch};
 use crate::{
     artifacts::Artifacts,
-    coordinator::{Coordinator, Opened},
+    coordinator::{Front, Office, Opened},
     failure::Failure,
     leader::Ending,
     observer::Observers,
@@ -29,25 +28,23 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(super) struct Sitting {
     law: Arc<Law>,
     run_dir: PathBuf,
-    coordinator: Coordinator,
+    office: Office,
     watch: JoinHandle<Watch>,
 }
 
 impl Sitting {
-    /// Begins to lead a job; the first generation waits for this many workers.
-    pub async fn begin(law: Law, listen: SocketAddr, workers: u32) -> Result<Self, Failure> {
-        let law = Arc::new(law);
+    /// Begins to lead a job for a term; the first generation waits for this many workers.
+    pub fn begin(law: Arc<Law>, front: &Front, opened: Opened, workers: u32) -> Result<Self, Failure> {
         let run_dir = PathBuf::from(law.spec.run_dir());
-        let opened = Opened::open(law.clone(), &run_dir)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
         let artifacts = artifacts(&law, &run_dir, &opened)?;
         let (observer, watch) = Watch::start(run_id.clone(), artifacts)
             .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
         let patience = Patience { workers, grace: GRACE };
-        let coordinator = Coordinator::start(opened, listen, patience, Observers::new(vec![observer])).await?;
+        let office = Office::begin(front, opened, patience, Observers::new(vec![observer]))?;
         tracing::info!(
             run = run_id,
-            address = coordinator.address().to_string(),
+            address = front.address().to_string(),
             folder = run_dir.display().to_string(),
             stitches = law.catalog.stitches().count(),
             budgets = law.catalog.bins().len(),
@@ -55,22 +52,23 @@ impl Sitting {
             from_step = step.0,
             "leading"
         );
-        Ok(Self { law, run_dir, coordinator, watch })
-    }
-
-    /// Where workers connect.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.coordinator.address())
+        Ok(Self { law, run_dir, office, watch })
     }
 
     /// Interrupts the run.
     pub fn stop(&self) {
-        self.coordinator.stop();
+        self.office.stop();
     }
 
     /// Waits until the run ends.
     pub async fn ended(&mut self) -> Ending {
-        self.coordinator.ended().await
+        self.office.ended().await
+    }
+
+    /// Closes what this term wrote: another coordinator goes on.
+    pub fn set_aside(self) -> Result<(), Failure> {
+        self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+        Ok(())
     }
 
     /// Writes what remains and prints the palette; an ending that is no completion is a failure.

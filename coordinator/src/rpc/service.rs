@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use esta_engine::{
     spec::PaletteRule,
 };
 use esta_proto::{
-    Digest, LeaderEpoch, PROTOCOL, SessionId,
+    Digest, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{
         self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, StatusRequest, StatusResponse, WorkerMessage,
         coordinator_server::Coordinator, worker_message::Body,
@@ -54,9 +54,30 @@ pub struct Welcome {
     pub slots: u32,
 }
 
-/// The service; clones share one leader.
-#[derive(Debug, Clone)]
+/// The service; clones are in the same role.
+#[derive(Debug, Clone, Default)]
 pub struct Service {
+    role: Arc<RwLock<Role>>,
+}
+
+/// What this coordinator is at the moment.
+#[derive(Debug)]
+enum Role {
+    /// Another one leads, at this address where it is known.
+    StandingBy(Option<String>),
+    /// It leads.
+    Leading(Office),
+}
+
+impl Default for Role {
+    fn default() -> Self {
+        Self::StandingBy(None)
+    }
+}
+
+/// The way to a leader in office; clones share it.
+#[derive(Debug, Clone)]
+struct Office {
     welcome: Arc<Welcome>,
     leader: mpsc::Sender<Input>,
     expected: Arc<Mutex<Expected>>,
@@ -70,12 +91,26 @@ struct Expected {
 }
 
 impl Service {
-    /// A service in front of a leader's inbox.
-    #[must_use]
-    pub fn new(welcome: Welcome, leader: mpsc::Sender<Input>) -> Self {
-        Self { welcome: Arc::new(welcome), leader, expected: Arc::default() }
+    /// From here on calls go to a leader's inbox.
+    pub fn lead(&self, welcome: Welcome, leader: mpsc::Sender<Input>) {
+        let office = Office { welcome: Arc::new(welcome), leader, expected: Arc::default() };
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Leading(office);
     }
 
+    /// From here on callers are sent to whoever leads, where that is known.
+    pub fn stand_by(&self, leader: Option<String>) {
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::StandingBy(leader);
+    }
+
+    fn office(&self) -> Result<Office, Status> {
+        match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
+            Role::Leading(office) => Ok(office.clone()),
+            Role::StandingBy(leader) => Err(elsewhere(leader.as_deref())),
+        }
+    }
+}
+
+impl Office {
     /// Puts a question to the leader.
     async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Run) -> T + Send + 'static) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
@@ -172,11 +207,12 @@ impl Coordinator for Service {
         if worker.name.is_empty() {
             return Err(Status::invalid_argument("JoinRequest lacks its field name"));
         }
-        let live = self.ask(|run| run.members().live().len()).await?;
-        let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*self.welcome).clone();
+        let office = self.office()?;
+        let live = office.ask(|run| run.members().live().len()).await?;
+        let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*office.welcome).clone();
         Ok(Response::new(JoinResponse {
             run_id,
-            session_id: self.next_session().0,
+            session_id: office.next_session().0,
             epoch: epoch.0,
             spec_json,
             spec_digest: spec_digest.0.to_vec(),
@@ -186,13 +222,14 @@ impl Coordinator for Service {
 
     async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Outgoing>, Status> {
         let (outbox, outgoing, ended) = outbox::channel();
-        tokio::spawn(self.clone().converse(request.into_inner(), outbox, ended));
+        tokio::spawn(self.office()?.converse(request.into_inner(), outbox, ended));
         Ok(Response::new(outgoing))
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let run_id = self.welcome.run_id.clone();
-        let json = self.ask(move |run| status::describe(&run_id, run).to_string()).await?;
+        let office = self.office()?;
+        let run_id = office.welcome.run_id.clone();
+        let json = office.ask(move |run| status::describe(&run_id, run).to_string()).await?;
         Ok(Response::new(StatusResponse { json }))
     }
 
@@ -211,8 +248,12 @@ impl Coordinator for Service {
             palette::check_answerable(&law.catalog, at_most, "DIR")?;
             Ok(run.ledger().map(|ledger| palette::entries(law, ledger.table(), rule, at_most)))
         };
-        let entries =
-            self.ask(view).await?.map_err(|why: String| Status::failed_precondition(why))?.unwrap_or_default();
+        let entries = self
+            .office()?
+            .ask(view)
+            .await?
+            .map_err(|why: String| Status::failed_precondition(why))?
+            .unwrap_or_default();
         let json = serde_json::to_string(&entries).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(PaletteResponse { json }))
     }
@@ -220,4 +261,16 @@ impl Coordinator for Service {
 
 fn stopping() -> Status {
     Status::unavailable("the coordinator is stopping")
+}
+
+/// Sends a caller to whoever leads.
+fn elsewhere(leader: Option<&str>) -> Status {
+    let Some(leader) = leader else {
+        return Status::unavailable("this coordinator stands by, and nobody leads at the moment");
+    };
+    let mut status = Status::unavailable(format!("this coordinator stands by; {leader} leads"));
+    if let Ok(leader) = leader.parse() {
+        status.metadata_mut().insert(LEADER, leader);
+    }
+    status
 }

@@ -6,17 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use esta_engine::{
-    run::{Record, Recovered, StepRecord},
-    spec::JobSpec,
-};
+use esta_engine::run::{Record, Recovered, StepRecord};
 use esta_proto::{Generation, LeaderEpoch, Step};
 use redb::{
     Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition, WriteTransaction,
 };
 
-use super::{Meta, RECORD_FILE, RecordStore, StoreError, codec, sameness};
+use super::{Meta, RECORD_FILE, RecordStore, StoreError, codec, job};
 
 /// The format this program writes. Readers refuse a later one.
 const FORMAT: u32 = 1;
@@ -44,8 +41,16 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError`]: the file is in use, of a later format, of another job, or cannot be written.
     pub fn open(run_dir: &Path, name: &str, spec_json: &str) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(run_dir).map_err(|source| StoreError::Folder { path: run_dir.to_owned(), source })?;
-        let path = run_dir.join(RECORD_FILE);
+        Self::open_file(run_dir.join(RECORD_FILE), name, spec_json)
+    }
+
+    /// The same in a file of any name.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub fn open_file(path: PathBuf, name: &str, spec_json: &str) -> Result<Self, StoreError> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
         let database = Database::create(&path).map_err(|error| opening(&path, error))?;
         let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
         Ok(Self { database, path, meta })
@@ -77,13 +82,12 @@ impl RecordStore for RedbStore {
     }
 }
 
-/// Reads the record in a run's folder that no coordinator has open, every step of it; nothing is written.
+/// Reads a record that no coordinator has open, every step of it; nothing is written.
 ///
 /// # Errors
 /// [`StoreError`] when there is none, it is in use, or it cannot be read.
-pub fn read_only(run_dir: &Path) -> Result<(Meta, Recovered), StoreError> {
-    let path = run_dir.join(RECORD_FILE);
-    let database = ReadOnlyDatabase::open(&path).map_err(|error| opening(&path, error))?;
+pub fn read_only(path: &Path) -> Result<(Meta, Recovered), StoreError> {
+    let database = ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
     let read = || -> Result<_, Flaw> {
         let transaction = database.begin_read()?;
         let table = transaction.open_table(META)?;
@@ -94,7 +98,7 @@ pub fn read_only(run_dir: &Path) -> Result<(Meta, Recovered), StoreError> {
         let whole = Recovered { steps: steps(&transaction, Step(0)..Step(u64::MAX))?, ..recovered(&transaction)? };
         Ok((meta, whole))
     };
-    read().map_err(|flaw| flaw.at(&path, "read"))
+    read().map_err(|flaw| flaw.at(path, "read"))
 }
 
 /// Checks whose record this is, and makes the next leader's epoch durable before anybody acts under it (MB-1).
@@ -104,8 +108,10 @@ fn begin_term(database: &Database, name: &str, spec_json: &str) -> Result<Meta, 
         let mut table = transaction.open_table(META)?;
         check_format(&table)?;
         let stored = text(&table, "spec")?;
-        check_job(stored.as_deref(), spec_json)?;
-        let run_id = text(&table, "run_id")?.unwrap_or_else(|| new_run_id(name));
+        if let Some(stored) = stored {
+            job::check(&stored, spec_json)?;
+        }
+        let run_id = text(&table, "run_id")?.unwrap_or_else(|| job::new_run_id(name));
         let epoch = LeaderEpoch(number(&table, "epoch")?.unwrap_or(0) + 1);
         table.insert("format", u64::from(FORMAT).to_le_bytes().as_slice())?;
         table.insert("run_id", run_id.as_bytes())?;
@@ -127,27 +133,6 @@ fn check_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Resul
     }
 }
 
-fn check_job(stored: Option<&str>, given: &str) -> Result<(), Flaw> {
-    let Some(stored) = stored else { return Ok(()) };
-    match sameness::differences(&resolved(stored)?, &resolved(given)?) {
-        Some(differences) => Err(Flaw::OtherJob(differences)),
-        None => Ok(()),
-    }
-}
-
-/// A specification with the defaults of this program in place of keys that an earlier one did not know.
-fn resolved(spec_json: &str) -> Result<serde_json::Value, Flaw> {
-    let spec = serde_json::from_str::<JobSpec>(spec_json).and_then(serde_json::to_value);
-    spec.or_else(|_| serde_json::from_str(spec_json)).map_err(|error| Flaw::Damaged(format!("its spec: {error}")))
-}
-
-/// A name no other run of this job has: the moment and the process that made it.
-fn new_run_id(name: &str) -> String {
-    let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let origin = format!("{name} {} {}", moment.as_nanos(), std::process::id());
-    format!("{name}-{}", &blake3::hash(origin.as_bytes()).to_hex()[..8])
-}
-
 fn put(transaction: &WriteTransaction, record: &Record) -> Result<(), Flaw> {
     match record {
         Record::Step(step) => {
@@ -165,6 +150,9 @@ fn put(transaction: &WriteTransaction, record: &Record) -> Result<(), Flaw> {
         }
         Record::Snapshot(snapshot) => {
             transaction.open_table(META)?.insert("snapshot", codec::encode_snapshot(snapshot).as_slice())?;
+        }
+        Record::Complete => {
+            transaction.open_table(META)?.insert("complete", [].as_slice())?;
         }
         // The file keeps every step, for whoever asks what happened; only starting again needs fewer.
         Record::Trim(step) => {
@@ -196,6 +184,7 @@ fn recovered(transaction: &ReadTransaction) -> Result<Recovered, Flaw> {
         members,
         samples: number(&meta, "samples")?,
         checkpoints: checkpoints.collect::<Result<_, _>>()?,
+        complete: meta.get("complete")?.is_some(),
     })
 }
 
@@ -230,6 +219,15 @@ enum Flaw {
     Database(redb::Error),
 }
 
+impl From<job::Mismatch> for Flaw {
+    fn from(mismatch: job::Mismatch) -> Self {
+        match mismatch {
+            job::Mismatch::OtherJob(differences) => Self::OtherJob(differences),
+            job::Mismatch::Damaged(what) => Self::Damaged(what),
+        }
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for Flaw {
     fn from(error: E) -> Self {
         Self::Database(error.into())
@@ -238,23 +236,26 @@ impl<E: Into<redb::Error>> From<E> for Flaw {
 
 impl Flaw {
     fn at(self, path: &Path, action: &'static str) -> StoreError {
-        let path = path.to_owned();
+        let place = path.display().to_string();
         match self {
-            Self::Newer(found) => StoreError::Newer { path, found, known: FORMAT },
-            Self::OtherJob(differences) => StoreError::OtherJob { path, differences },
-            Self::Damaged(what) => StoreError::Damaged { path, what },
-            Self::Database(redb::Error::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
-                StoreError::Full { path }
+            Self::Newer(found) => StoreError::Newer { place, found, known: FORMAT },
+            Self::OtherJob(differences) => {
+                let advice = "set another output_dir or remove that folder";
+                StoreError::OtherJob { place, differences, advice }
             }
-            Self::Database(redb::Error::Corrupted(what)) => StoreError::Damaged { path, what },
-            Self::Database(source) => StoreError::Failed { path, action, source: Box::new(source) },
+            Self::Damaged(what) => StoreError::Damaged { place, what },
+            Self::Database(redb::Error::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                StoreError::Full { place }
+            }
+            Self::Database(redb::Error::Corrupted(what)) => StoreError::Damaged { place, what },
+            Self::Database(source) => StoreError::Failed { place, action, source: Box::new(source) },
         }
     }
 }
 
 fn opening(path: &Path, error: DatabaseError) -> StoreError {
     match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_owned() },
+        DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { place: path.display().to_string() },
         other => Flaw::from(other).at(path, "open"),
     }
 }
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!((recovered.generation, recovered.samples), (Generation(3), Some(7)));
         assert_eq!(recovered.members, ["a"]);
         assert_eq!(recovered.checkpoints, [Step(2)]);
-        assert_eq!(read_only(folder.path()).expect("reads").1, recovered);
+        assert_eq!(read_only(&folder.path().join(RECORD_FILE)).expect("reads").1, recovered);
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(numbers(&recovered.steps), (20..34).collect::<Vec<_>>());
         assert_eq!(numbers(&store.steps(Step(3)..Step(6)).expect("reads")), [3, 4, 5], "the file forgets nothing");
         drop(store);
-        assert_eq!(read_only(folder.path()).expect("reads").1.steps.len(), 34);
+        assert_eq!(read_only(&folder.path().join(RECORD_FILE)).expect("reads").1.steps.len(), 34);
     }
 
     #[test]

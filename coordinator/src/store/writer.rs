@@ -73,7 +73,11 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
             match record {
                 Record::Step(step) => durable.steps.push(step),
                 Record::Generation(generation, _) => durable.generation = Some(generation),
-                Record::Checkpoint(_) | Record::Samples(_) | Record::Snapshot(_) | Record::Trim(_) => {}
+                Record::Checkpoint(_)
+                | Record::Samples(_)
+                | Record::Snapshot(_)
+                | Record::Trim(_)
+                | Record::Complete => {}
             }
         }
         if durable != Durable::default() {
@@ -106,7 +110,7 @@ mod tests {
         fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
             self.gate.recv().ok();
             if self.room == 0 {
-                return Err(StoreError::Full { path: RECORD_FILE.into() });
+                return Err(StoreError::Full { place: RECORD_FILE.into() });
             }
             self.room -= 1;
             self.appended.send(records.len()).ok();

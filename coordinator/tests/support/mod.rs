@@ -17,12 +17,12 @@ use esta_coordinator::{
     coordinator::{Coordinator, Opened, StartError},
     leader::Ending,
     observer::{Observation, Observers},
-    store,
+    store::{self, Site, StoreAddress, StoreError, Term},
 };
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Form, Ledger, Origin, Patience, Report, StepRecord, StepTimings},
+    run::{Form, Ledger, Origin, Patience, Recovered, Report, StepRecord, StepTimings},
     spec::JobSpec,
     table::{Outcome, Table},
 };
@@ -33,6 +33,8 @@ use esta_proto::{
         coordinator_message::Body, worker_message,
     },
 };
+use esta_tests::EtcdServer;
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
@@ -58,7 +60,10 @@ pub fn law_with(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
         "budgets": {"gap": 1e4},
         "train": {"max_steps": STEPS, "batch_size": 8},
         // These workers say nothing between their reports.
-        "timeouts": {"heartbeat": 10, "keepalive": 100, "phase": 200, "collective": 300, "drain": 400},
+        "timeouts": {
+            "heartbeat": 10, "keepalive": 100, "phase": 200, "collective": 300, "drain": 400,
+            "renew": 0.5, "fence": 8, "lease": 10,
+        },
         "data": {"num_classes": 2, "train": {"layout": "idx", "path": "x"}},
     });
     let mut spec: JobSpec = serde_json::from_value(spec).expect("the job is whole");
@@ -73,14 +78,50 @@ pub struct Served {
     pub seen: Receiver<Observation>,
 }
 
-pub async fn serve(law: &Arc<Law>, run_dir: &Path, workers: u32) -> Served {
-    try_serve(law, run_dir, workers, local()).await.expect("the coordinator starts")
+/// Where a test's records are kept.
+pub struct Place {
+    pub folder: TempDir,
+    pub etcd: Option<EtcdServer>,
 }
 
-pub async fn try_serve(law: &Arc<Law>, run_dir: &Path, workers: u32, on: SocketAddr) -> Result<Served, StartError> {
+impl Place {
+    pub fn in_a_file() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), etcd: None }
+    }
+
+    pub fn on_etcd() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let etcd = EtcdServer::start(folder.path()).expect("etcd starts");
+        Self { folder, etcd: Some(etcd) }
+    }
+
+    pub fn is_shared(&self) -> bool {
+        self.etcd.is_some()
+    }
+
+    /// As `--store` takes it.
+    pub fn address(&self) -> StoreAddress {
+        match &self.etcd {
+            Some(etcd) => etcd.store("run").parse().expect("it is an address"),
+            None => StoreAddress::Redb(self.folder.path().join(store::RECORD_FILE)),
+        }
+    }
+
+    /// Begins a term here, once nobody else leads.
+    pub async fn lead(&self, law: &Law) -> Result<Term, StoreError> {
+        let site = Site::open(Some(&self.address()), law).await?;
+        site.lead(law, "http://127.0.0.1:1", &|_| ()).await
+    }
+}
+
+pub async fn serve(law: &Arc<Law>, place: &Place, workers: u32) -> Served {
+    try_serve(law, place, workers, local()).await.expect("the coordinator starts")
+}
+
+pub async fn try_serve(law: &Arc<Law>, place: &Place, workers: u32, on: SocketAddr) -> Result<Served, StartError> {
     let (observer, seen) = channel();
     let patience = Patience { workers, grace: DEADLINE };
-    let opened = Opened::open(law.clone(), run_dir)?;
+    let opened = Opened::under(law.clone(), place.lead(law).await?)?;
     let coordinator = Coordinator::start(opened, on, patience, Observers::new(vec![observer])).await?;
     Ok(Served { address: coordinator.address(), coordinator, seen })
 }
@@ -119,9 +160,17 @@ impl Served {
     }
 }
 
+/// The steps on record and the table they make.
+pub async fn recorded(law: &Arc<Law>, place: &Place) -> (Vec<StepRecord>, Table) {
+    replayed(law, store::read(&place.address()).await.expect("the record is readable").1)
+}
+
 /// The steps on record in a run's folder and the table they make.
-pub fn recorded(law: &Arc<Law>, run_dir: &Path) -> (Vec<StepRecord>, Table) {
-    let (_, recovered) = store::read_only(run_dir).expect("the record is readable");
+pub fn recorded_in(law: &Arc<Law>, run_dir: &Path) -> (Vec<StepRecord>, Table) {
+    replayed(law, store::read_only(&run_dir.join(store::RECORD_FILE)).expect("the record is readable").1)
+}
+
+fn replayed(law: &Arc<Law>, recovered: Recovered) -> (Vec<StepRecord>, Table) {
     let ledger = Ledger::replay(law.clone(), law.total_steps(SAMPLES), recovered.steps.clone()).expect("it replays");
     (recovered.steps, ledger.table().clone())
 }

@@ -7,7 +7,7 @@ use esta_engine::{
     spec::JobSpec,
 };
 use esta_proto::{
-    Fence, InvalidMessage, PROTOCOL, Step,
+    Fence, InvalidMessage, LEADER, PROTOCOL, Step,
     v1::{self, coordinator_client::CoordinatorClient, coordinator_message::Body, worker_message},
 };
 use esta_worker_engine::Reply;
@@ -73,6 +73,13 @@ impl LinkError {
             ),
             Self::Address { .. } | Self::Spec { .. } => false,
         }
+    }
+
+    /// Where a coordinator that stands by says the leader serves.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        let Self::Refused { source, .. } = self else { return None };
+        source.metadata().get(LEADER)?.to_str().ok().map(str::to_owned)
     }
 }
 

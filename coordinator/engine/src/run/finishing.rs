@@ -2,7 +2,7 @@
 
 use esta_proto::{Rank, SessionId};
 
-use super::{Command, Finish, Member, Message, Notice, Phase, Run, exit, joining::stop};
+use super::{Command, Finish, Member, Message, Notice, Phase, Record, Run, exit, joining::stop};
 use crate::{
     palette::{self, Choice},
     spec::PaletteRule,
@@ -61,6 +61,7 @@ impl Run {
             out.push(Command::Send(*session, Message::Stop(stop(exit::DONE, "the run is complete"))));
         }
         self.phase = Phase::Over;
+        out.push(Command::Persist(Record::Complete));
         out.push(Command::Complete);
     }
 

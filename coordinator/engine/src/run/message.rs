@@ -265,6 +265,8 @@ pub enum Record {
     Samples(u64),
     /// Where the ledger is after the steps recorded before it: whoever goes on from it needs none of them for the table.
     Snapshot(Box<Snapshot>),
+    /// The results are written: nothing is left to do.
+    Complete,
     /// No worker will ever be given a step below this one again: a retained checkpoint has them applied.
     Trim(Step),
 }

@@ -1,0 +1,231 @@
+//! What every store promises, against a file and a real etcd; and what only a shared store has to: one leader at a time.
+
+#![cfg(feature = "etcd")]
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use esta_coordinator::store::{self, Site, StoreError, Term};
+use esta_engine::{
+    law::Law,
+    run::{Record, Snapshot, StepRecord},
+    table::Row,
+};
+use esta_proto::{Digest, Generation, LeaderEpoch, Step};
+use support::*;
+use tokio::time::{Duration, timeout};
+
+fn step(step: u64) -> Record {
+    let (draws, outcomes) = (Vec::new(), Vec::new());
+    Record::Step(StepRecord { step: Step(step), table_version: Step(0), draws, outcomes, reduced: Digest([1; 32]) })
+}
+
+fn numbers(steps: &[StepRecord]) -> Vec<u64> {
+    steps.iter().map(|step| step.step.0).collect()
+}
+
+/// A job whose leases last so long.
+fn leased(lease: f64) -> Arc<Law> {
+    law_with(|spec| (spec.timeouts.renew, spec.timeouts.fence, spec.timeouts.lease) = (0.2, lease - 0.5, lease))
+}
+
+/// The term ends as it does when a process leaves in order.
+async fn let_go(term: Term) {
+    drop(term.store);
+    term.resign.await;
+}
+
+async fn every_place(test: impl AsyncFn(&Place)) {
+    for place in [Place::in_a_file(), Place::on_etcd()] {
+        test(&place).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mb_1_every_term_is_later_than_all_before_it_and_of_the_same_run() {
+    every_place(async |place| {
+        let mut runs = Vec::new();
+        for epoch in 1..=3 {
+            let term = place.lead(&law()).await.expect("nobody else leads");
+            assert_eq!(term.store.meta().epoch, LeaderEpoch(epoch));
+            runs.push(term.store.meta().run_id.clone());
+            let_go(term).await;
+        }
+        assert!(runs.iter().all(|run| *run == runs[0]), "{runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_is_there_for_the_next_term() {
+    every_place(async |place| {
+        let mut term = place.lead(&law()).await.expect("nobody else leads");
+        let generation = |number: u64, name: &str| Record::Generation(Generation(number), vec![name.to_owned()]);
+        // One group names a generation and a checkpoint more than once.
+        let mut group = vec![Record::Samples(7), generation(3, "a")];
+        group.extend((0..250).map(step));
+        group.extend([generation(4, "b"), Record::Checkpoint(Step(2)), Record::Checkpoint(Step(2))]);
+        term.store.append(&group).expect("there is room");
+        let_go(term).await;
+        let term = place.lead(&law()).await.expect("nobody else leads");
+        let recovered = term.store.load().expect("reads");
+        assert_eq!(numbers(&recovered.steps), (0..250).collect::<Vec<_>>());
+        assert_eq!((recovered.generation, recovered.samples), (Generation(4), Some(7)));
+        assert_eq!((recovered.members.as_slice(), recovered.complete), (["b".to_owned()].as_slice(), false));
+        assert_eq!(recovered.checkpoints, [Step(2)]);
+        assert_eq!(numbers(&term.store.steps(Step(3)..Step(6)).expect("reads")), [3, 4, 5]);
+        let_go(term).await;
+        assert_eq!(store::read(&place.address()).await.expect("reads").1, recovered);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starting_again_takes_the_last_snapshot_however_large_and_the_steps_since_the_oldest_checkpoint() {
+    every_place(async |place| {
+        let mut term = place.lead(&law()).await.expect("nobody else leads");
+        term.store.append(&(0..30).map(step).collect::<Vec<_>>()).expect("there is room");
+        let row = Row { importance: Some(0.25), visits: 3, ..Row::default() };
+        let snapshot = |committed: u64, rows: usize| Snapshot {
+            committed: Step(committed),
+            rows: vec![row; rows],
+            trend: Some(0.5),
+            touches: vec![3; 1000],
+            plans: Vec::new(),
+        };
+        // Larger than anything that etcd takes at once, then one of a single part.
+        for (committed, rows) in [(20, 200_000), (30, 10)] {
+            let snapshot = snapshot(committed, rows);
+            let group = [Record::Trim(Step(committed - 10)), Record::Snapshot(Box::new(snapshot.clone()))];
+            term.store.append(&group).expect("there is room");
+            let recovered = term.store.load().expect("reads");
+            assert_eq!(
+                recovered.snapshot.map(|found| (found.committed, found.rows.len())),
+                Some((Step(committed), rows))
+            );
+            assert_eq!(recovered.steps.first().map(|step| step.step), Some(Step(committed - 10)));
+        }
+        term.store.append(&(30..34).map(step).collect::<Vec<_>>()).expect("there is room");
+        let recovered = term.store.load().expect("reads");
+        assert_eq!((recovered.durable(), numbers(&recovered.steps)), (Step(34), (20..34).collect()));
+        let_go(term).await;
+        let whole = store::read(&place.address()).await.expect("reads").1;
+        assert_eq!(whole.steps.len(), 34, "nothing is forgotten");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_another_job_is_refused_by_what_differs() {
+    every_place(async |place| {
+        let_go(place.lead(&law()).await.expect("nobody else leads")).await;
+        let other = law_with(|spec| spec.seed = 7);
+        let error = place.lead(&other).await.expect_err("another seed");
+        assert!(error.to_string().contains("seed is 42 there and 7 here"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_version_wrote_on_etcd_is_refused() {
+    let place = Place::on_etcd();
+    let_go(place.lead(&law()).await.expect("nobody else leads")).await;
+    let endpoint = place.etcd.as_ref().expect("it is on etcd").endpoint();
+    let mut client = etcd_client::Client::connect([endpoint], None).await.expect("it answers");
+    client.put("run/format", "9", None).await.expect("it writes");
+    let error = place.lead(&law()).await.expect_err("from the future");
+    assert!(matches!(error, StoreError::Newer { found: 9, known: 1, .. }), "{error}");
+    client.put("run/format", "nine", None).await.expect("it writes");
+    let error = place.lead(&law()).await.expect_err("it is no number");
+    assert!(error.to_string().ends_with("is damaged: format is no number"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_answering_is_said_in_one_line() {
+    let address = "etcd://127.0.0.1:1/run".parse().expect("it is an address");
+    let error = Site::open(Some(&address), &law()).await.expect_err("nobody listens there");
+    assert_eq!(error.to_string(), "etcd://127.0.0.1:1/run does not answer");
+    let error = store::read(&"etcd://127.0.0.1:1".parse().expect("an address")).await.expect_err("whose record?");
+    assert!(error.to_string().contains("without a prefix"), "{error}");
+}
+
+/// A standby of this place, and what it was told of who leads.
+fn stand_by(place: &Place, law: &Arc<Law>) -> (tokio::task::JoinHandle<Term>, Arc<Mutex<Vec<Option<String>>>>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (address, law, heard) = (place.address(), law.clone(), told.clone());
+    let standby = tokio::spawn(async move {
+        let site = Site::open(Some(&address), &law).await.expect("it answers");
+        let hear = move |leader| heard.lock().expect("nobody broke").push(leader);
+        site.lead(&law, "http://standby:1", &hear).await.expect("its turn comes")
+    });
+    (standby, told)
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stands_by_knows_the_leader_and_leads_at_once_when_it_leaves_in_order() {
+    let (place, law) = (Place::on_etcd(), leased(30.0));
+    let mut first = place.lead(&law).await.expect("nobody else leads");
+    first.store.append(&[step(0)]).expect("there is room");
+    let (standby, told) = stand_by(&place, &law);
+    until("the standby knows the leader", || !told.lock().expect("nobody broke").is_empty()).await;
+    assert!(!standby.is_finished());
+    let_go(first).await;
+    // Far less than the lease: the key is gone, and its watcher sees that.
+    let second = timeout(Duration::from_secs(10), standby).await.expect("at once").expect("it leads");
+    assert_eq!(*told.lock().expect("nobody broke"), [Some("http://127.0.0.1:1".to_owned()), None]);
+    assert_eq!(
+        (second.store.meta().epoch, numbers(&second.store.load().expect("reads").steps)),
+        (LeaderEpoch(2), vec![0])
+    );
+    assert!(second.tenure.holds());
+    let_go(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mb_1_a_leader_whose_lease_is_gone_cannot_write_and_knows_before_it_can_be_gone() {
+    let (mut place, law) = (Place::on_etcd(), leased(2.0));
+    let mut first = place.lead(&law).await.expect("nobody else leads");
+    first.store.append(&[step(0)]).expect("it leads");
+    let etcd = place.etcd.as_mut().expect("it is on etcd");
+    // The cluster answers nobody for longer than the leader may go without.
+    etcd.signal("STOP").expect("it runs");
+    let before = std::time::Instant::now();
+    timeout(DEADLINE, first.tenure.over()).await.expect("it is over");
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    etcd.signal("CONT").expect("it runs");
+    let error = first.store.append(&[step(1)]).expect_err("it leads no more");
+    assert!(matches!(error, StoreError::Deposed { .. }), "{error}");
+    let mut second = timeout(DEADLINE, place.lead(&law)).await.expect("the lease ends").expect("it leads");
+    assert_eq!(second.store.meta().epoch, LeaderEpoch(2));
+    second.store.append(&[step(1)]).expect("it leads");
+    assert_eq!(numbers(&second.store.load().expect("reads").steps), [0, 1]);
+    let_go(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_outlasts_an_etcd_that_is_killed_and_comes_back_within_the_lease() {
+    let (mut place, law) = (Place::on_etcd(), leased(30.0));
+    let mut term = place.lead(&law).await.expect("nobody else leads");
+    term.store.append(&[step(0)]).expect("it leads");
+    let etcd = place.etcd.as_mut().expect("it is on etcd");
+    etcd.kill();
+    let writing = tokio::task::spawn_blocking(move || {
+        term.store.append(&[step(1), step(2)]).expect("it is written once the cluster is back");
+        term
+    });
+    etcd.restart().expect("it starts again");
+    let term = timeout(DEADLINE, writing).await.expect("it answers again").expect("it is written");
+    assert!(term.tenure.holds());
+    assert_eq!(numbers(&term.store.load().expect("reads").steps), [0, 1, 2]);
+    let_go(term).await;
+}
