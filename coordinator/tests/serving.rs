@@ -82,7 +82,9 @@ async fn a_lost_worker_is_told_to_the_others_and_the_run_goes_on() {
 async fn two_workers_of_one_name_are_kept_apart() {
     let (law, folder) = (law(), crate::place());
     let served = serve(&law, &folder, 9).await;
-    let _first = FakeWorker::new("twin", &law).enter(served.address).await;
+    let mut first = FakeWorker::new("twin", &law);
+    first.incarnation += 1;
+    let _first = first.enter(served.address).await;
     let last = FakeWorker::new("twin", &law).work(served.address).await;
     let Last::Stopped(stop) = last else { panic!("{last:?}") };
     assert_eq!(stop.exit_code, exit::IDENTITY);

@@ -42,7 +42,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let site = Site::open(args.store.as_ref(), &law).await?;
     let mut front = Front::open(args.listen).await?;
     let advertised = args.advertise.unwrap_or_else(|| reachable(front.address()));
-    say(&format!("listening on http://{}", front.address()))?;
+    let listening = format!("listening on http://{}", front.address());
+    if site.is_shared() {
+        say(&listening)?;
+    }
     loop {
         let told = |leader: Option<String>| {
             match &leader {
@@ -65,6 +68,9 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             return say("the run is complete; the results lie with the coordinator that led it last");
         }
         let mut sitting = Sitting::begin(law.clone(), &front, opened, args.workers)?;
+        if !site.is_shared() {
+            say(&listening)?;
+        }
         let ending = tokio::select! {
             ending = sitting.ended() => Some(ending),
             () = interrupts.next() => None,

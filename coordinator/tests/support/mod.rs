@@ -62,7 +62,7 @@ pub fn law_with(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
         // These workers say nothing between their reports.
         "timeouts": {
             "heartbeat": 10, "keepalive": 100, "phase": 200, "collective": 300, "drain": 400,
-            "renew": 0.5, "fence": 8, "lease": 10,
+            "renew": 0.5, "fence": 4, "lease": 5,
         },
         "data": {"num_classes": 2, "train": {"layout": "idx", "path": "x"}},
     });

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, ops::Range, time::Instant};
 use esta_engine::run::{Record, Recovered, Snapshot, StepRecord};
 use esta_proto::{Generation, LeaderEpoch, Step};
 use etcd_client::{Client, Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp};
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 
 use super::{Etcd, FIRST_CONTACT, FORMAT, Keys, Patience, campaign::Won};
 use crate::store::{Meta, RecordStore, StoreError, Tenure, codec, job};
@@ -22,7 +22,8 @@ const SLOT_BYTES: usize = 64;
 /// a runtime of several threads.
 pub struct EtcdStore {
     etcd: Etcd,
-    runtime: Handle,
+    /// Drives what is waited for: the program's own runtime may be ending while the last records are written.
+    runtime: Option<Runtime>,
     meta: Meta,
     revision: i64,
     tenure: Tenure,
@@ -48,7 +49,13 @@ impl EtcdStore {
         let stored = etcd.check(spec_json).await?;
         let run_id = stored.unwrap_or_else(|| job::new_run_id(name));
         let meta = Meta { run_id, spec_json: spec_json.to_owned(), epoch: won.epoch };
-        let store = Self { etcd, runtime: Handle::current(), meta, revision: won.revision, tenure };
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|source| StoreError::Failed {
+            place: etcd.place.clone(),
+            action: "wait for",
+            source: Box::new(source),
+        })?;
+        let store = Self { etcd, runtime: Some(runtime), meta, revision: won.revision, tenure };
         let keys = &store.etcd.keys;
         let operations = vec![
             put(keys.format(), FORMAT.to_string()),
@@ -61,7 +68,8 @@ impl EtcdStore {
 
     /// Waits for an answer of the cluster, from a thread of the runtime or from any other.
     fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
-        tokio::task::block_in_place(|| self.runtime.block_on(answer))
+        let runtime = self.runtime.as_ref().expect("it is there until the end");
+        tokio::task::block_in_place(|| runtime.block_on(answer))
     }
 
     /// Writes operations in order, as few transactions as there can be, each fenced.
@@ -156,6 +164,15 @@ impl RecordStore for EtcdStore {
 
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+}
+
+impl Drop for EtcdStore {
+    fn drop(&mut self) {
+        // Nothing is waited for any more, and this may be a thread that must not block.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
