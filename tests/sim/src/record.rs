@@ -75,6 +75,7 @@ impl Store {
                 self.content.snapshot = Some(*snapshot);
                 self.compact();
             }
+            Record::Complete => self.content.complete = true,
             Record::Trim(step) => {
                 self.trim = self.trim.max(step);
                 self.compact();
