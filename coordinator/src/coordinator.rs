@@ -17,7 +17,7 @@ use crate::{
     leader::{Ending, Input, Leader},
     observer::Observers,
     rpc::{BindError, Listener, Service, Welcome},
-    store::{Meta, RedbStore, StoreError, Term, Writer},
+    store::{Meta, RedbStore, StoreError, Term, Writer, job},
 };
 
 /// Inputs that may wait for the leader; beyond that sessions wait, not the leader.
@@ -48,7 +48,6 @@ pub struct Opened {
     law: Arc<Law>,
     term: Term,
     recovered: Recovered,
-    spec_json: String,
 }
 
 impl Opened {
@@ -57,7 +56,7 @@ impl Opened {
     /// # Errors
     /// [`StoreError`] when it is in use, of another job, or unreadable.
     pub fn open(law: Arc<Law>, run_dir: &Path) -> Result<Self, StoreError> {
-        let store = RedbStore::open(run_dir, &law.spec.name, &text_of(&law.spec))?;
+        let store = RedbStore::open(run_dir, &law.spec.name, &job::text_of(&law.spec))?;
         Self::under(law, Term::unlimited(store))
     }
 
@@ -66,8 +65,8 @@ impl Opened {
     /// # Errors
     /// [`StoreError`] when it cannot be read.
     pub fn under(law: Arc<Law>, term: Term) -> Result<Self, StoreError> {
-        let (recovered, spec_json) = (term.store.load()?, text_of(&law.spec));
-        Ok(Self { law, term, recovered, spec_json })
+        let recovered = term.store.load()?;
+        Ok(Self { law, term, recovered })
     }
 
     /// The first step that is not on record.
@@ -165,10 +164,10 @@ impl Office {
     /// # Errors
     /// [`StartError`] when the record does not fit the job.
     pub fn begin(front: &Front, opened: Opened, patience: Patience, observers: Observers) -> Result<Self, StartError> {
-        let Opened { law, term: Term { store, tenure, resign }, recovered, spec_json } = opened;
-        let meta = store.meta().clone();
+        let Opened { law, term: Term { store, tenure, resign }, recovered } = opened;
+        let Meta { run_id, spec_json, epoch } = store.meta().clone();
         let (slots, spec_digest) = (law.spec.sampling.slots, identity(&law.spec));
-        let run = Run::new(law, meta.epoch, patience, recovered)?;
+        let run = Run::new(law, epoch, patience, recovered)?;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let answers = inbox.clone();
         let writer = Writer::start(store, move |written| {
@@ -176,8 +175,8 @@ impl Office {
             answers.blocking_send(Input::Written(written)).ok();
         });
         let writer = writer.map_err(StartError::Thread)?;
-        let welcome = Welcome { run_id: meta.run_id.clone(), epoch: meta.epoch, spec_json, spec_digest, slots };
-        let leader = Leader::new(run, meta.run_id, writer, observers);
+        let welcome = Welcome { run_id: run_id.clone(), epoch, spec_json, spec_digest, slots };
+        let leader = Leader::new(run, run_id, writer, observers);
         front.service.lead(welcome, inbox);
         let stop = CancellationToken::new();
         let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));
@@ -248,12 +247,8 @@ impl Coordinator {
     }
 }
 
-fn text_of(spec: &JobSpec) -> String {
-    serde_json::to_string(spec).expect("a specification has no key that JSON lacks")
-}
-
 /// Digest of what a worker has to hold on to: everything but the patience of its coordinators.
 fn identity(spec: &JobSpec) -> Digest {
     let spec = JobSpec { timeouts: TimeoutSpec::default(), ..spec.clone() };
-    Digest(*blake3::hash(text_of(&spec).as_bytes()).as_bytes())
+    Digest(*blake3::hash(job::text_of(&spec).as_bytes()).as_bytes())
 }

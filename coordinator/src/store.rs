@@ -7,7 +7,7 @@ mod address;
 mod codec;
 #[cfg(feature = "etcd")]
 mod etcd;
-mod job;
+pub(crate) mod job;
 mod redb;
 mod sameness;
 mod site;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use esta_coordinator::store::{self, Site, StoreError, Term};
 use esta_engine::{
@@ -14,7 +14,11 @@ use esta_engine::{
 };
 use esta_proto::{Digest, Generation, LeaderEpoch, Step};
 use support::*;
-use tokio::time::{Duration, timeout};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinHandle,
+    time::{Duration, timeout},
+};
 
 fn step(step: u64) -> Record {
     let (draws, outcomes) = (Vec::new(), Vec::new());
@@ -150,25 +154,16 @@ async fn nobody_answering_is_said_in_one_line() {
     assert!(error.to_string().contains("without a prefix"), "{error}");
 }
 
-/// A standby of this place, and what it was told of who leads.
-fn stand_by(place: &Place, law: &Arc<Law>) -> (tokio::task::JoinHandle<Term>, Arc<Mutex<Vec<Option<String>>>>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let (address, law, heard) = (place.address(), law.clone(), told.clone());
+/// A standby of this place, and what it is told of who leads.
+fn stand_by(place: &Place, law: &Arc<Law>) -> (JoinHandle<Term>, UnboundedReceiver<Option<String>>) {
+    let (tell, told) = unbounded_channel();
+    let (address, law) = (place.address(), law.clone());
     let standby = tokio::spawn(async move {
         let site = Site::open(Some(&address), &law).await.expect("it answers");
-        let hear = move |leader| heard.lock().expect("nobody broke").push(leader);
+        let hear = move |leader| tell.send(leader).expect("the test listens");
         site.lead(&law, "http://standby:1", &hear).await.expect("its turn comes")
     });
     (standby, told)
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,13 +171,14 @@ async fn who_stands_by_knows_the_leader_and_leads_at_once_when_it_leaves_in_orde
     let (place, law) = (Place::on_etcd(), leased(30.0));
     let mut first = place.lead(&law).await.expect("nobody else leads");
     first.store.append(&[step(0)]).expect("there is room");
-    let (standby, told) = stand_by(&place, &law);
-    until("the standby knows the leader", || !told.lock().expect("nobody broke").is_empty()).await;
+    let (standby, mut told) = stand_by(&place, &law);
+    let leader = timeout(DEADLINE, told.recv()).await.expect("it is told soon");
+    assert_eq!(leader, Some(Some("http://127.0.0.1:1".to_owned())));
     assert!(!standby.is_finished());
     let_go(first).await;
     // Far less than the lease: the key is gone, and its watcher sees that.
     let second = timeout(Duration::from_secs(10), standby).await.expect("at once").expect("it leads");
-    assert_eq!(*told.lock().expect("nobody broke"), [Some("http://127.0.0.1:1".to_owned()), None]);
+    assert_eq!((told.recv().await, told.recv().await), (Some(None), None), "nobody leads, and then it does");
     assert_eq!(
         (second.store.meta().epoch, numbers(&second.store.load().expect("reads").steps)),
         (LeaderEpoch(2), vec![0])

@@ -12,6 +12,11 @@ pub(super) enum Mismatch {
     Damaged(String),
 }
 
+/// A specification as records and workers are given it.
+pub(crate) fn text_of(spec: &JobSpec) -> String {
+    serde_json::to_string(spec).expect("a specification has no key that JSON lacks")
+}
+
 /// Whether two resolved specifications describe one run.
 pub(super) fn check(stored: &str, given: &str) -> Result<(), Mismatch> {
     match sameness::differences(&resolved(stored)?, &resolved(given)?) {

@@ -6,7 +6,7 @@ use esta_engine::{law::Law, run::Recovered};
 
 #[cfg(feature = "etcd")]
 use super::Etcd;
-use super::{Meta, RECORD_FILE, RedbStore, StoreAddress, StoreError, Term, read_only};
+use super::{Meta, RECORD_FILE, RedbStore, StoreAddress, StoreError, Term, job, read_only};
 
 /// A store that can be led from, or read.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Site {
         advertised: &str,
         told: &(dyn Fn(Option<String>) + Sync),
     ) -> Result<Term, StoreError> {
-        let spec_json = serde_json::to_string(&law.spec).expect("a specification has no key that JSON lacks");
+        let spec_json = job::text_of(&law.spec);
         match self {
             Self::Redb(path) => Ok(Term::unlimited(RedbStore::open_file(path.clone(), &law.spec.name, &spec_json)?)),
             #[cfg(feature = "etcd")]

@@ -126,15 +126,18 @@ impl Agreement {
     /// What the votes of the first disputed step come to, while the others may yet speak.
     #[must_use]
     pub fn finding(&self) -> Finding {
-        let disputed = self.open.iter().find(|(_, tally)| tally.disputed);
-        disputed.map_or(Finding::Open, |(step, tally)| find(*step, tally, self.size))
+        self.first_dispute(|_| self.size)
     }
 
     /// What they come to when nobody else will speak: the generation is over.
     #[must_use]
     pub fn verdict(&self) -> Finding {
+        self.first_dispute(|tally| tally.votes.len())
+    }
+
+    fn first_dispute(&self, voters: impl Fn(&Tally) -> usize) -> Finding {
         let disputed = self.open.iter().find(|(_, tally)| tally.disputed);
-        disputed.map_or(Finding::Open, |(step, tally)| find(*step, tally, tally.votes.len()))
+        disputed.map_or(Finding::Open, |(step, tally)| find(*step, tally, voters(tally)))
     }
 }
 

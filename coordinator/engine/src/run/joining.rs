@@ -196,7 +196,7 @@ impl Run {
     }
 
     /// Those who were asked to leave go now that nothing holds them.
-    pub(super) fn dismiss_draining(&mut self, out: &mut Vec<Command>) {
+    fn dismiss_draining(&mut self, out: &mut Vec<Command>) {
         let leaving = self.members.live().iter().filter(|(_, member)| member.draining);
         for session in leaving.map(|(session, _)| *session).collect::<Vec<_>>() {
             self.dismiss(session, out);
@@ -221,6 +221,11 @@ impl Run {
             }
         }
         self.members.dissolve();
+        self.begin_anew(now, out);
+    }
+
+    /// No group stands any more: settles what its ranks left open, lets go who wants to, and forms the next one.
+    pub(super) fn begin_anew(&mut self, now: Duration, out: &mut Vec<Command>) {
         if !self.settle_dispute(out) {
             return;
         }

@@ -139,13 +139,9 @@ impl Ledger {
         ledger.plans = snapshot.plans.into_iter().map(plan).collect();
         let (before, after): (Vec<_>, Vec<_>) =
             records.into_iter().partition(|record| record.step < snapshot.committed);
-        let digest =
-            |record: &StepRecord| ledger.plan_of(record.step, record.table_version, record.draws.clone()).digest;
         let keep = |record: StepRecord| {
-            (record.step, {
-                let digest = digest(&record);
-                (record, digest)
-            })
+            let plan = ledger.plan_of(record.step, record.table_version, record.draws.clone());
+            (record.step, (record, plan.digest))
         };
         ledger.records = before.into_iter().map(keep).collect();
         for record in after {

@@ -69,13 +69,7 @@ impl Run {
         for session in self.members.live().keys() {
             out.push(Command::Send(*session, Message::Lost("the generation did not survive its leader".to_owned())));
         }
-        if !self.settle_dispute(out) {
-            return;
-        }
-        self.phase = Phase::Waiting;
-        self.commit_ready(out);
-        self.dismiss_draining(out);
-        self.form_if_due(now, out);
+        self.begin_anew(now, out);
     }
 
     fn roll(&self) -> Roll {

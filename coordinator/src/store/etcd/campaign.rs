@@ -1,7 +1,7 @@
 //! Who leads (HANDS): one key under a lease. Whoever puts it begins a term whose number was never used before (MB-1).
 
 use esta_proto::LeaderEpoch;
-use etcd_client::{Client, Compare, CompareOp, EventType, GetResponse, PutOptions, Txn, TxnOp, WatchOptions};
+use etcd_client::{Client, Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, WatchOptions};
 
 use tokio::time::Instant;
 
@@ -111,9 +111,7 @@ impl Etcd {
         let changed = async {
             let mut watch = self.client.watch_client().watch(self.keys.leader(), Some(options)).await?;
             while let Some(seen) = watch.message().await? {
-                let over =
-                    |event: &etcd_client::Event| matches!(event.event_type(), EventType::Delete | EventType::Put);
-                if seen.canceled() || seen.events().iter().any(over) {
+                if seen.canceled() || !seen.events().is_empty() {
                     break;
                 }
             }

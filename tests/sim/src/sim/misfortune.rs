@@ -82,27 +82,31 @@ impl Sim {
                 let until = &mut self.coordinators[index].paused_until;
                 *until = (*until).max(now + while_away);
             }
-            Fault::BreakGroup => {
-                let Some(worker) = self.some_worker() else { return Ok(()) };
-                for (generation, member) in self.groups.break_with(worker) {
-                    let delay = self.upto(Duration::from_millis(50));
-                    self.clock.after(delay, Happening::Broke(member, generation));
-                }
-            }
-            Fault::HangTrainer => {
-                if let Some(worker) = self.some_worker() {
-                    let trainer = &mut self.workers[worker.index].trainer;
-                    if matches!(&trainer.busy, Some(Busy::Computing(_, plan)) if !plan.slots.is_empty()) {
-                        // The end of what it is at is the end of something else.
-                        trainer.turn += 1;
-                        trainer.hangs = true;
-                    }
-                }
-            }
+            Fault::BreakGroup => self.break_group(),
+            Fault::HangTrainer => self.hang_trainer(),
             Fault::Lie => self.lie(),
             Fault::OldReport => return self.old_report(),
         }
         Ok(())
+    }
+
+    /// The groups of a worker break for all of their ranks.
+    fn break_group(&mut self) {
+        let Some(worker) = self.some_worker() else { return };
+        for (generation, member) in self.groups.break_with(worker) {
+            let delay = self.upto(Duration::from_millis(50));
+            self.clock.after(delay, Happening::Broke(member, generation));
+        }
+    }
+
+    /// A trainer that computes will never be done: the end of what it is at is the end of something else.
+    fn hang_trainer(&mut self) {
+        let Some(worker) = self.some_worker() else { return };
+        let trainer = &mut self.workers[worker.index].trainer;
+        if matches!(&trainer.busy, Some(Busy::Computing(_, plan)) if !plan.slots.is_empty()) {
+            trainer.turn += 1;
+            trainer.hangs = true;
+        }
     }
 
     /// A rank does not apply what the others apply, where there are others to tell: all of them well, and at least two.
