@@ -4,8 +4,10 @@
 # Environment: DEVICE (cpu | cuda), WORKERS, PROFILE (cargo's), ESTA_CACHE.
 set -euo pipefail
 
-# Steps of each anchor: a larger network has more to learn.
-STEPS_S=1500 STEPS_M=2400 STEPS_L=4800
+# Steps of each anchor: a larger network has more to learn. Threads of the largest, which outlasts the others: its sums,
+# and so its bits, depend on them.
+STEPS_S=900 STEPS_M=1500 STEPS_L=4000
+THREADS_L=2
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
@@ -23,8 +25,9 @@ check() {
   [ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
 }
 
-pretrain() { # pretrain ANCHOR STEPS
-  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE"
+pretrain() { # pretrain ANCHOR STEPS [THREADS]
+  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE" \
+    --set "train.intra_op_threads=${3:-1}"
 }
 
 make_anchors() { # the largest with its progress bar, the two others beside it
@@ -34,7 +37,7 @@ make_anchors() { # the largest with its progress bar, the two others beside it
   small=$!
   # shellcheck disable=SC2064  # the process and file of this call
   trap "kill $small 2>/dev/null || true; rm -f '$log'" EXIT
-  pretrain l "$STEPS_L" || fail "the largest anchor could not be made"
+  pretrain l "$STEPS_L" "$THREADS_L" || fail "the largest anchor could not be made"
   wait "$small" || fail "the smaller anchors could not be made: $(tail -n 1 "$log")"
   cat "$log" >&2
   rm -f "$log"
@@ -44,7 +47,7 @@ make_anchors() { # the largest with its progress bar, the two others beside it
 bin=$(binaries)
 check
 say "anchors on the source domain"
-link_anchors "$source" .cache/anchors "$STEPS_S" "$STEPS_M" "$STEPS_L"
+link_anchors "$source" .cache/anchors "$STEPS_S" "$STEPS_M" "$STEPS_L" "$THREADS_L"
 make_anchors
 if [ -e "$run_dir/eval.json" ] && [ -e "$run_dir/report.html" ]; then
   "$bin/esta-coordinator" palette --run-dir "$run_dir"
