@@ -25,9 +25,8 @@ check() {
   [ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
 }
 
-pretrain() { # pretrain ANCHOR STEPS [THREADS]
-  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE" \
-    --set "train.intra_op_threads=${3:-1}"
+pretrain() { # pretrain ANCHOR STEPS [FLAG...]
+  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE" "${@:3}"
 }
 
 make_anchors() { # the largest with its progress bar, the two others beside it
@@ -37,7 +36,7 @@ make_anchors() { # the largest with its progress bar, the two others beside it
   small=$!
   # shellcheck disable=SC2064  # the process and file of this call
   trap "kill $small 2>/dev/null || true; rm -f '$log'" EXIT
-  pretrain l "$STEPS_L" "$THREADS_L" || fail "the largest anchor could not be made"
+  pretrain l "$STEPS_L" --set "train.intra_op_threads=$THREADS_L" || fail "the largest anchor could not be made"
   wait "$small" || fail "the smaller anchors could not be made: $(tail -n 1 "$log")"
   cat "$log" >&2
   rm -f "$log"
