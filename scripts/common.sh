@@ -1,5 +1,4 @@
-# Sourced by the scripts that run the programs: where they are, where caches are, how scripts speak. Expects DEVICE and
-# PROFILE to have defaults where they are used; the checkout is the working folder.
+# Sourced by the other scripts: where programs and caches are, how scripts speak, what they install.
 # shellcheck shell=bash
 
 DEVICE="${DEVICE:-cpu}"
@@ -8,6 +7,25 @@ cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
 
 say() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; }
 fail() { say "$*"; exit 1; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_debian() { # install_debian PACKAGE...: services among them are not started
+  command -v apt-get >/dev/null || fail "install $* first: there is no apt-get here"
+  say "installing $*"
+  as_root apt-get update -qq
+  as_root env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+need() { # need COMMAND PACKAGE...
+  command -v "$1" >/dev/null || install_debian "${@:2}"
+}
+
+need_venv() { # Debian's python3 comes without
+  python3 -c 'import ensurepip' 2>/dev/null || install_debian python3-venv
+}
 
 binaries() { # the folder cargo puts this profile's binaries in; `dev` builds into debug
   local folder=$PROFILE

@@ -6,27 +6,8 @@ set -euo pipefail
 
 SCIKIT_LEARN_VERSION=1.7.2
 root=$(cd "$(dirname "$0")/.." && pwd)
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source "$root/scripts/common.sh"
 data="$cache/data"
-
-say() { printf 'fetch-data: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-need() { # need COMMAND PACKAGE...
-  command -v "$1" >/dev/null && return
-  install_debian "${@:2}"
-}
-
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
-}
-
-install_debian() {
-  command -v apt-get >/dev/null || fail "install $* first: there is no apt-get here"
-  say "installing $*"
-  as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
 
 sums_of_fashion_mnist() {
   cat <<'SUMS'

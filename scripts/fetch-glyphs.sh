@@ -9,16 +9,9 @@ export LC_ALL=C # one order of names everywhere
 
 PILLOW_VERSION=11.3.0
 root=$(cd "$(dirname "$0")/.." && pwd)
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source "$root/scripts/common.sh"
 data="$cache/data"
 venv="$cache/venv-pillow-$PILLOW_VERSION"
-
-say() { printf 'fetch-glyphs: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
-
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
-}
 
 # A package and what was derived from it stand on one side; render-glyphs.py leaves out copies that escaped this.
 packages_of_train() {
@@ -94,11 +87,7 @@ good() { # the expected images, or those that this recipe made of other versions
 
 need_pillow() {
   [ ! -e "$venv/installed" ] || return 0
-  if ! python3 -c 'import ensurepip' 2>/dev/null; then
-    say "installing python3-venv"
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null
-  fi
+  need_venv
   python3 -m venv --clear "$venv"
   "$venv/bin/python" -m pip install --disable-pip-version-check -q --only-binary :all: "pillow==$PILLOW_VERSION" >&2
   touch "$venv/installed"

@@ -4,26 +4,10 @@
 set -euo pipefail
 
 TORCH_VERSION=2.11.0
-DEVICE="${DEVICE:-cpu}"
 cd "$(dirname "$0")/.."
 root=$PWD
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source scripts/common.sh
 form="$cache/libtorch-$TORCH_VERSION-$DEVICE"
-
-say() { printf 'provision: %s\n' "$*" >&2; }
-
-need() { # need COMMAND PACKAGE...
-  command -v "$1" >/dev/null && return
-  install_debian "${@:2}"
-}
-
-install_debian() {
-  say "installing $*"
-  local sudo=""
-  [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
 
 wheels() { # wheels FOLDER REQUIREMENT...
   python3 -m pip download --disable-pip-version-check --no-deps -q -d "$@"

@@ -3,14 +3,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The record's tests run against a real etcd of their own; the package's service is not started (RUNLEVEL).
-if ! command -v etcd >/dev/null; then
-  echo "test: installing etcd-server" >&2
-  sudo=""
-  [ "$(id -u)" = 0 ] || sudo=sudo
-  $sudo apt-get update -qq
-  $sudo env RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends etcd-server >/dev/null
-fi
+source scripts/common.sh
+
+# The record's tests run against a real etcd of their own; those that pull cables make network namespaces with ip.
+need etcd etcd-server
+need ip iproute2
 
 # The GPU path compiles in every test run, C++ included; without a GPU nothing links it.
 ./scripts/provision-cuda-headers.sh

@@ -4,18 +4,8 @@
 set -euo pipefail
 
 TORCH_VERSION=2.11.0
-cache="${ESTA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/esta}"
+source "$(dirname "$0")/common.sh"
 venv="$cache/venv-torch-$TORCH_VERSION"
-
-say() { printf 'torch: %s\n' "$*" >&2; }
-
-need_venv() { # Debian's python3 comes without
-  python3 -c 'import ensurepip' 2>/dev/null && return
-  local sudo=""
-  [ "$(id -u)" = 0 ] || sudo=sudo
-  say "installing python3-venv"
-  { $sudo apt-get update -qq && $sudo apt-get install -y -qq --no-install-recommends python3-venv; } >/dev/null
-}
 
 install() { # install REQUIREMENT...: once each
   local missing=() mark
