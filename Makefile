@@ -51,6 +51,10 @@ FIRST ?= 1
 sim: ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under deaths, pauses, partitions and slow disks
 	cargo run --release -p esta-sim -- --first $(FIRST) --seeds $(SEEDS)
 
+.PHONY: soak
+soak: build ## The quickstart's training with a worker killed every EVERY=4 seconds: the same bits as in peace
+	@./scripts/soak.sh
+
 .PHONY: bench
 bench: setup data ## Speed, memory and bytes, beside plain PyTorch
 	@./scripts/bench.sh

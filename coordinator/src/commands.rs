@@ -3,6 +3,7 @@
 mod catalog;
 mod children;
 mod config;
+mod live;
 mod outcome;
 mod palette;
 mod record;
@@ -16,7 +17,7 @@ mod watch;
 
 use std::io::{self, Write};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use esta_config::JobArgs;
 use esta_engine::law::Law;
 
@@ -45,7 +46,7 @@ pub enum Command {
     /// List the stitches of a job with their MACs, parameters and bins.
     Catalog(catalog::CatalogArgs),
     /// Ask a coordinator how its run goes.
-    Status(Server),
+    Status(status::StatusArgs),
     /// Show the stitches chosen for deployment, of a live run or of a run's folder.
     Palette(palette::PaletteArgs),
     /// Derive any plan and the table behind it again from a run's record, and compare.
@@ -57,18 +58,10 @@ pub enum Command {
     Report(report::ReportArgs),
 }
 
-/// A live coordinator.
-#[derive(Debug, Args)]
-pub struct Server {
-    /// Address of a coordinator.
-    #[arg(long = "coordinator", value_name = "URL", env = "ESTA_COORDINATOR", default_value = "http://127.0.0.1:7700")]
-    url: String,
-}
-
-/// How a list is written.
+/// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Columns for reading.
+    /// Lines and columns for reading.
     Table,
     /// JSON for programs.
     Json,
@@ -84,7 +77,7 @@ impl Command {
             Self::Serve(args) => serve::serve(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Catalog(args) => catalog::catalog(&args),
-            Self::Status(server) => status::status(&server).await,
+            Self::Status(args) => status::status(&args).await,
             Self::Palette(args) => palette::palette(args).await,
             Self::Replay(args) => replay::replay(&args).await,
             Self::Config(command) => config::config(&command),

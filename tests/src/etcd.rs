@@ -1,4 +1,5 @@
-//! A real etcd (Debian's `etcd-server`) on loopback, that can be killed, stopped and started again where it was.
+//! A real etcd (Debian's `etcd-server`) on loopback, whose members can be killed, stopped and started again where they
+//! were.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -11,27 +12,63 @@ use anyhow::Context;
 
 use crate::process::{Process, deadline};
 
-/// A member that is a cluster by itself.
+/// One member.
 pub struct EtcdServer {
     folder: PathBuf,
-    /// For clients, and for the peers it does not have.
+    name: String,
+    /// For clients, and for its peers.
     ports: [u16; 2],
+    /// Every member with its port for peers, as `--initial-cluster` takes them.
+    cluster: String,
     process: Option<Process>,
     starts: u32,
 }
 
+/// Several members of one cluster.
+pub struct EtcdCluster(Vec<EtcdServer>);
+
+impl EtcdCluster {
+    /// Starts it; data and what the members say lie in `folder`.
+    ///
+    /// # Errors
+    /// When a member does not start, or does not listen in time.
+    pub fn start(folder: &Path, members: usize) -> anyhow::Result<Self> {
+        let free =
+            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
+        let named = |number: usize| anyhow::Ok((format!("e{number}"), [free()?, free()?]));
+        let named: Vec<(String, [u16; 2])> = (0..members).map(named).collect::<anyhow::Result<_>>()?;
+        let peers: Vec<String> = named.iter().map(|(name, [_, peer])| format!("{name}={}", url(*peer))).collect();
+        let member = |(name, ports)| {
+            let (folder, cluster) = (folder.to_owned(), peers.join(","));
+            EtcdServer { folder, name, ports, cluster, process: None, starts: 0 }
+        };
+        let mut members: Vec<EtcdServer> = named.into_iter().map(member).collect();
+        // A member of several waits for the others.
+        members.iter_mut().try_for_each(EtcdServer::spawn)?;
+        members.iter_mut().try_for_each(EtcdServer::listens)?;
+        Ok(Self(members))
+    }
+
+    /// As `--store` takes it, with this prefix.
+    #[must_use]
+    pub fn store(&self, prefix: &str) -> String {
+        let members: Vec<String> = self.0.iter().map(|member| format!("127.0.0.1:{}", member.ports[0])).collect();
+        format!("etcd://{}/{prefix}", members.join(","))
+    }
+
+    /// A member by number.
+    pub fn member(&mut self, number: usize) -> &mut EtcdServer {
+        &mut self.0[number]
+    }
+}
+
 impl EtcdServer {
-    /// Starts it; its data and what it says lie in `folder`.
+    /// Starts a member that is a cluster by itself; its data and what it says lie in `folder`.
     ///
     /// # Errors
     /// When it does not start, or does not listen in time.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
-        let free =
-            || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
-        let ports = [free()?, free()?];
-        let mut server = Self { folder: folder.to_owned(), ports, process: None, starts: 0 };
-        server.restart()?;
-        Ok(server)
+        EtcdCluster::start(folder, 1)?.0.pop().context("one member was asked for")
     }
 
     /// Starts it again with the data it had.
@@ -39,38 +76,47 @@ impl EtcdServer {
     /// # Errors
     /// When it does not start, or does not listen in time.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let [client, peer] = self.ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let data = self.folder.join("etcd");
+        self.spawn()?;
+        self.listens()
+    }
+
+    fn spawn(&mut self) -> anyhow::Result<()> {
+        let [client, peer] = self.ports.map(url);
         self.starts += 1;
         let mut command = Command::new("etcd");
-        command.args(["--name", "e", "--log-level", "warn", "--data-dir"]).arg(&data).args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-            "--initial-cluster",
-            &format!("e={peer}"),
-            // Tests wait for leases.
-            "--heartbeat-interval",
-            "50",
-            "--election-timeout",
-            "500",
-        ]);
-        let process = Process::spawn(&self.folder, &format!("etcd-{}", self.starts), &mut command);
-        let mut process = process.context("etcd does not start; `make test` installs etcd-server")?;
+        command.args(["--name", &self.name, "--log-level", "warn", "--data-dir"]).arg(self.folder.join(&self.name)).args(
+            [
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+                "--initial-cluster",
+                &self.cluster,
+                // Tests wait for leases.
+                "--heartbeat-interval",
+                "50",
+                "--election-timeout",
+                "500",
+            ],
+        );
+        let process = Process::spawn(&self.folder, &format!("etcd-{}-{}", self.name, self.starts), &mut command);
+        self.process = Some(process.context("etcd does not start; `make test` installs etcd-server")?);
+        Ok(())
+    }
+
+    fn listens(&mut self) -> anyhow::Result<()> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[0]));
+        let process = self.process.as_mut().context("etcd does not run")?;
         deadline("etcd to listen", || {
             if !process.runs() {
                 return Some(Err(anyhow::anyhow!("etcd ended: {}", process.log())));
             }
             TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok().map(|_| Ok(()))
-        })??;
-        self.process = Some(process);
-        Ok(())
+        })?
     }
 
     /// As `--store` takes it, with this prefix.
@@ -82,7 +128,7 @@ impl EtcdServer {
     /// `http://127.0.0.1:port`.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        url(self.ports[0])
     }
 
     /// Kills it; what it acknowledged is on its disk.
@@ -97,4 +143,8 @@ impl EtcdServer {
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         self.process.as_ref().context("etcd does not run")?.signal(signal)
     }
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
 }

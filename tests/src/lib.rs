@@ -5,12 +5,17 @@
 mod etcd;
 mod evidence;
 mod lab;
+mod network;
 mod process;
 mod run;
+mod sight;
 pub mod tensors;
+pub mod trials;
 
-pub use etcd::EtcdServer;
+pub use etcd::{EtcdCluster, EtcdServer};
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
+pub use network::Network;
 pub use process::{PATIENCE, Process, binary, deadline};
 pub use run::{Outcome, Run};
+pub use sight::Sight;

@@ -20,32 +20,38 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// A program of this workspace: beside the test's own executable, one folder up from `deps`.
+/// A program of this workspace: beside the own executable, or one folder up from a test's `deps`.
 ///
 /// # Panics
 /// When it has not been built.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
-    let path = folder.join(name);
-    assert!(path.is_file(), "{} is not built: run `cargo build --workspace` first", path.display());
-    path
+    let own = std::env::current_exe().expect("a program knows its own path");
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not beside {}: run `cargo build --workspace` first", own.display()))
 }
 
 /// Looks every few milliseconds until `found` answers.
 ///
 /// # Errors
 /// When [`PATIENCE`] runs out first; `what` says what was waited for.
-pub fn deadline<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let end = Instant::now() + PATIENCE;
+pub fn deadline<T>(what: &str, found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    within(PATIENCE, what, found)
+}
+
+/// The same for what may take longer.
+///
+/// # Errors
+/// When the patience runs out first.
+pub fn within<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    let end = Instant::now() + patience;
     while Instant::now() < end {
         if let Some(value) = found() {
             return Ok(value);
         }
         thread::park_timeout(Duration::from_millis(5));
     }
-    bail!("waited {PATIENCE:?} in vain for {what}")
+    bail!("waited {patience:?} in vain for {what}")
 }
 
 impl Process {
@@ -113,8 +119,16 @@ impl Process {
     /// # Errors
     /// When it does not end in time; its log is in the error.
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        self.wait_for(PATIENCE)
+    }
+
+    /// Waits this long for its end.
+    ///
+    /// # Errors
+    /// When it does not end in time; its log is in the error.
+    pub fn wait_for(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         let child = &mut self.child;
-        let status = deadline(&format!("the end of {}", self.name), || child.try_wait().ok().flatten());
+        let status = within(patience, &format!("the end of {}", self.name), || child.try_wait().ok().flatten());
         status.with_context(|| format!("log of {}:\n{}", self.name, self.log()))
     }
 

@@ -1,30 +1,54 @@
-//! A run of real processes: a coordinator that serves a job, and workers that come and go.
+//! A run of real processes: coordinators that serve a job, and workers that come and go.
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
+
+use serde_json::Value;
+use tokio::runtime::Runtime;
 
 use crate::{
     lab::Lab,
-    process::{Process, deadline},
+    network::Network,
+    process::{PATIENCE, Process, binary, deadline},
+    sight::{self, Sight},
 };
 
-/// A coordinator and its workers.
+/// Coordinators and their workers.
 pub struct Run<'a> {
-    lab: &'a Lab,
+    /// Where everybody's output goes.
+    folder: &'a Path,
+    /// As its processes' logs are called.
+    name: String,
     job: PathBuf,
     dir: PathBuf,
-    port: u16,
+    /// As `--store` takes it; the run's folder when absent.
+    store: Option<String>,
+    /// Where everybody has a host of its own: the coordinator the first, workers the next ones.
+    network: Option<&'a Network>,
     expected: u32,
-    coordinator: Process,
+    /// Coordinators by number.
+    seats: Vec<Seat>,
     workers: Vec<Process>,
     started: usize,
+    /// How long its end may take.
+    patience: Duration,
+    runtime: Runtime,
 }
+
+/// A place where one coordinator after another serves.
+struct Seat {
+    address: SocketAddr,
+    process: Process,
+}
+
+const LOOPBACK: &str = "127.0.0.1";
 
 /// What a finished run leaves behind, to be compared bit for bit.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,12 +69,92 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When the coordinator does not start.
     pub fn serve(lab: &'a Lab, job: &Path, expected: u32) -> anyhow::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let coordinator = start_coordinator(lab, job, port, expected)?;
-        let name = job.file_stem().context("a job file has a name")?;
-        let dir = lab.path().join(name);
-        let (job, workers) = (job.to_owned(), Vec::new());
-        Ok(Self { lab, job, dir, port, expected, coordinator, workers, started: 0 })
+        Self::seated(lab, job, None, 1, expected)
+    }
+
+    /// Serves a job from as many coordinators on one etcd, and starts the workers it expects.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn on_etcd(lab: &'a Lab, job: &Path, store: &str, coordinators: usize, workers: u32) -> anyhow::Result<Self> {
+        let mut run = Self::seated(lab, job, Some(store.to_owned()), coordinators, workers)?;
+        (0..workers).try_for_each(|_| run.add_worker())?;
+        Ok(run)
+    }
+
+    /// Serves a job from the first host of a network, and starts the workers it expects on the next ones.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn across(lab: &'a Lab, job: &Path, network: &'a Network, workers: u32) -> anyhow::Result<Self> {
+        let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
+        let dir = lab.path().join(&name);
+        let mut run = Self::vacant(lab.path(), name, job, dir, workers)?;
+        run.network = Some(network);
+        run.add_seat()?;
+        (0..workers).try_for_each(|_| run.add_worker())?;
+        Ok(run)
+    }
+
+    fn seated(
+        lab: &'a Lab,
+        job: &Path,
+        store: Option<String>,
+        coordinators: usize,
+        expected: u32,
+    ) -> anyhow::Result<Self> {
+        let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
+        let dir = lab.path().join(&name);
+        let mut run = Self::vacant(lab.path(), name, job, dir, expected)?;
+        run.store = store;
+        (0..coordinators).try_for_each(|_| run.add_seat())?;
+        Ok(run)
+    }
+
+    /// Serves any job, which may take this long and whose results are to lie in the folder of this name, and starts the
+    /// workers it expects.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn of_job(
+        folder: &'a Path,
+        name: &str,
+        job: &Path,
+        workers: u32,
+        patience: Duration,
+    ) -> anyhow::Result<Self> {
+        let mut run = Self::vacant(folder, name.to_owned(), job, folder.join(name), workers)?;
+        run.patience = patience;
+        run.add_seat()?;
+        (0..workers).try_for_each(|_| run.add_worker())?;
+        Ok(run)
+    }
+
+    fn vacant(folder: &'a Path, name: String, job: &Path, dir: PathBuf, expected: u32) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (job, seats, workers) = (job.to_owned(), Vec::new(), Vec::new());
+        let (store, network, started, patience) = (None, None, 0, PATIENCE);
+        Ok(Self { folder, name, job, dir, store, network, expected, seats, workers, started, patience, runtime })
+    }
+
+    fn add_seat(&mut self) -> anyhow::Result<()> {
+        // On a host of its own any port is free.
+        let mut address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        if self.network.is_some() {
+            address.set_ip(Network::address(0));
+        }
+        let process = self.coordinator_at(self.seats.len(), address)?;
+        self.seats.push(Seat { address, process });
+        Ok(())
+    }
+
+    fn coordinator_at(&self, number: usize, address: SocketAddr) -> anyhow::Result<Process> {
+        let name = self.log_of(&format!("coordinator-{number}"));
+        let (job, listen) = (self.job.to_string_lossy(), address.to_string());
+        let (workers, dir) = (self.expected.to_string(), format!("output_dir={}", self.dir.display()));
+        let mut args = vec!["serve", "--config", &job, "--set", &dir, "--listen", &listen, "--workers", &workers];
+        args.extend(self.store.iter().flat_map(|store| ["--store", store]));
+        Process::spawn(self.folder, &name, self.program(0, "esta-coordinator").args(args))
     }
 
     /// Serves a job and starts the workers it expects.
@@ -68,11 +172,18 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When it does not start.
     pub fn add_worker(&mut self) -> anyhow::Result<()> {
-        let name = format!("w{}", self.started);
+        let (number, name) = (self.started, format!("w{}", self.started));
         self.started += 1;
-        let worker = self.worker(&name, &[])?;
-        self.workers.push(worker);
+        let host = self.network.map_or_else(|| LOOPBACK.to_owned(), |_| Network::address(number + 1).to_string());
+        let (url, log) = (self.url(), self.log_of(&name));
+        let mut worker = self.program(number + 1, "esta-worker");
+        self.workers.push(Process::spawn(self.folder, &log, worker.args(train_args(&url, &name, &host)))?);
         Ok(())
+    }
+
+    /// A program, to be started on the host of this number where there are several.
+    fn program(&self, host: usize, name: &str) -> Command {
+        self.network.map_or_else(|| Command::new(binary(name)), |network| network.command(host, name))
     }
 
     /// Starts a worker that the run does not count, with further arguments.
@@ -81,8 +192,8 @@ impl<'a> Run<'a> {
     /// When it does not start.
     pub fn worker(&self, name: &str, more: &[&str]) -> anyhow::Result<Process> {
         let (url, log) = (self.url(), self.log_of(name));
-        let args = [&train_args(&url, name), more].concat();
-        Process::start(self.lab.path(), &log, "esta-worker", &args)
+        let args = [&train_args(&url, name, LOOPBACK), more].concat();
+        Process::start(self.folder, &log, "esta-worker", &args)
     }
 
     /// Starts a worker that the run does not count and that cannot write more than `most` bytes into a file.
@@ -91,17 +202,18 @@ impl<'a> Run<'a> {
     /// When it does not start.
     pub fn worker_on_full_disk(&self, name: &str, most: u64) -> anyhow::Result<Process> {
         let (url, log) = (self.url(), self.log_of(name));
-        Process::start_on_full_disk(self.lab.path(), &log, "esta-worker", &train_args(&url, name), most)
+        Process::start_on_full_disk(self.folder, &log, "esta-worker", &train_args(&url, name, LOOPBACK), most)
     }
 
     fn log_of(&self, worker: &str) -> String {
-        format!("{}-{worker}", self.job.file_stem().unwrap_or_default().to_string_lossy())
+        format!("{}-{worker}", self.name)
     }
 
-    /// The coordinator's address.
+    /// The coordinators' addresses, as `--coordinator` takes them.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let urls: Vec<String> = self.seats.iter().map(Seat::url).collect();
+        urls.join(",")
     }
 
     /// The run's folder.
@@ -120,20 +232,68 @@ impl<'a> Run<'a> {
         self.workers.remove(number)
     }
 
-    /// `kill -9` of the coordinator, and a new one on the same store and port.
+    /// `kill -9` of the first coordinator, and a new one on the same store and port.
     ///
     /// # Errors
     /// When the new one does not start.
     pub fn restart_coordinator(&mut self) -> anyhow::Result<()> {
-        self.coordinator.kill();
-        self.coordinator = start_coordinator(self.lab, &self.job, self.port, self.expected)?;
+        self.seats[0].process.kill();
+        self.reseat(0)
+    }
+
+    /// Starts a coordinator where the one of this number has ended.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn reseat(&mut self, number: usize) -> anyhow::Result<()> {
+        self.seats[number].process = self.coordinator_at(number, self.seats[number].address)?;
         Ok(())
+    }
+
+    /// The process of the coordinator of this number.
+    pub fn seat(&mut self, number: usize) -> &mut Process {
+        &mut self.seats[number].process
+    }
+
+    /// Waits for a coordinator that leads, other than those named, and answers its number.
+    ///
+    /// # Errors
+    /// When nobody comes to lead in time; every coordinator's log is in the error.
+    pub fn leader_beside(&self, others: &[usize]) -> anyhow::Result<usize> {
+        let found = deadline("a coordinator to lead", || Some(self.sight_beside(others)?.leader));
+        found.with_context(|| self.said())
+    }
+
+    /// The run as it is, if somebody leads it.
+    #[must_use]
+    pub fn sight(&self) -> Option<Sight> {
+        self.sight_beside(&[])
+    }
+
+    /// The run as it is, if a coordinator leads that is none of these.
+    #[must_use]
+    pub fn sight_beside(&self, others: &[usize]) -> Option<Sight> {
+        let mut seats = self.seats.iter().enumerate().filter(|(number, _)| !others.contains(number));
+        seats.find_map(|(number, seat)| {
+            let status = match self.network {
+                None => self.runtime.block_on(sight::ask(&seat.url())),
+                Some(network) => sight::ask_within(network, &seat.url()),
+            };
+            Sight::read(number, &status.ok()?).ok()
+        })
     }
 
     /// `kill -9` of everything at once.
     pub fn kill_all(mut self) {
-        self.coordinator.kill();
+        self.seats.iter_mut().for_each(|seat| seat.process.kill());
         self.workers.iter_mut().for_each(Process::kill);
+    }
+
+    /// What every coordinator has said, one after the other.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let log = |(number, seat): (usize, &Seat)| format!("log of coordinator {number}:\n{}", seat.process.log());
+        self.seats.iter().enumerate().map(log).collect()
     }
 
     /// A worker's process, by order of its start among the living.
@@ -142,41 +302,34 @@ impl<'a> Run<'a> {
         &self.workers[number]
     }
 
-    /// Waits until the coordinator's log has this in it.
+    /// Waits until a coordinator's log has this in it.
     ///
     /// # Errors
-    /// When it never does; the log is in the error.
+    /// When it never does; the logs are in the error.
     pub fn wait_for_log(&self, text: &str) -> anyhow::Result<()> {
-        let said = deadline(&format!("the coordinator to say {text:?}"), || {
-            self.coordinator.log().contains(text).then_some(())
-        });
-        said.with_context(|| format!("log of the coordinator:\n{}", self.coordinator.log()))
+        let said = deadline(&format!("a coordinator to say {text:?}"), || self.said().contains(text).then_some(()));
+        said.with_context(|| self.said())
     }
 
-    /// The coordinator's process.
+    /// The first coordinator's process.
     pub fn coordinator(&mut self) -> &mut Process {
-        &mut self.coordinator
+        self.seat(0)
     }
 
-    /// Waits until at least this many steps are committed.
+    /// Waits until at least this many steps are durable, whoever leads.
     ///
     /// # Errors
-    /// When the run ends or stalls before; the coordinator's log is in the error.
+    /// When the run ends or stalls before; the logs are in the error.
     pub fn wait_for_step(&mut self, step: u64) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let url = self.url();
-        let coordinator = &mut self.coordinator;
         let reached = deadline(&format!("step {step}"), || {
-            if !coordinator.runs() {
+            if !self.seats.iter_mut().any(|seat| seat.process.runs()) {
                 return Some(false);
             }
-            // Nobody answers until the coordinator listens: that too is waited for, also at step 0.
-            let committed = runtime.block_on(committed(&url)).ok()?;
-            (committed >= step).then_some(true)
+            // Nobody answers until a coordinator leads: that too is waited for, also at step 0.
+            (self.sight()?.durable >= step).then_some(true)
         });
-        let log = || format!("log of the coordinator:\n{}", self.coordinator.log());
-        let reached = reached.with_context(log)?;
-        ensure!(reached, "the coordinator ended before step {step}:\n{}", self.coordinator.log());
+        let reached = reached.with_context(|| self.said())?;
+        ensure!(reached, "the coordinators ended before step {step}:\n{}", self.said());
         Ok(())
     }
 
@@ -185,13 +338,21 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a process fails or hangs; its log is in the error.
     pub fn finish(mut self) -> anyhow::Result<Outcome> {
-        let status = self.coordinator.wait()?;
-        ensure!(status.success(), "the coordinator ended with {status}:\n{}", self.coordinator.log());
+        for seat in &mut self.seats {
+            let status = seat.process.wait_for(self.patience)?;
+            ensure!(status.success(), "a coordinator ended with {status}:\n{}", seat.process.log());
+        }
         for worker in &mut self.workers {
             let status = worker.wait()?;
             ensure!(status.success(), "a worker ended with {status}:\n{}", worker.log());
         }
         Outcome::read(&self.dir)
+    }
+}
+
+impl Seat {
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 }
 
@@ -203,7 +364,7 @@ impl Outcome {
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
         let last = last_checkpoint(dir)?;
-        let state: serde_json::Value = serde_json::from_slice(&read(&last.join("trainer_state.json"))?)?;
+        let state: Value = serde_json::from_slice(&read(&last.join("trainer_state.json"))?)?;
         Ok(Self {
             table: String::from_utf8(read(&dir.join("table.json"))?)?,
             adapters: read(&last.join("adapters.safetensors"))?,
@@ -213,8 +374,8 @@ impl Outcome {
     }
 }
 
-fn train_args<'a>(url: &'a str, name: &'a str) -> [&'a str; 7] {
-    ["train", "--coordinator", url, "--name", name, "--host", "127.0.0.1"]
+fn train_args<'a>(url: &'a str, name: &'a str, host: &'a str) -> [&'a str; 7] {
+    ["train", "--coordinator", url, "--name", name, "--host", host]
 }
 
 fn last_checkpoint(dir: &Path) -> anyhow::Result<PathBuf> {
@@ -222,18 +383,4 @@ fn last_checkpoint(dir: &Path) -> anyhow::Result<PathBuf> {
     let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse::<u64>().ok();
     let checkpoints = entries.flatten().map(|entry| entry.path());
     checkpoints.max_by_key(step).filter(|path| step(path).is_some()).context("the run left no checkpoint")
-}
-
-fn start_coordinator(lab: &Lab, job: &Path, port: u16, expected: u32) -> anyhow::Result<Process> {
-    let name = format!("{}-coordinator", job.file_stem().unwrap_or_default().to_string_lossy());
-    let (job, listen, workers) = (job.to_string_lossy(), format!("127.0.0.1:{port}"), expected.to_string());
-    let args = ["serve", "--config", &job, "--listen", &listen, "--workers", &workers];
-    Process::start(lab.path(), &name, "esta-coordinator", &args)
-}
-
-async fn committed(url: &str) -> anyhow::Result<u64> {
-    let mut client = CoordinatorClient::connect(url.to_owned()).await?;
-    let status = client.status(StatusRequest {}).await?.into_inner();
-    let status: serde_json::Value = serde_json::from_str(&status.json)?;
-    status["durable_steps"].as_u64().context("the status names the committed steps")
 }

@@ -29,6 +29,9 @@ use crate::trainer::{SetupError, Trainer, TrainerOptions};
 /// Between two attempts to reach a coordinator: another one may lead within seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a worker that knows no job looks for a coordinator.
+const FIRST_BUDGET: Duration = Duration::from_secs(60);
+
 /// What a worker process is told on its command line.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
@@ -36,8 +39,9 @@ pub struct SessionOptions {
     pub coordinators: Vec<String>,
     /// Who it is.
     pub caller: Caller,
-    /// How long it looks for a coordinator before it gives up.
-    pub reconnect_budget: Duration,
+    /// How long it looks for a coordinator before it gives up; once it has joined, the job's `timeouts.reconnect` says it
+    /// when this is absent.
+    pub reconnect_budget: Option<Duration>,
     /// Where and how it trains.
     pub trainer: TrainerOptions,
 }
@@ -83,7 +87,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Se
 /// # Errors
 /// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
 pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
-    let joined = connect(options.clone()).await?;
+    let joined = connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)).await?;
     let spec_digest = joined.spec_digest.clone();
     if joined.spare {
         tracing::warn!("there are more ranks than slots: this worker is a hot spare that reduces zeros");
@@ -162,7 +166,8 @@ impl Hands {
                 () = until(drained_by) => self.handle(Event::Drain),
             }
             if self.link.is_none() && connecting.is_none() && self.ended.is_none() {
-                connecting = Some(Box::pin(connect(self.options.clone())));
+                let budget = self.options.reconnect_budget.unwrap_or_else(|| seconds(self.timeouts.reconnect));
+                connecting = Some(Box::pin(connect(self.options.clone(), budget)));
             }
         }
     }
@@ -284,8 +289,8 @@ async fn next_message(link: &mut Option<Link>) -> Option<v1::CoordinatorMessage>
 }
 
 /// Looks for a coordinator, address by address, with growing jittered pauses, until the budget is spent.
-async fn connect(options: SessionOptions) -> Result<Joined, SessionError> {
-    let deadline = Instant::now() + options.reconnect_budget;
+async fn connect(options: SessionOptions, budget: Duration) -> Result<Joined, SessionError> {
+    let deadline = Instant::now() + budget;
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
         .with_max_delay(LONGEST_PAUSE)
@@ -309,7 +314,7 @@ async fn connect(options: SessionOptions) -> Result<Joined, SessionError> {
         }
         let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
         if Instant::now() + pause > deadline {
-            return Err(SessionError::Unreachable { budget: options.reconnect_budget, source: error });
+            return Err(SessionError::Unreachable { budget, source: error });
         }
         tracing::debug!(%error, ?pause, "trying again");
         tokio::time::sleep(pause).await;

@@ -7,11 +7,12 @@ use std::{
 
 use clap::Args;
 use esta_engine::{budget::Price, law::Law, spec::PaletteRule};
-use esta_proto::v1::PaletteRequest;
+use esta_proto::v1::{PaletteRequest, coordinator_client::CoordinatorClient};
 use tonic::{Code, Status};
 
 use super::{
-    Format, Server,
+    Format,
+    live::{Answer, Server, unintelligible},
     outcome::{UNKNOWN, cells, columns, file, percent, titles},
     record::Recorded,
     say,
@@ -65,7 +66,6 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
 }
 
 async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
-    let server = &args.server;
     let rule = args.rule.map(PaletteRule::name).unwrap_or_default().to_owned();
     let mut request = PaletteRequest { rule, ..PaletteRequest::default() };
     match args.at_most {
@@ -73,12 +73,15 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
         Some(Price::Latency(latency)) => request.at_most_milliseconds = Some(latency.millis()),
         None => {}
     }
-    let refused = |status: Status| match status.code() {
-        Code::FailedPrecondition => Failure::Other(status.message().to_owned()),
-        _ => server.refused(&status),
+    let refused = |status: &Status| {
+        (status.code() == Code::FailedPrecondition).then(|| Failure::Other(status.message().to_owned()))
     };
-    let json = server.connect().await?.palette(request).await.map_err(refused)?.into_inner().json;
-    serde_json::from_str(&json).map_err(|error| server.failed(&error))
+    let call = |mut client: CoordinatorClient<_>| {
+        let request = request.clone();
+        async move { client.palette(request).await }
+    };
+    let Answer { url, body } = args.server.ask(call, refused).await?;
+    serde_json::from_str(&body.json).map_err(|error| unintelligible(&url, &error))
 }
 
 /// Derives the table again from the record: it is the truth, with or without `palette.json` beside it.

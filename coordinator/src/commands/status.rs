@@ -1,43 +1,113 @@
-//! `status` (HANDS): asks a live coordinator, and how any command reaches one.
+//! `status` (HANDS): how a live run goes, for people or for programs.
 
-use std::time::Duration;
-
+use clap::Args;
 use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use serde_json::Value;
 
-use super::{Server, say};
+use super::{
+    Format,
+    live::{Answer, Server, unintelligible},
+    outcome::{UNKNOWN, columns},
+    say,
+};
 use crate::failure::Failure;
 
-/// How long a coordinator may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-pub(super) async fn status(server: &Server) -> Result<(), Failure> {
-    let answer = server.connect().await?.status(StatusRequest {}).await;
-    let json = answer.map_err(|status| server.refused(&status))?.into_inner().json;
-    let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| server.failed(&error))?;
-    say(&format!("{value:#}"))
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    server: Server,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
-impl Server {
-    pub(super) async fn connect(&self) -> Result<CoordinatorClient<Channel>, Failure> {
-        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(|error| self.failed(&error))?;
-        let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await;
-        Ok(CoordinatorClient::new(channel.map_err(|error| self.failed(&error))?))
-    }
+pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let call = |mut client: CoordinatorClient<_>| async move { client.status(StatusRequest {}).await };
+    let Answer { url, body } = args.server.ask(call, |_| None).await?;
+    let mut status: Value = serde_json::from_str(&body.json).map_err(|error| unintelligible(&url, &error))?;
+    status["leader"] = url.into();
+    say(&match args.format {
+        Format::Json => format!("{status:#}"),
+        Format::Table => page(&status),
+    })
+}
 
-    pub(super) fn refused(&self, status: &Status) -> Failure {
-        Failure::Call { url: self.url.clone(), why: status.message().to_owned() }
+/// A few lines, and one for each worker.
+fn page(status: &Value) -> String {
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => UNKNOWN.to_owned(),
+        other => other.to_string(),
+    };
+    let of = |key: &str| word(&status[key]);
+    let mut lines = vec![
+        format!("job {}, run {}: {}", of("job"), of("run"), of("phase")),
+        format!("led by {}, epoch {}, generation {}", of("leader"), of("epoch"), of("generation")),
+        format!(
+            "{} of {} steps durable, {} committed before them on their way",
+            of("durable_steps"),
+            of("total_steps"),
+            of("lag_steps")
+        ),
+    ];
+    let workers = status["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if workers.is_empty() {
+        lines.push("no workers".to_owned());
+        return lines.join("\n");
     }
+    let row = |worker: &Value| {
+        let pace = worker["slowness"].as_f64().map_or_else(|| UNKNOWN.to_owned(), |slowness| format!("{slowness:.2}"));
+        [word(&worker["name"]), word(&worker["rank"]), word(&worker["applied"]), state(worker).to_owned(), pace].to_vec()
+    };
+    let titles = ["worker", "rank", "applied", "state", "time / expected"].map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> = std::iter::once(titles).chain(workers.iter().map(row)).collect();
+    lines.push(columns(&rows));
+    lines.join("\n")
+}
 
-    /// The innermost cause says what a user can act on.
-    pub(super) fn failed(&self, error: &dyn std::error::Error) -> Failure {
-        let mut cause = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        Failure::Call { url: self.url.clone(), why: cause.to_string() }
+/// What a worker is at, the most remarkable first.
+fn state(worker: &Value) -> &'static str {
+    let is = |key: &str| worker[key] == true;
+    match () {
+        () if is("draining") => "draining",
+        () if is("straggler") => "straggler",
+        () if is("ready") => "ready",
+        () if worker["rank"].is_null() => "waiting",
+        () => "forming",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_a_few_lines_and_one_for_each_worker() {
+        let worker = |name: &str, more: Value| {
+            let mut worker = json!({"name": name, "rank": 0, "applied": 41, "ready": true, "draining": false,
+                "straggler": false, "slowness": null});
+            worker.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
+            worker
+        };
+        let status = json!({
+            "job": "j", "run": "r", "phase": "running", "leader": "http://h:1", "epoch": 3, "generation": 5,
+            "durable_steps": 40, "lag_steps": 1, "total_steps": 90,
+            "workers": [worker("w0", json!({"slowness": 0.98})), worker("w1", json!({"straggler": true, "slowness": 5.0})),
+                worker("w2", json!({"rank": null, "ready": false}))],
+        });
+        assert_eq!(
+            page(&status),
+            "job j, run r: running\nled by http://h:1, epoch 3, generation 5\n\
+             40 of 90 steps durable, 1 committed before them on their way\n\
+             worker  rank  applied  state      time / expected\n\
+             w0         0       41  ready                 0.98\n\
+             w1         0       41  straggler             5.00\n\
+             w2         -       41  waiting                  -\n"
+        );
+        let nobody = json!({"job": "j", "workers": []});
+        assert!(page(&nobody).ends_with("no workers"), "{}", page(&nobody));
     }
 }

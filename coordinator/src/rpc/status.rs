@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 /// Progress, members and versions of a run.
 pub(super) fn describe(run_id: &str, run: &Run) -> Value {
     let fence = run.fence();
+    let committed = run.ledger().map(Ledger::committed);
     let members = run.members().live().iter().map(|(session, member)| {
         json!({
             "name": member.name,
@@ -25,7 +26,8 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
         "epoch": fence.epoch,
         "generation": fence.generation,
         "durable_steps": run.durable(),
-        "committed_steps": run.ledger().map(Ledger::committed),
+        "committed_steps": committed,
+        "lag_steps": committed.map_or(0, |committed| committed.0.saturating_sub(run.durable().0)),
         "total_steps": run.ledger().map(Ledger::total),
         "stitches": run.law().catalog.stitches().count(),
         "workers": members.collect::<Vec<_>>(),

@@ -27,9 +27,10 @@ pub struct Args {
     /// Address other workers reach this one at, for Gloo; `GLOO_SOCKET_IFNAME` is understood too.
     #[arg(long, env = "ESTA_WORKER_HOST")]
     host: Option<String>,
-    /// Seconds to look for a coordinator before giving up.
-    #[arg(long, default_value_t = 60.0)]
-    reconnect_budget: f64,
+    /// Seconds to look for a coordinator before giving up; when absent 60, and the job's `timeouts.reconnect` once it has
+    /// joined.
+    #[arg(long, value_name = "SECONDS")]
+    reconnect_budget: Option<f64>,
 }
 
 /// Takes part in a run until it ends.
@@ -41,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = SessionOptions {
         coordinators: args.coordinator,
         caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
-        reconnect_budget: Duration::try_from_secs_f64(args.reconnect_budget)?,
+        reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
         trainer: TrainerOptions { device: args.device, host: args.host },
     };
     let ended = runtime.block_on(run_session(options))?;
