@@ -5,6 +5,7 @@ mod children;
 mod config;
 mod outcome;
 mod palette;
+mod protection;
 mod record;
 mod replay;
 mod report;
@@ -12,11 +13,13 @@ mod run;
 mod serve;
 mod sitting;
 mod status;
+mod store;
 mod watch;
 
 use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use esta_client::Credentials;
 use esta_config::JobArgs;
 use esta_engine::law::Law;
 
@@ -24,7 +27,8 @@ use crate::failure::Failure;
 
 /// As [`crate::failure`] tells them apart.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 wrong configuration, 4 the record cannot be \
-kept or read, 5 the run cannot go on, 6 an address is in use or nobody answers, 7 every worker is gone, 130 interrupted.";
+kept or read, 5 the run cannot go on, 6 an address is in use or nobody answers, 7 every worker is gone, 8 a certificate or token is \
+refused, 130 interrupted.";
 
 /// Leads ESTA runs: one fine-tuning run that turns a family of anchors into a palette of networks, one per budget.
 #[derive(Debug, Parser)]
@@ -63,6 +67,8 @@ pub struct Server {
     /// Address of a coordinator.
     #[arg(long = "coordinator", value_name = "URL", env = "ESTA_COORDINATOR", default_value = "http://127.0.0.1:7700")]
     url: String,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// How a list is written.

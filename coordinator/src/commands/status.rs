@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use esta_client::{Client, DialError, weigh};
+use esta_proto::v1::StatusRequest;
+use tonic::Status;
 
 use super::{Server, say};
 use crate::failure::Failure;
@@ -22,14 +20,20 @@ pub(super) async fn status(server: &Server) -> Result<(), Failure> {
 }
 
 impl Server {
-    pub(super) async fn connect(&self) -> Result<CoordinatorClient<Channel>, Failure> {
-        let endpoint = Endpoint::from_shared(self.url.clone()).map_err(|error| self.failed(&error))?;
-        let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await;
-        Ok(CoordinatorClient::new(channel.map_err(|error| self.failed(&error))?))
+    pub(super) async fn connect(&self) -> Result<Client, Failure> {
+        let patient = self.credentials.connect(&self.url, |way| way.connect_timeout(PATIENCE).timeout(PATIENCE));
+        patient.await.map_err(|error| match error {
+            DialError::Connect { source, .. } => self.failed(&source),
+            error => Failure::Dial(error),
+        })
     }
 
     pub(super) fn refused(&self, status: &Status) -> Failure {
-        Failure::Call { url: self.url.clone(), why: status.message().to_owned() }
+        if let Some(error) = DialError::behind(&self.url, status) {
+            return Failure::Dial(error);
+        }
+        let (url, why) = (self.url.clone(), status.message().to_owned());
+        if weigh(status).is_about_trust() { Failure::Denied { url, why } } else { Failure::Call { url, why } }
     }
 
     /// The innermost cause says what a user can act on.

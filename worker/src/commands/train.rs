@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use esta_client::Credentials;
 
 use crate::{
     session::{Caller, SessionOptions, run as run_session},
@@ -30,6 +31,8 @@ pub struct Args {
     /// Seconds to look for a coordinator before giving up.
     #[arg(long, default_value_t = 60.0)]
     reconnect_budget: f64,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// Takes part in a run until it ends.
@@ -41,6 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = SessionOptions {
         coordinators: args.coordinator,
         caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
+        credentials: args.credentials,
         reconnect_budget: Duration::try_from_secs_f64(args.reconnect_budget)?,
         trainer: TrainerOptions { device: args.device, host: args.host },
     };
