@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     leader::{Ending, Input, Leader},
     observer::Observers,
-    rpc::{BindError, Listener, Service, Welcome},
+    rpc::{BindError, Entrance, Listener, Service, Welcome},
     store::{Meta, RedbStore, StoreError, Term, Writer, job},
 };
 
@@ -104,7 +104,7 @@ impl Opened {
 
 /// An address, and what is served there, term after term.
 pub struct Front {
-    address: SocketAddr,
+    entrance: Entrance,
     service: Service,
     /// Cancelled after the last leader is gone: the server takes no more calls.
     close: CancellationToken,
@@ -112,22 +112,29 @@ pub struct Front {
 }
 
 impl Front {
-    /// Binds the address and stands by.
+    /// Binds the address and stands by with a job.
     ///
     /// # Errors
     /// [`BindError`] when the address is taken.
-    pub async fn open(listen: SocketAddr) -> Result<Self, BindError> {
-        let listener = Listener::bind(listen).await?;
+    pub async fn open(entrance: Entrance, law: Arc<Law>) -> Result<Self, BindError> {
+        let listener = Listener::bind(entrance).await?;
         let (service, close) = (Service::default(), CancellationToken::new());
-        let address = listener.address();
-        let server = tokio::spawn(listener.serve(service.clone(), close.clone()));
-        Ok(Self { address, service, close, server })
+        let entrance = listener.entrance().clone();
+        let serving = (service.clone(), close.clone());
+        let server = tokio::spawn(async move { listener.serve(serving.0, &law.spec, serving.1).await });
+        Ok(Self { entrance, service, close, server })
     }
 
     /// The address that workers connect to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.entrance.listen
+    }
+
+    /// Such as `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.entrance.speaks_tls() { "https" } else { "http" }
     }
 
     /// Sends callers to whoever leads, where that is known.
@@ -219,11 +226,11 @@ impl Coordinator {
     /// [`StartError`] when the address is taken or the record does not fit the job.
     pub async fn start(
         opened: Opened,
-        listen: SocketAddr,
+        entrance: Entrance,
         patience: Patience,
         observers: Observers,
     ) -> Result<Self, StartError> {
-        let front = Front::open(listen).await?;
+        let front = Front::open(entrance, opened.law.clone()).await?;
         let office = Office::begin(&front, opened, patience, observers)?;
         Ok(Self { front, office })
     }

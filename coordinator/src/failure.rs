@@ -10,14 +10,19 @@
 //! | 5 | the run cannot go on: ranks disagree, or its record does not replay |
 //! | 6 | an address is in use, or no coordinator answers |
 //! | 7 | every worker is gone before the run was complete |
+//! | 8 | a certificate or token is unusable, or refused |
 //! | 130 | interrupted; the same command resumes |
 
-use std::{error::Error, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use esta_client::DialError;
 use esta_config::ConfigError;
 use thiserror::Error;
 
-use crate::{coordinator::StartError, leader::Ending, report::ReportError, rpc::BindError, store::StoreError};
+use crate::{
+    coordinator::StartError, leader::Ending, report::ReportError, rpc::BindError, security::FileError,
+    store::StoreError,
+};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -34,6 +39,29 @@ pub enum Failure {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Others would read and change what is said.
+    #[error(
+        "{listen} is reached from other machines: give --tls-cert and --tls-key, or --plain-text where nobody else can \
+         read or change what is said"
+    )]
+    PlainText {
+        /// Where it was to listen.
+        listen: SocketAddr,
+    },
+    /// Certificates, keys or tokens cannot be used.
+    #[error(transparent)]
+    Protection(#[from] FileError),
+    /// No connection to a coordinator.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// A coordinator does not let this program do what it wants.
+    #[error("the coordinator at {url} refuses: {why}")]
+    Denied {
+        /// Where it is.
+        url: String,
+        /// Its reason.
+        why: String,
+    },
     /// No coordinator answers, or it refuses.
     #[error("the coordinator at {url} does not answer: {why}")]
     Call {
@@ -78,11 +106,14 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Worker { .. } | Self::Artifacts { .. } | Self::Report(_) | Self::Other(_) => 1,
+            Self::PlainText { .. } => 2,
             Self::Config(_) => 3,
             Self::Store(_) => 4,
             Self::Diverged(_) => 5,
             Self::Bind(_) | Self::Call { .. } => 6,
             Self::Workers(_) => 7,
+            Self::Dial(error) if !error.is_about_trust() => 6,
+            Self::Dial(_) | Self::Protection(_) | Self::Denied { .. } => 8,
             Self::Interrupted => 130,
         })
     }

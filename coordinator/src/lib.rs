@@ -11,5 +11,6 @@ pub mod palette;
 pub mod progress;
 pub mod report;
 pub mod rpc;
+pub mod security;
 pub mod store;
 pub mod telemetry;

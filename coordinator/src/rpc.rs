@@ -1,5 +1,8 @@
 //! What workers and operators talk to (HANDS): tonic services over the leader's inbox.
 
+mod connection;
+mod gate;
+mod limits;
 mod message;
 pub mod outbox;
 pub mod rendezvous;
@@ -8,6 +11,8 @@ mod service;
 mod status;
 
 pub use self::{
-    server::{BindError, Listener},
+    connection::{Connection, Door, Peer},
+    limits::MAX_CONNECTIONS,
+    server::{BindError, Entrance, Listener},
     service::{Service, Welcome},
 };

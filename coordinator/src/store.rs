@@ -24,7 +24,7 @@ use thiserror::Error;
 #[cfg(feature = "etcd")]
 pub use self::etcd::{Etcd, EtcdStore};
 pub use self::{
-    address::StoreAddress,
+    address::{StoreAddress, StoreTls},
     redb::{RedbStore, read_only},
     site::{Site, read},
     tenure::Tenure,
@@ -155,6 +155,20 @@ pub enum StoreError {
     Deposed {
         /// The record.
         place: String,
+    },
+    /// Nothing says who may be believed to be the store.
+    #[error("{place} needs --store-ca: the certificates of those who may have signed its own")]
+    Trust {
+        /// The store.
+        place: String,
+    },
+    /// A file that TLS to the store needs.
+    #[error("cannot read {}", path.display())]
+    TlsFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// The store does not answer.
     #[error("{place} does not answer")]

@@ -97,6 +97,68 @@ fn an_address_in_use_is_one_line() {
 }
 
 #[test]
+fn plain_text_beyond_this_machine_is_spoken_only_when_asked_for() {
+    let folder = job();
+    let serve = |more: &[&str]| call(folder.path(), &[&["serve", "--config", "job.yaml"], more].concat());
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let (code, line) = failure(&serve(&["--listen", address]));
+        let expected = format!(
+            "esta-coordinator: {address} is reached from other machines: give --tls-cert and --tls-key, or --plain-text \
+             where nobody else can read or change what is said"
+        );
+        assert_eq!((code, line), (2, expected));
+    }
+    assert_eq!(serve(&["--tls-cert", "a.pem"]).status.code(), Some(2), "a certificate needs its key");
+    assert_eq!(serve(&["--token-jwks", "k.json"]).status.code(), Some(2), "keys need an issuer, an audience, a role");
+}
+
+#[test]
+fn files_of_certificates_and_tokens_that_cannot_be_used_are_named() {
+    let folder = job();
+    let refused = |more: &[&str]| failure(&call(folder.path(), more));
+    let serve = ["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"];
+    let (code, line) = refused(&[&serve[..], &["--tls-cert", "no.pem", "--tls-key", "no.key"]].concat());
+    assert_eq!((code, line.starts_with("esta-coordinator: cannot read no.pem: ")), (8, true), "{line}");
+    let (code, line) = refused(&[&serve[..], &["--tls-cert", "job.yaml", "--tls-key", "job.yaml"]].concat());
+    assert_eq!((code, line.as_str()), (8, "esta-coordinator: job.yaml holds no certificate in PEM"));
+    fs::write(folder.path().join("tokens"), "w worker\n").expect("writes");
+    let (code, line) = refused(&[&serve[..], &["--tokens", "tokens"]].concat());
+    let flaw = "esta-coordinator: tokens line 1: 2 words instead of a name, a role and the token's SHA-256";
+    assert_eq!((code, line.as_str()), (8, flaw));
+
+    let status = ["status", "--token-file", "tokens", "--coordinator"];
+    let (code, line) = refused(&[&status[..], &["http://127.0.0.1:1"]].concat());
+    assert_eq!((code, line.as_str()), (8, "esta-coordinator: tokens does not hold one token and nothing else"));
+    let (code, line) = refused(&[&status[..], &["http://192.0.2.1:7700"]].concat());
+    assert_eq!(code, 8);
+    assert!(line.contains("http://192.0.2.1:7700 is plain text beyond this machine"), "{line}");
+    let (code, line) = refused(&["status", "--coordinator", "https://127.0.0.1:1"]);
+    assert_eq!((code, line.contains("needs --tls-ca")), (8, true), "{line}");
+}
+
+#[test]
+fn an_operator_needs_a_token_where_one_is_asked_for() {
+    let folder = job();
+    let hash = ring::digest::digest(&ring::digest::SHA256, b"secret");
+    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(folder.path().join("tokens"), format!("ops viewer {hex}\n")).expect("writes");
+    fs::write(folder.path().join("token"), "secret\n").expect("writes");
+    let (child, address) = serving(folder.path(), &["--tokens", "tokens"]);
+    let url = format!("http://{address}");
+    let status = |more: &[&str]| call(folder.path(), &[&["status", "--coordinator", &url], more].concat());
+    let (code, line) = failure(&status(&[]));
+    let expected = format!(
+        "esta-coordinator: the coordinator at {url} refuses: this coordinator asks for a token, and none was sent; give \
+         --token-file"
+    );
+    assert_eq!((code, line), (8, expected));
+    let answer: Value = serde_json::from_str(&out(&status(&["--token-file", "token"]))).expect("an answer");
+    assert_eq!(answer["phase"], "waiting");
+    terminate(&child);
+    child.wait_with_output().expect("it ends");
+}
+
+#[test]
 fn a_run_whose_workers_all_die_says_what_they_said_last() {
     let folder = job();
     let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "2"]);

@@ -25,3 +25,6 @@ pub const PROTOCOL: u32 = 2;
 
 /// Metadata of a refusal: where the coordinator serves that leads.
 pub const LEADER: &str = "esta-leader";
+
+/// Metadata of a refusal: the caller's token was good once, and a newer one may be.
+pub const EXPIRED: &str = "esta-expired";

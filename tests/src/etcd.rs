@@ -84,8 +84,10 @@ impl EtcdServer {
         let [client, peer] = self.ports.map(url);
         self.starts += 1;
         let mut command = Command::new("etcd");
-        command.args(["--name", &self.name, "--log-level", "warn", "--data-dir"]).arg(self.folder.join(&self.name)).args(
-            [
+        command
+            .args(["--name", &self.name, "--log-level", "warn", "--data-dir"])
+            .arg(self.folder.join(&self.name))
+            .args([
                 "--listen-client-urls",
                 &client,
                 "--advertise-client-urls",
@@ -101,8 +103,7 @@ impl EtcdServer {
                 "50",
                 "--election-timeout",
                 "500",
-            ],
-        );
+            ]);
         let process = Process::spawn(&self.folder, &format!("etcd-{}-{}", self.name, self.starts), &mut command);
         self.process = Some(process.context("etcd does not start; `make test` installs etcd-server")?);
         Ok(())

@@ -116,13 +116,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When a process does not start.
-    pub fn of_job(
-        folder: &'a Path,
-        name: &str,
-        job: &Path,
-        workers: u32,
-        patience: Duration,
-    ) -> anyhow::Result<Self> {
+    pub fn of_job(folder: &'a Path, name: &str, job: &Path, workers: u32, patience: Duration) -> anyhow::Result<Self> {
         let mut run = Self::vacant(folder, name.to_owned(), job, folder.join(name), workers)?;
         run.patience = patience;
         run.add_seat()?;

@@ -23,6 +23,8 @@ pub const DATA: u8 = 7;
 pub const WEIGHTS: u8 = 8;
 /// Results could not be written.
 pub const OUTPUT: u8 = 9;
+/// A certificate or token is unusable, or refused. (10 is the coordinator's: the trainer hung.)
+pub const DENIED: u8 = 11;
 
 /// The code of an error that reached `main`: that of the first cause that has one.
 #[must_use]
@@ -51,6 +53,9 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
 /// None where the cause below says more.
 fn of_session(error: &SessionError) -> Option<u8> {
     match error {
+        SessionError::Unreachable { source, .. } | SessionError::Refused(source) if source.is_about_trust() => {
+            Some(DENIED)
+        }
         SessionError::Unreachable { .. } => Some(UNREACHABLE),
         SessionError::Refused(_) | SessionError::OtherJob => Some(MISFIT),
         SessionError::Setup(_) | SessionError::TrainerGone => None,

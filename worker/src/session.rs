@@ -9,6 +9,7 @@ mod rendezvous;
 use std::{future::Future, pin::Pin, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use esta_client::Credentials;
 use esta_engine::spec::{TimeoutSpec, seconds};
 use esta_proto::{Fence, v1};
 use esta_worker_engine::{Command, Event, Identity, Session, TrainerEvent};
@@ -39,6 +40,8 @@ pub struct SessionOptions {
     pub coordinators: Vec<String>,
     /// Who it is.
     pub caller: Caller,
+    /// What it shows coordinators, and which it believes.
+    pub credentials: Credentials,
     /// How long it looks for a coordinator before it gives up; once it has joined, the job's `timeouts.reconnect` says it
     /// when this is absent.
     pub reconnect_budget: Option<Duration>,
@@ -302,7 +305,7 @@ async fn connect(options: SessionOptions, budget: Duration) -> Result<Joined, Se
     loop {
         let hearsay = told.is_some();
         let address = told.take().or_else(|| addresses.next().cloned()).expect("the command line demands an address");
-        let error = match link::join(&address, &options.caller).await {
+        let error = match link::join(&address, &options.caller, &options.credentials).await {
             Ok(joined) => return Ok(joined),
             Err(error) if error.is_transient() => error,
             Err(error) => return Err(SessionError::Refused(error)),

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use esta_client::ENVIRONMENT;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -115,6 +116,10 @@ fn command(program: &Path, url: &str, name: &str, device: Device, index: u32) ->
     command.args(["train", "--coordinator", url, "--name", name]);
     if device == Device::Cuda {
         command.args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", visible_device(index));
+    }
+    // What this process shows other coordinators is not for its own children, which reach it on this machine.
+    for variable in ENVIRONMENT {
+        command.env_remove(variable);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command

@@ -3,11 +3,9 @@
 use std::{future::Future, time::Duration};
 
 use clap::Args;
-use esta_proto::{LEADER, v1::coordinator_client::CoordinatorClient};
-use tonic::{
-    Code, Response, Status,
-    transport::{Channel, Endpoint},
-};
+use esta_client::{Client, Credentials, DialError, weigh};
+use esta_proto::LEADER;
+use tonic::{Code, Response, Status};
 
 use crate::failure::Failure;
 
@@ -27,6 +25,8 @@ pub struct Server {
         default_value = "http://127.0.0.1:7700"
     )]
     urls: Vec<String>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// What a leader answered.
@@ -41,10 +41,10 @@ impl Server {
     /// Puts a question to the coordinator that leads.
     ///
     /// # Errors
-    /// [`Failure::Call`] of the last address that was tried; `refused` may know better what an answered refusal means.
+    /// [`Failure`] of the last address that was tried; `refused` may know better what a refusal means.
     pub async fn ask<T, Called>(
         &self,
-        call: impl Fn(CoordinatorClient<Channel>) -> Called,
+        call: impl Fn(Client) -> Called,
         refused: impl Fn(&Status) -> Option<Failure>,
     ) -> Result<Answer<T>, Failure>
     where
@@ -53,9 +53,9 @@ impl Server {
         let mut last = Failure::Other("no coordinator's address was given".to_owned());
         for url in &self.urls {
             let mut at = url.clone();
-            // One step further: a leader leads, or has just ceased to.
+            // One step further: whoever is said to lead leads, or has just ceased to.
             for hearsay in [false, true] {
-                let status = match connect(&at).await {
+                let status = match self.connect(&at).await {
                     Ok(client) => match call(client).await {
                         Ok(response) => return Ok(Answer { url: at, body: response.into_inner() }),
                         Err(status) => status,
@@ -65,26 +65,33 @@ impl Server {
                         break;
                     }
                 };
-                if status.code() != Code::Unavailable {
-                    let unexplained = || Failure::Call { url: at.clone(), why: status.message().to_owned() };
-                    return Err(refused(&status).unwrap_or_else(unexplained));
-                }
-                last = Failure::Call { url: at.clone(), why: status.message().to_owned() };
+                last = refused(&status).unwrap_or_else(|| unexplained(&at, &status));
                 match status.metadata().get(LEADER).and_then(|leader| leader.to_str().ok()) {
                     Some(leader) if !hearsay => at = leader.to_owned(),
-                    _ => break,
+                    // Another address may know better than one that does not lead or is going.
+                    _ if status.code() == Code::Unavailable => break,
+                    _ => return Err(last),
                 }
             }
         }
         Err(last)
     }
+
+    async fn connect(&self, url: &str) -> Result<Client, Failure> {
+        let patient = self.credentials.connect(url, |way| way.connect_timeout(PATIENCE).timeout(PATIENCE));
+        patient.await.map_err(|error| match error {
+            DialError::Connect { source, .. } => unintelligible(url, &source),
+            error => Failure::Dial(error),
+        })
+    }
 }
 
-async fn connect(url: &str) -> Result<CoordinatorClient<Channel>, Failure> {
-    let failed = |error: tonic::transport::Error| unintelligible(url, &error);
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(failed)?;
-    let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(failed)?;
-    Ok(CoordinatorClient::new(channel))
+fn unexplained(url: &str, status: &Status) -> Failure {
+    if let Some(error) = DialError::behind(url, status) {
+        return Failure::Dial(error);
+    }
+    let (url, why) = (url.to_owned(), status.message().to_owned());
+    if weigh(status).is_about_trust() { Failure::Denied { url, why } } else { Failure::Call { url, why } }
 }
 
 /// A coordinator that could not be reached or understood: the innermost cause says what a user can act on.

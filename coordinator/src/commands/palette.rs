@@ -6,8 +6,9 @@ use std::{
 };
 
 use clap::Args;
+use esta_client::Client;
 use esta_engine::{budget::Price, law::Law, spec::PaletteRule};
-use esta_proto::v1::{PaletteRequest, coordinator_client::CoordinatorClient};
+use esta_proto::v1::PaletteRequest;
 use tonic::{Code, Status};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     outcome::{UNKNOWN, cells, columns, file, percent, titles},
     record::Recorded,
     say,
+    store::StoreTlsArgs,
 };
 use crate::{
     artifacts::summary::{EvalFile, read_optional},
@@ -35,6 +37,8 @@ pub struct PaletteArgs {
     /// Where the run's record is when not in its folder, as for `serve`.
     #[arg(long, value_name = "STORE", requires = "run_dir")]
     store: Option<StoreAddress>,
+    #[command(flatten)]
+    store_tls: StoreTlsArgs,
     /// Only the best stitch of at most this latency, such as 12ms or 0.8s, or of at most this many MACs, such as 4.6G.
     #[arg(long, value_name = "COST", value_parser = parse_price)]
     at_most: Option<Price>,
@@ -76,7 +80,7 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
     let refused = |status: &Status| {
         (status.code() == Code::FailedPrecondition).then(|| Failure::Other(status.message().to_owned()))
     };
-    let call = |mut client: CoordinatorClient<_>| {
+    let call = |mut client: Client| {
         let request = request.clone();
         async move { client.palette(request).await }
     };
@@ -86,7 +90,7 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
 
 /// Derives the table again from the record: it is the truth, with or without `palette.json` beside it.
 async fn from_record(run_dir: &Path, args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
-    let recorded = Recorded::open(Some(run_dir), args.store.as_ref()).await?;
+    let recorded = Recorded::open(Some(run_dir), args.store_tls.reach(args.store.as_ref()).as_ref()).await?;
     let [ledger] = recorded.ledgers([recorded.recovered.steps.len() as u64])?;
     let law = recorded.law;
     let rule = args.rule.unwrap_or(law.spec.palette.rule);

@@ -10,7 +10,7 @@ use esta_engine::{
 use esta_proto::{Digest, Step};
 use serde_json::{Value, json};
 
-use super::{Format, outcome::columns, record::Recorded, say};
+use super::{Format, outcome::columns, record::Recorded, say, store::StoreTlsArgs};
 use crate::{failure::Failure, store::StoreAddress};
 
 /// Rows of the table that are shown for reading; all of them go to programs.
@@ -25,6 +25,8 @@ pub struct ReplayArgs {
     /// Where the record is when not in the run's folder, as for `serve`.
     #[arg(long, value_name = "STORE", env = "ESTA_STORE", conflicts_with = "run_dir")]
     store: Option<StoreAddress>,
+    #[command(flatten)]
+    store_tls: StoreTlsArgs,
     /// The step whose plan is derived; the last one on record when absent.
     #[arg(long, value_name = "N")]
     step: Option<u64>,
@@ -48,7 +50,7 @@ struct Replay {
 }
 
 pub(super) async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let recorded = Recorded::open(args.run_dir.as_deref(), args.store.as_ref()).await?;
+    let recorded = Recorded::open(args.run_dir.as_deref(), args.store_tls.reach(args.store.as_ref()).as_ref()).await?;
     let replay = derive(&recorded, args.step)?;
     match args.format {
         Format::Json => say(&format!("{:#}", describe(&recorded, &replay))),

@@ -18,6 +18,7 @@ use crate::{
     coordinator::{Front, Opened},
     failure::Failure,
     leader::Ending,
+    rpc::Entrance,
 };
 
 /// Arguments of `run`.
@@ -57,7 +58,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let mut interrupts = if args.leash { interrupts.on_leash()? } else { interrupts };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let law = Arc::new(law(&args.job)?);
-    let mut front = Front::open(loopback).await?;
+    let mut front = Front::open(Entrance::open(loopback), law.clone()).await?;
     let opened = Opened::open(law.clone(), Path::new(&law.spec.run_dir()))?;
     let mut sitting = Sitting::begin(law, &front, opened, args.workers)?;
     let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, args.device)?;

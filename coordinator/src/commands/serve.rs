@@ -6,8 +6,11 @@ use clap::Args;
 use esta_config::JobArgs;
 
 use super::{
-    law, say,
+    law,
+    protection::ProtectionArgs,
+    say,
     sitting::{Interrupts, Sitting},
+    store::StoreTlsArgs,
 };
 use crate::{
     coordinator::{Front, Opened},
@@ -28,21 +31,26 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
     /// Where the record is kept: `redb:PATH`, by default the file `record.redb` in the run's folder, or
-    /// `etcd://HOST,HOST,HOST[/PREFIX]`, from which any number of coordinators of one job stand by for one another.
+    /// `etcd://HOST,HOST,HOST[/PREFIX]` (`etcds` for TLS), from which any number of coordinators of one job stand by for one another.
     #[arg(long, value_name = "STORE", env = "ESTA_STORE")]
     store: Option<StoreAddress>,
+    #[command(flatten)]
+    store_tls: StoreTlsArgs,
     /// Where workers reach this coordinator, as other coordinators tell them; the address listened on when absent.
     #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE")]
     advertise: Option<String>,
+    #[command(flatten)]
+    protection: ProtectionArgs,
 }
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let mut interrupts = Interrupts::listen()?;
+    let entrance = args.protection.entrance(args.listen)?;
     let law = Arc::new(law(&args.job)?);
-    let site = Site::open(args.store.as_ref(), &law).await?;
-    let mut front = Front::open(args.listen).await?;
-    let advertised = args.advertise.unwrap_or_else(|| reachable(front.address()));
-    let listening = format!("listening on http://{}", front.address());
+    let site = Site::open(args.store_tls.reach(args.store.as_ref()).as_ref(), &law).await?;
+    let mut front = Front::open(entrance, law.clone()).await?;
+    let advertised = args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address()));
+    let listening = format!("listening on {}://{}", front.scheme(), front.address());
     if site.is_shared() {
         say(&listening)?;
     }
@@ -93,10 +101,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
 }
 
 /// A name that others may reach an address by.
-fn reachable(address: SocketAddr) -> String {
+fn reachable(scheme: &str, address: SocketAddr) -> String {
     if !address.ip().is_unspecified() {
-        return format!("http://{address}");
+        return format!("{scheme}://{address}");
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
-    format!("http://{}:{}", host.trim(), address.port())
+    format!("{scheme}://{}:{}", host.trim(), address.port())
 }

@@ -1,7 +1,8 @@
 //! `status` (HANDS): how a live run goes, for people or for programs.
 
 use clap::Args;
-use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
+use esta_client::Client;
+use esta_proto::v1::StatusRequest;
 use serde_json::Value;
 
 use super::{
@@ -23,7 +24,7 @@ pub struct StatusArgs {
 }
 
 pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let call = |mut client: CoordinatorClient<_>| async move { client.status(StatusRequest {}).await };
+    let call = |mut client: Client| async move { client.status(StatusRequest {}).await };
     let Answer { url, body } = args.server.ask(call, |_| None).await?;
     let mut status: Value = serde_json::from_str(&body.json).map_err(|error| unintelligible(&url, &error))?;
     status["leader"] = url.into();

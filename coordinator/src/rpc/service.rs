@@ -1,7 +1,7 @@
 //! The `Coordinator` service (HANDS): sessions become inputs of the leader, questions are put to it.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -31,7 +31,11 @@ use super::{
     outbox::{self, Outbox, Outgoing},
     status,
 };
-use crate::{leader::Input, palette};
+use crate::{
+    leader::Input,
+    palette,
+    security::{Caller, Denied},
+};
 
 /// How long a new session may stay silent.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -87,7 +91,8 @@ struct Office {
 #[derive(Debug, Default)]
 struct Expected {
     last: u64,
-    waiting: BTreeSet<SessionId>,
+    /// To whom, and under which name.
+    waiting: BTreeMap<SessionId, (Caller, String)>,
 }
 
 impl Service {
@@ -129,22 +134,47 @@ impl Office {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_session(&self) -> SessionId {
+    fn next_session(&self, caller: Caller, name: String) -> SessionId {
         let mut expected = self.expected();
         expected.last += 1;
         let session = SessionId(expected.last);
-        expected.waiting.insert(session);
+        expected.waiting.insert(session, (caller, name));
         if expected.waiting.len() > EXPECTED {
             expected.waiting.pop_first();
         }
         session
     }
 
+    /// Takes a session number off the list. It stays there for whom it was given to when another tries it.
+    fn claim(&self, session: SessionId, caller: &Caller, name: &str) -> Result<(), Status> {
+        let mut expected = self.expected();
+        match expected.waiting.get(&session) {
+            Some((given_to, known_as)) if given_to == caller && known_as == name => {
+                expected.waiting.remove(&session);
+                Ok(())
+            }
+            Some(_) => {
+                tracing::warn!(session = session.0, name, "a session number was tried by another than it was given to");
+                Err(Denied::Stolen { session: session.0 }.into())
+            }
+            None => {
+                let why = format!("session {session} was not given out by this coordinator, or is in use; join again");
+                Err(Status::failed_precondition(why))
+            }
+        }
+    }
+
     /// Runs one session from its Hello to its end.
-    async fn converse(self, mut inbound: Streaming<WorkerMessage>, outbox: Outbox, ended: CancellationToken) {
+    async fn converse(
+        self,
+        caller: Caller,
+        mut inbound: Streaming<WorkerMessage>,
+        outbox: Outbox,
+        ended: CancellationToken,
+    ) {
         let hello = tokio::select! {
             () = ended.cancelled() => return,
-            hello = self.hello(&mut inbound) => hello,
+            hello = self.hello(&caller, &mut inbound) => hello,
         };
         let session = match hello {
             Ok((session, hello)) => {
@@ -163,17 +193,18 @@ impl Office {
         self.tell(last).await.ok();
     }
 
-    async fn hello(&self, inbound: &mut Streaming<WorkerMessage>) -> Result<(SessionId, Hello), Status> {
+    async fn hello(
+        &self,
+        caller: &Caller,
+        inbound: &mut Streaming<WorkerMessage>,
+    ) -> Result<(SessionId, Hello), Status> {
         let first = timeout(HELLO_WITHIN, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("the session did not begin with a Hello in time"))?;
         let Some(WorkerMessage { body: Some(Body::Hello(hello)), .. }) = first? else {
             return Err(Status::invalid_argument("a session begins with a Hello"));
         };
         let session = SessionId(hello.session_id);
-        if !self.expected().waiting.remove(&session) {
-            let why = format!("session {session} was not given out by this coordinator, or is in use; join again");
-            return Err(Status::failed_precondition(why));
-        }
+        self.claim(session, caller, &hello.name)?;
         let hello = Hello::try_from(&hello).map_err(|flaw| Status::invalid_argument(flaw.to_string()))?;
         Ok((session, hello))
     }
@@ -195,6 +226,7 @@ impl Coordinator for Service {
     type SessionStream = Outgoing;
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let caller = caller(&request)?;
         let worker = request.into_inner();
         if worker.protocol != PROTOCOL {
             let (theirs, version) = (worker.protocol, worker.version);
@@ -207,12 +239,16 @@ impl Coordinator for Service {
         if worker.name.is_empty() {
             return Err(Status::invalid_argument("JoinRequest lacks its field name"));
         }
+        if let Err(denied) = caller.may_be_called(&worker.name) {
+            tracing::warn!(reason = %denied, "a worker is turned away");
+            return Err(denied.into());
+        }
         let office = self.office()?;
         let live = office.ask(|run| run.members().live().len()).await?;
         let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*office.welcome).clone();
         Ok(Response::new(JoinResponse {
             run_id,
-            session_id: office.next_session().0,
+            session_id: office.next_session(caller, worker.name).0,
             epoch: epoch.0,
             spec_json,
             spec_digest: spec_digest.0.to_vec(),
@@ -221,8 +257,9 @@ impl Coordinator for Service {
     }
 
     async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Outgoing>, Status> {
+        let caller = caller(&request)?;
         let (outbox, outgoing, ended) = outbox::channel();
-        tokio::spawn(self.office()?.converse(request.into_inner(), outbox, ended));
+        tokio::spawn(self.office()?.converse(caller, request.into_inner(), outbox, ended));
         Ok(Response::new(outgoing))
     }
 
@@ -257,6 +294,11 @@ impl Coordinator for Service {
         let json = serde_json::to_string(&entries).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(PaletteResponse { json }))
     }
+}
+
+/// Whom the gate has let through.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get().cloned().ok_or_else(|| Status::internal("a call came past the gate"))
 }
 
 fn stopping() -> Status {

@@ -1,4 +1,4 @@
-//! Where a run's record is kept (HANDS): `redb:PATH` or `etcd://h1,h2,h3/prefix`.
+//! Where a run's record is kept (HANDS): `redb:PATH`, `etcd://h1,h2,h3/prefix`, or `etcds://` where TLS is spoken.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -13,11 +13,33 @@ pub enum StoreAddress {
         endpoints: Vec<String>,
         /// Without slashes around it; `esta/<name of the job>` when absent.
         prefix: Option<String>,
+        /// What TLS is spoken with.
+        tls: StoreTls,
     },
+}
+
+/// Files in PEM for a store that speaks TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreTls {
+    /// Those whose word that a member is one is believed; `etcds` addresses need it.
+    pub ca: Option<PathBuf>,
+    /// Certificate and key to show it.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// The port that etcd serves clients on.
 const PORT: u16 = 2379;
+
+impl StoreAddress {
+    /// The same place, reached with these files.
+    #[must_use]
+    pub fn with_tls(self, tls: StoreTls) -> Self {
+        match self {
+            Self::Etcd { endpoints, prefix, .. } => Self::Etcd { endpoints, prefix, tls },
+            file @ Self::Redb(_) => file,
+        }
+    }
+}
 
 impl FromStr for StoreAddress {
     type Err = String;
@@ -33,7 +55,7 @@ impl FromStr for StoreAddress {
             (Some(rest), _) => ("http", rest),
             (_, Some(rest)) => ("https", rest),
             (None, None) => {
-                return Err(format!("{text:?} is neither redb:PATH nor etcd://HOST[:PORT],...[/PREFIX]"));
+                return Err(format!("{text:?} is neither redb:PATH nor etcd[s]://HOST[:PORT],...[/PREFIX]"));
             }
         };
         if cfg!(not(feature = "etcd")) {
@@ -50,7 +72,7 @@ impl FromStr for StoreAddress {
         };
         let endpoints = hosts.split(',').map(endpoint).collect::<Result<_, _>>()?;
         let prefix = prefix.trim_matches('/');
-        Ok(Self::Etcd { endpoints, prefix: (!prefix.is_empty()).then(|| prefix.to_owned()) })
+        Ok(Self::Etcd { endpoints, prefix: (!prefix.is_empty()).then(|| prefix.to_owned()), tls: StoreTls::default() })
     }
 }
 
@@ -60,7 +82,7 @@ mod tests {
 
     fn etcd(endpoints: &[&str], prefix: Option<&str>) -> Result<StoreAddress, String> {
         let endpoints = endpoints.iter().map(|&endpoint| endpoint.to_owned()).collect();
-        Ok(StoreAddress::Etcd { endpoints, prefix: prefix.map(str::to_owned) })
+        Ok(StoreAddress::Etcd { endpoints, prefix: prefix.map(str::to_owned), tls: StoreTls::default() })
     }
 
     #[test]
@@ -75,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_no_store_is_said() {
         let flaw = |text: &str| text.parse::<StoreAddress>().expect_err("it is none");
-        assert_eq!(flaw("a:2379"), "\"a:2379\" is neither redb:PATH nor etcd://HOST[:PORT],...[/PREFIX]");
+        assert_eq!(flaw("a:2379"), "\"a:2379\" is neither redb:PATH nor etcd[s]://HOST[:PORT],...[/PREFIX]");
         assert_eq!(flaw("etcd://a,,b"), "\"etcd://a,,b\" names no host between two commas");
         assert_eq!(flaw("redb:"), "redb: lacks the path of a file");
     }

@@ -8,6 +8,7 @@ mod campaign;
 mod keys;
 mod record;
 mod renewal;
+mod tls;
 
 use std::{
     error::Error as StdError,
@@ -18,7 +19,7 @@ use esta_engine::spec::{TimeoutSpec, seconds};
 use etcd_client::{Client, ConnectOptions, Error};
 use tonic::Code;
 
-use super::StoreError;
+use super::{StoreError, StoreTls};
 
 pub use record::EtcdStore;
 
@@ -70,11 +71,17 @@ impl Etcd {
     /// A cluster that answers.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] when none of these addresses answers for a while.
-    pub async fn connect(endpoints: &[String], prefix: &str, timeouts: &TimeoutSpec) -> Result<Self, StoreError> {
+    /// [`StoreError::Unreachable`] when none of these addresses answers for a while; otherwise a file that TLS needs.
+    pub async fn connect(
+        endpoints: &[String],
+        prefix: &str,
+        tls: &StoreTls,
+        timeouts: &TimeoutSpec,
+    ) -> Result<Self, StoreError> {
         let hosts: Vec<&str> =
             endpoints.iter().map(|url| url.split_once("://").map_or(url.as_str(), |(_, host)| host)).collect();
-        let place = format!("etcd://{}/{prefix}", hosts.join(","));
+        let secure = endpoints.iter().any(|url| url.starts_with("https:"));
+        let place = format!("{}://{}/{prefix}", if secure { "etcds" } else { "etcd" }, hosts.join(","));
         let failed =
             |source: Error| StoreError::Failed { place: place.clone(), action: "connect to", source: Box::new(source) };
         let options = ConnectOptions::new()
@@ -82,6 +89,7 @@ impl Etcd {
             .with_keep_alive(ATTEMPT, ATTEMPT)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
+        let options = if secure { options.with_tls(tls::options(tls, &place)?) } else { options };
         let client = Client::connect(endpoints, Some(options)).await.map_err(failed)?;
         let times =
             Times { renew: seconds(timeouts.renew), fence: seconds(timeouts.fence), lease: seconds(timeouts.lease) };

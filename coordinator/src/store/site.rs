@@ -28,9 +28,9 @@ impl Site {
             None => Ok(Self::Redb(Path::new(&law.spec.run_dir()).join(RECORD_FILE))),
             Some(StoreAddress::Redb(path)) => Ok(Self::Redb(path.clone())),
             #[cfg(feature = "etcd")]
-            Some(StoreAddress::Etcd { endpoints, prefix }) => {
+            Some(StoreAddress::Etcd { endpoints, prefix, tls }) => {
                 let prefix = prefix.clone().unwrap_or_else(|| format!("esta/{}", law.spec.name));
-                let etcd = Etcd::connect(endpoints, &prefix, &law.spec.timeouts).await?;
+                let etcd = Etcd::connect(endpoints, &prefix, tls, &law.spec.timeouts).await?;
                 Ok(Self::Etcd(Box::new(etcd)))
             }
             #[cfg(not(feature = "etcd"))]
@@ -71,9 +71,9 @@ pub async fn read(address: &StoreAddress) -> Result<(Meta, Recovered), StoreErro
     match address {
         StoreAddress::Redb(path) => read_only(path),
         #[cfg(feature = "etcd")]
-        StoreAddress::Etcd { endpoints, prefix: Some(prefix) } => {
+        StoreAddress::Etcd { endpoints, prefix: Some(prefix), tls } => {
             let timeouts = esta_engine::spec::TimeoutSpec::default();
-            Etcd::connect(endpoints, prefix, &timeouts).await?.read().await
+            Etcd::connect(endpoints, prefix, tls, &timeouts).await?.read().await
         }
         StoreAddress::Etcd { endpoints, .. } => Err(StoreError::Absent {
             place: format!("{} without a prefix, such as /esta/<name of the job>,", endpoints.join(",")),

@@ -13,10 +13,12 @@ use std::{
     time::Duration,
 };
 
+use esta_client::{Client, Credentials};
 use esta_coordinator::{
     coordinator::{Coordinator, Opened, StartError},
     leader::Ending,
     observer::{Observation, Observers},
+    rpc::Entrance,
     store::{self, Site, StoreAddress, StoreError, Term},
 };
 use esta_engine::{
@@ -28,16 +30,13 @@ use esta_engine::{
 };
 use esta_proto::{
     Digest, Fence, PROTOCOL, Step,
-    v1::{
-        self, CoordinatorMessage, JoinRequest, WorkerMessage, coordinator_client::CoordinatorClient,
-        coordinator_message::Body, worker_message,
-    },
+    v1::{self, CoordinatorMessage, JoinRequest, WorkerMessage, coordinator_message::Body, worker_message},
 };
 use esta_tests::EtcdServer;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 /// Nothing here takes longer than this unless it is broken.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -119,10 +118,20 @@ pub async fn serve(law: &Arc<Law>, place: &Place, workers: u32) -> Served {
 }
 
 pub async fn try_serve(law: &Arc<Law>, place: &Place, workers: u32, on: SocketAddr) -> Result<Served, StartError> {
+    try_serve_at(Entrance::open(on), law, place, workers).await
+}
+
+/// Serves where callers have something to show.
+pub async fn try_serve_at(
+    entrance: Entrance,
+    law: &Arc<Law>,
+    place: &Place,
+    workers: u32,
+) -> Result<Served, StartError> {
     let (observer, seen) = channel();
     let patience = Patience { workers, grace: DEADLINE };
     let opened = Opened::under(law.clone(), place.lead(law).await?)?;
-    let coordinator = Coordinator::start(opened, on, patience, Observers::new(vec![observer])).await?;
+    let coordinator = Coordinator::start(opened, entrance, patience, Observers::new(vec![observer])).await?;
     Ok(Served { address: coordinator.address(), coordinator, seen })
 }
 
@@ -229,8 +238,9 @@ impl Session {
     }
 }
 
-pub async fn connect(address: SocketAddr) -> CoordinatorClient<Channel> {
-    CoordinatorClient::connect(format!("http://{address}")).await.expect("the coordinator listens")
+pub async fn connect(address: SocketAddr) -> Client {
+    let plain = Credentials::default().connect(&format!("http://{address}"), |way| way).await;
+    plain.expect("the coordinator listens")
 }
 
 pub fn join_request(name: &str) -> JoinRequest {
@@ -238,7 +248,7 @@ pub fn join_request(name: &str) -> JoinRequest {
 }
 
 /// Opens a session whose first message is `first`.
-pub async fn open(client: &mut CoordinatorClient<Channel>, first: WorkerMessage) -> Session {
+pub async fn open(client: &mut Client, first: WorkerMessage) -> Session {
     let (outbound, messages) = mpsc::unbounded_channel();
     outbound.send(first).expect("the other end is held here");
     let stream = client.session(UnboundedReceiverStream::new(messages)).await.expect("a session opens");
@@ -252,7 +262,11 @@ impl FakeWorker {
 
     /// Joins and says hello.
     pub async fn enter(&self, address: SocketAddr) -> Session {
-        let mut client = connect(address).await;
+        self.enter_by(&mut connect(address).await).await
+    }
+
+    /// Joins and says hello on a connection.
+    pub async fn enter_by(&self, client: &mut Client) -> Session {
         let request = JoinRequest { incarnation: self.incarnation, ..join_request(&self.name) };
         let welcome = client.join(request).await.expect("everybody may join").into_inner();
         let hello = v1::Hello {
@@ -267,12 +281,17 @@ impl FakeWorker {
             standing: None,
         };
         let body = Some(worker_message::Body::Hello(hello));
-        open(&mut client, WorkerMessage { fence: None, traceparent: String::new(), body }).await
+        open(client, WorkerMessage { fence: None, traceparent: String::new(), body }).await
     }
 
     /// Works on one session until it ends.
     pub async fn work(&mut self, address: SocketAddr) -> Last {
-        let mut session = self.enter(address).await;
+        let session = self.enter(address).await;
+        self.work_on(session).await
+    }
+
+    /// Works on an open session until it ends.
+    pub async fn work_on(&mut self, mut session: Session) -> Last {
         loop {
             match session.next().await {
                 Ok(Some(message)) => {

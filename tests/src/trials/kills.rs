@@ -119,7 +119,12 @@ fn etcd(lab: &Lab, rounds: u32) -> anyhow::Result<Vec<Figure>> {
         gaps.push(millis(start));
     }
     run.kill_all();
-    Ok(vec![Figure { id: "F7", what: "etcd is killed and started again: a step is committed", goal_ms: None, ms: gaps }])
+    Ok(vec![Figure {
+        id: "F7",
+        what: "etcd is killed and started again: a step is committed",
+        goal_ms: None,
+        ms: gaps,
+    }])
 }
 
 /// Waits until this many workers have trained together for a while.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
+use esta_client::Credentials;
 
 use crate::{
     session::{Caller, SessionOptions, run as run_session},
@@ -31,6 +32,8 @@ pub struct Args {
     /// joined.
     #[arg(long, value_name = "SECONDS")]
     reconnect_budget: Option<f64>,
+    #[command(flatten)]
+    credentials: Credentials,
 }
 
 /// Takes part in a run until it ends.
@@ -42,6 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = SessionOptions {
         coordinators: args.coordinator,
         caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
+        credentials: args.credentials,
         reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
         trainer: TrainerOptions { device: args.device, host: args.host },
     };

@@ -2,42 +2,27 @@
 
 use std::time::Duration;
 
+use esta_client::{Client, Credentials, DialError, weigh};
 use esta_engine::{
     run::{Finish, Form, Message, Stop},
     spec::JobSpec,
 };
 use esta_proto::{
     Fence, InvalidMessage, LEADER, PROTOCOL, Step,
-    v1::{self, coordinator_client::CoordinatorClient, coordinator_message::Body, worker_message},
+    v1::{self, coordinator_message::Body, worker_message},
 };
 use esta_worker_engine::Reply;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{
-    Streaming,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Streaming, transport::Endpoint};
 
 /// Why there is no session.
 #[derive(Debug, Error)]
 pub enum LinkError {
-    /// The address is no URL.
-    #[error("{address:?} is no address of a coordinator, such as http://127.0.0.1:7700")]
-    Address {
-        /// What was given.
-        address: String,
-        /// Why it was refused.
-        source: tonic::transport::Error,
-    },
-    /// Nobody answers there.
-    #[error("no coordinator answers at {address}")]
-    Connect {
-        /// The address.
-        address: String,
-        /// Why.
-        source: tonic::transport::Error,
-    },
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The coordinator refused a call.
     #[error("the coordinator at {address} refused to {call}: {}", .source.message())]
     Refused {
@@ -63,15 +48,19 @@ impl LinkError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } => true,
-            Self::Refused { source, .. } => matches!(
-                source.code(),
-                tonic::Code::Unavailable
-                    | tonic::Code::Cancelled
-                    | tonic::Code::DeadlineExceeded
-                    | tonic::Code::Unknown
-            ),
-            Self::Address { .. } | Self::Spec { .. } => false,
+            Self::Dial(error) => error.is_passing(),
+            Self::Refused { source, .. } => weigh(source).is_passing(),
+            Self::Spec { .. } => false,
+        }
+    }
+
+    /// Whether it is about certificates or tokens.
+    #[must_use]
+    pub fn is_about_trust(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_about_trust(),
+            Self::Refused { source, .. } => weigh(source).is_about_trust(),
+            Self::Spec { .. } => false,
         }
     }
 
@@ -95,7 +84,7 @@ pub struct Caller {
 /// A coordinator that accepted the introduction.
 pub struct Joined {
     address: String,
-    client: CoordinatorClient<Channel>,
+    client: Client,
     /// The job.
     pub spec: JobSpec,
     /// Digest of the job but for its time-outs: a run of another digest is another run.
@@ -118,17 +107,8 @@ pub struct Link {
 ///
 /// # Errors
 /// [`LinkError`] naming the address and the step that failed.
-pub async fn join(address: &str, caller: &Caller) -> Result<Joined, LinkError> {
-    let endpoint = Endpoint::from_shared(address.to_owned())
-        .map_err(|source| LinkError::Address { address: address.to_owned(), source })?
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(5))
-        .keep_alive_timeout(Duration::from_secs(5))
-        .keep_alive_while_idle(true)
-        .tcp_nodelay(true);
-    let channel =
-        endpoint.connect().await.map_err(|source| LinkError::Connect { address: address.to_owned(), source })?;
-    let mut client = CoordinatorClient::new(channel);
+pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> Result<Joined, LinkError> {
+    let mut client = credentials.connect(address, patient).await?;
     let request = v1::JoinRequest {
         protocol: PROTOCOL,
         name: caller.name.clone(),
@@ -146,6 +126,16 @@ pub async fn join(address: &str, caller: &Caller) -> Result<Joined, LinkError> {
         spare: response.spare,
         session_id: response.session_id,
     })
+}
+
+/// How long a silent coordinator is waited for.
+fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true)
 }
 
 impl Joined {
@@ -177,6 +167,9 @@ impl Link {
 }
 
 fn refused(address: &str, call: &'static str, source: tonic::Status) -> LinkError {
+    if let Some(error) = DialError::behind(address, &source) {
+        return LinkError::Dial(error);
+    }
     LinkError::Refused { address: address.to_owned(), call, source: Box::new(source) }
 }
 

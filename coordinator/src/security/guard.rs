@@ -1,0 +1,116 @@
+//! Who calls, from what a connection and a call have shown (HANDS): files and the clock for what `policy` and `jwt` decide.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use esta_proto::Digest;
+
+use super::{
+    Call, Caller, Denied, FileError, Identity, NamePattern, Role, Tokens, Watched,
+    jwt::{Expected, Keys},
+};
+
+/// Decides about calls; clones share what they know.
+#[derive(Debug, Clone, Default)]
+pub struct Guard(Option<Arc<Authorities>>);
+
+/// Whose tokens are believed.
+#[derive(Debug)]
+pub struct Authorities {
+    /// Tokens that somebody has given out.
+    pub tokens: Option<Watched<Tokens>>,
+    /// Tokens that a cluster gives to its pods.
+    pub accounts: Option<ServiceAccounts>,
+}
+
+/// Tokens of service accounts, and what those may do here.
+#[derive(Debug)]
+pub struct ServiceAccounts {
+    keys: Watched<Keys>,
+    expected: Expected,
+    roles: BTreeMap<String, Role>,
+}
+
+impl ServiceAccounts {
+    /// Tokens signed by a key of a JSON Web Key Set, read again when it changes.
+    ///
+    /// # Errors
+    /// [`FileError`] naming the file.
+    pub fn watch(
+        jwks: PathBuf,
+        issuer: String,
+        audience: String,
+        roles: BTreeMap<String, Role>,
+    ) -> Result<Self, FileError> {
+        let keys = Watched::open(vec![jwks.clone()], move |contents| {
+            Keys::parse(&contents[0]).map_err(|flaw| FileError::content(&jwks, flaw))
+        })?;
+        Ok(Self { keys, expected: Expected { issuer, audience }, roles })
+    }
+
+    fn identity(&self, token: &str, now: u64) -> Result<Identity, Denied> {
+        let subject = self.keys.current().verify(token, &self.expected, now)?;
+        let Some(&role) = self.roles.get(&subject.name) else { return Err(Denied::Nobody { subject: subject.name }) };
+        let name = subject.pod.as_deref().and_then(NamePattern::exactly);
+        Ok(Identity { subject: subject.name, name, role })
+    }
+}
+
+impl Guard {
+    /// Asks for tokens, if anybody's are believed.
+    #[must_use]
+    pub fn new(authorities: Authorities) -> Self {
+        let anybody = authorities.tokens.is_some() || authorities.accounts.is_some();
+        Self(anybody.then(|| Arc::new(authorities)))
+    }
+
+    /// Whether calls need a token.
+    #[must_use]
+    pub fn asks_for_tokens(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Who calls, if it may call that. `authorization` is the header of that name.
+    ///
+    /// # Errors
+    /// [`Denied`] saying why not.
+    pub fn admit(
+        &self,
+        certificate: Option<Digest>,
+        authorization: Option<&[u8]>,
+        call: Call,
+    ) -> Result<Caller, Denied> {
+        let identity = self.0.as_ref().map(|authorities| authorities.identity(authorization)).transpose()?;
+        let caller = Caller { certificate, identity };
+        caller.may(call)?;
+        Ok(caller)
+    }
+}
+
+impl Authorities {
+    fn identity(&self, authorization: Option<&[u8]>) -> Result<Identity, Denied> {
+        let token = authorization.and_then(bearer).ok_or(Denied::NoToken)?;
+        let given_out = self.tokens.as_ref().map(Watched::current);
+        if let Some(identity) = given_out.as_ref().and_then(|tokens| tokens.find(token)) {
+            return Ok(identity.clone());
+        }
+        // Tokens of a cluster have three parts; what has not is a wrong token of the other kind.
+        match &self.accounts {
+            Some(accounts) if token.split('.').count() == 3 => accounts.identity(token, now()),
+            _ => Err(Denied::Unknown),
+        }
+    }
+}
+
+fn bearer(header: &[u8]) -> Option<&str> {
+    let (scheme, token) = std::str::from_utf8(header).ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

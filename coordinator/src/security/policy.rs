@@ -1,0 +1,297 @@
+//! Roles, names and what they allow (HANDS, but pure): no file, clock or socket.
+
+use std::{fmt, str::FromStr};
+
+use esta_proto::Digest;
+use thiserror::Error;
+
+/// What can be asked of a coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Introduce a worker.
+    Join,
+    /// Open a worker's session.
+    Session,
+    /// Ask how the run goes.
+    Status,
+    /// Ask what would be deployed.
+    Palette,
+    /// Ask which calls there are (gRPC reflection).
+    Describe,
+}
+
+impl Call {
+    /// The call of a gRPC path, where there is one.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        Some(match path.strip_prefix('/')?.split_once('/')? {
+            ("esta.v1.Coordinator", "Join") => Self::Join,
+            ("esta.v1.Coordinator", "Session") => Self::Session,
+            ("esta.v1.Coordinator", "Status") => Self::Status,
+            ("esta.v1.Coordinator", "Palette") => Self::Palette,
+            (service, _) if service.starts_with("grpc.reflection.") => Self::Describe,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Join => "join",
+            Self::Session => "open a session",
+            Self::Status => "ask for the status",
+            Self::Palette => "ask for the palette",
+            Self::Describe => "ask for the list of calls",
+        })
+    }
+}
+
+/// What somebody is to the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Trains.
+    Worker,
+    /// Looks on.
+    Viewer,
+    /// Does everything.
+    Admin,
+}
+
+impl Role {
+    /// Whether this role may call that.
+    #[must_use]
+    pub fn may(self, call: Call) -> bool {
+        match call {
+            Call::Join | Call::Session => self != Self::Viewer,
+            Call::Status | Call::Palette => self != Self::Worker,
+            Call::Describe => true,
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "worker" => Ok(Self::Worker),
+            "viewer" => Ok(Self::Viewer),
+            "admin" => Ok(Self::Admin),
+            _ => Err(format!("{text:?} is no role: worker, viewer or admin")),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Worker => "worker",
+            Self::Viewer => "viewer",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// A worker's name, or with `*` at its end every name that begins so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// This name and no other, whatever is in it.
+    #[must_use]
+    pub fn exactly(name: &str) -> Option<Self> {
+        (!name.is_empty() && !name.contains('*')).then(|| Self(name.to_owned()))
+    }
+
+    /// Whether a worker may call itself that.
+    #[must_use]
+    pub fn fits(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == self.0,
+        }
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix('*').unwrap_or(text) {
+            start if start.contains('*') => Err(format!("{text:?} has a * that is not at its end")),
+            _ if text.is_empty() => Err("a name is empty".to_owned()),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whom a token makes of its bearer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it is, for people.
+    pub subject: String,
+    /// What its worker may be called; none where the token names no worker.
+    pub name: Option<NamePattern>,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// Who calls: what the connection and the call have shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// Digest of the certificate shown on the connection.
+    pub certificate: Option<Digest>,
+    /// Whom the token names; none where no tokens are asked for.
+    pub identity: Option<Identity>,
+}
+
+impl Caller {
+    /// Whether it may call that.
+    ///
+    /// # Errors
+    /// [`Denied::Role`].
+    pub fn may(&self, call: Call) -> Result<(), Denied> {
+        match &self.identity {
+            Some(Identity { subject, role, .. }) if !role.may(call) => {
+                Err(Denied::Role { subject: subject.clone(), role: *role, call })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its worker may be called that.
+    ///
+    /// # Errors
+    /// [`Denied::Name`].
+    pub fn may_be_called(&self, name: &str) -> Result<(), Denied> {
+        let Some(Identity { subject, name: allowed, .. }) = &self.identity else { return Ok(()) };
+        match allowed {
+            Some(allowed) if allowed.fits(name) => Ok(()),
+            Some(allowed) => Err(Denied::Name {
+                subject: subject.clone(),
+                name: name.to_owned(),
+                allowed: format!("it may be called {allowed}"),
+            }),
+            None => Err(Denied::Name {
+                subject: subject.clone(),
+                name: name.to_owned(),
+                allowed: "the token is bound to no pod".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// Nothing says who calls.
+    #[error("this coordinator asks for a token, and none was sent; give --token-file")]
+    NoToken,
+    /// A token that nobody here has given out.
+    #[error("the token is not one that this coordinator knows")]
+    Unknown,
+    /// A token of a cluster that does not hold.
+    #[error("the token is refused: {0}")]
+    Invalid(String),
+    /// A token that held once.
+    #[error("the token has expired {seconds} s ago")]
+    Expired {
+        /// How long ago.
+        seconds: u64,
+    },
+    /// A good token of somebody without a role.
+    #[error("{subject} has no role here; --token-role gives it one")]
+    Nobody {
+        /// Who it is.
+        subject: String,
+    },
+    /// The role does not allow it.
+    #[error("{subject} is a {role} here and may not {call}")]
+    Role {
+        /// Who it is.
+        subject: String,
+        /// What it is.
+        role: Role,
+        /// What it wanted.
+        call: Call,
+    },
+    /// Another's name.
+    #[error("{subject} may not be the worker {name:?}: {allowed}")]
+    Name {
+        /// Who it is.
+        subject: String,
+        /// What its worker calls itself.
+        name: String,
+        /// What it may be called.
+        allowed: String,
+    },
+    /// Another's session number.
+    #[error("session {session} was given to another caller or under another name")]
+    Stolen {
+        /// The number.
+        session: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLS: [Call; 5] = [Call::Join, Call::Session, Call::Status, Call::Palette, Call::Describe];
+
+    fn caller(name: Option<&str>, role: Role) -> Caller {
+        let name = name.map(|name| name.parse().expect("a name"));
+        Caller { certificate: None, identity: Some(Identity { subject: "s".into(), name, role }) }
+    }
+
+    #[test]
+    fn a_worker_trains_a_viewer_looks_on_and_an_admin_does_both() {
+        let allowed = |role| CALLS.map(|call| caller(None, role).may(call).is_ok());
+        assert_eq!(allowed(Role::Worker), [true, true, false, false, true]);
+        assert_eq!(allowed(Role::Viewer), [false, false, true, true, true]);
+        assert_eq!(allowed(Role::Admin), [true; 5]);
+        assert_eq!(CALLS.map(|call| Caller::default().may(call).is_ok()), [true; 5], "where no tokens are asked for");
+        let denied = caller(None, Role::Viewer).may(Call::Join).expect_err("it looks on").to_string();
+        assert_eq!(denied, "s is a viewer here and may not join");
+    }
+
+    #[test]
+    fn a_worker_is_called_what_its_token_says() {
+        let may = |pattern, name| caller(pattern, Role::Worker).may_be_called(name);
+        assert_eq!(may(Some("w-1"), "w-1"), Ok(()));
+        assert_eq!(may(Some("w-*"), "w-17"), Ok(()));
+        assert_eq!(may(Some("*"), "anything"), Ok(()));
+        let denied = |pattern, name| may(pattern, name).expect_err("another's name").to_string();
+        assert_eq!(denied(Some("w-1"), "w-10"), "s may not be the worker \"w-10\": it may be called w-1");
+        assert_eq!(denied(Some("w-*"), "v-1"), "s may not be the worker \"v-1\": it may be called w-*");
+        assert_eq!(denied(None, "w"), "s may not be the worker \"w\": the token is bound to no pod");
+        assert_eq!(Caller::default().may_be_called("w"), Ok(()));
+    }
+
+    #[test]
+    fn a_pattern_has_its_star_at_its_end_and_a_pod_has_none() {
+        for flawed in ["", "a*b", "**"] {
+            assert!(flawed.parse::<NamePattern>().is_err(), "{flawed:?}");
+        }
+        assert_eq!(NamePattern::exactly("w-*"), None);
+        assert!(NamePattern::exactly("w").is_some_and(|name| name.fits("w") && !name.fits("w-1")));
+    }
+
+    #[test]
+    fn every_call_of_the_service_has_its_right() {
+        let paths = ["Join", "Session", "Status", "Palette"].map(|method| format!("/esta.v1.Coordinator/{method}"));
+        assert_eq!(paths.each_ref().map(|path| Call::of_path(path)), [0, 1, 2, 3].map(|at| Some(CALLS[at])));
+        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        assert_eq!(Call::of_path(reflection), Some(Call::Describe));
+        for unknown in ["", "/", "/esta.v1.Coordinator/Shutdown", "/other/Join", "esta.v1.Coordinator/Join"] {
+            assert_eq!(Call::of_path(unknown), None, "{unknown:?}");
+        }
+    }
+}
