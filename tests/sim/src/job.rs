@@ -40,6 +40,16 @@ pub fn long(steps: u64, slots: u32) -> Arc<Law> {
     })
 }
 
+/// The same with steps of many seconds, so heartbeats and what waits for them are rarer.
+#[must_use]
+pub fn slow(steps: u64, slots: u32) -> Arc<Law> {
+    changed(|spec| {
+        (spec.train.max_steps, spec.train.save_steps) = (Some(steps), 500);
+        (spec.sampling.slots, spec.train.batch_size) = (slots, 2 * slots);
+        (spec.timeouts.heartbeat, spec.timeouts.keepalive) = (4.0, 15.0);
+    })
+}
+
 fn changed(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
     let mut spec: JobSpec = serde_json::from_str(SPEC).expect("the job parses");
     change(&mut spec);

@@ -16,6 +16,7 @@ mod reports;
 mod serial;
 mod sim;
 mod trainer;
+mod useful;
 mod worker;
 
 pub use faults::Weather;
@@ -23,3 +24,4 @@ pub use invariants::Violation;
 pub use job::{calm, law};
 pub use reports::{Load, Tally, hear_reports};
 pub use sim::{Outcome, Sim};
+pub use useful::{Failures, Share, useful_work};

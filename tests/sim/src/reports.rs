@@ -78,7 +78,7 @@ pub struct Tally {
 #[derive(Debug)]
 enum Heard {
     /// A worker says something; a report carries the place it was sent at.
-    Said(usize, Fence, Reply, Option<Sent>),
+    Said(usize, Fence, Box<Reply>, Option<Sent>),
     /// The record of a term of office is written as far as it was queued.
     Written(u64),
 }
@@ -187,7 +187,7 @@ impl Reports {
                 return Err(Violation::new("progress", what));
             };
             match heard {
-                Heard::Said(worker, fence, reply, sent) => self.said(worker, fence, reply, sent)?,
+                Heard::Said(worker, fence, reply, sent) => self.said(worker, fence, *reply, sent)?,
                 Heard::Written(epoch) => self.written(epoch)?,
             }
             self.reduce()?;

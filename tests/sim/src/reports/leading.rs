@@ -64,7 +64,7 @@ impl Reports {
             }
             reply if !self.workers[worker].joined => {
                 let later = self.moment(u64::from(self.load.ranks));
-                self.clock.at(later, Heard::Said(worker, fence, reply, sent));
+                self.clock.at(later, Heard::Said(worker, fence, Box::new(reply), sent));
                 return Ok(());
             }
             Reply::GroupReady(step) => Event::GroupReady(session, fence, step),

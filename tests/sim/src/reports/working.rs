@@ -57,7 +57,7 @@ impl Reports {
                 Command::Send(fence, reply @ Reply::Report(_)) => self.report(worker, fence, reply),
                 Command::Send(fence, reply) => {
                     let moment = self.moment(0);
-                    self.clock.at(moment, Heard::Said(worker, fence, reply, None));
+                    self.clock.at(moment, Heard::Said(worker, fence, Box::new(reply), None));
                 }
                 Command::Abandon(_) => self.workers[worker].plans.clear(),
                 Command::Train(command) => commands.extend(self.train(worker, command)),
@@ -92,9 +92,10 @@ impl Reports {
         if self.rng.random_bool(self.load.doubled / (1.0 - self.load.doubled)) {
             let behind = behind + self.rng.random_range(0..STALE * ranks);
             let moment = self.moment(behind);
-            self.clock.at(moment, Heard::Said(worker, fence, reply.clone(), Some(Sent { again: true, ..sent })));
+            self.clock
+                .at(moment, Heard::Said(worker, fence, Box::new(reply.clone()), Some(Sent { again: true, ..sent })));
         }
-        self.clock.at(moment, Heard::Said(worker, fence, reply, Some(sent)));
+        self.clock.at(moment, Heard::Said(worker, fence, Box::new(reply), Some(sent)));
     }
 
     /// Once every rank holds the plan of the next step, all of them apply it.
