@@ -37,10 +37,12 @@ impl Run {
         if self.members.in_group().any(|member| member.applied != Some(applied)) {
             return self.fail("ranks report different applied steps after their states were brought together", out);
         }
+        self.forming.1 = now.saturating_sub(self.forming.0);
         self.agreement = Agreement::of(self.members.ranks(), applied);
         self.distrusted = None;
         let closing = self.somebody_waits();
-        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing });
+        let began = Some(now);
+        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing, began, weighed: None });
         self.reform_if_drained(now, out);
         self.advance(out);
     }
@@ -161,6 +163,9 @@ impl Run {
         let before = self.agreement.confirmed();
         let finding = self.agreement.vote(session, report.step, report.reduced);
         if self.agreement.confirmed() > before {
+            if let Phase::Running(cursor) = &mut self.phase {
+                cursor.began = Some(now);
+            }
             self.compare_tempi(out);
         }
         // While a new leader waits, who is still away may have something to say.
@@ -270,17 +275,6 @@ impl Run {
         let total = ledger.total();
         if self.durable >= total && self.members.in_group().all(|member| member.applied >= Some(total)) {
             self.finish(out);
-        }
-    }
-
-    /// A waiting worker is let in once everybody has finished every step given out.
-    pub(super) fn reform_if_drained(&mut self, now: Duration, out: &mut Vec<Command>) {
-        let Phase::Running(Cursor { next, closing: true, .. }) = self.phase else { return };
-        if self.agreement.confirmed() >= next {
-            let leaves = self.members.in_group().find(|member| member.draining);
-            let reason =
-                leaves.map_or_else(|| "a worker joins".to_owned(), |member| format!("worker {} leaves", member.name));
-            self.end_generation(&reason, now, out);
         }
     }
 
