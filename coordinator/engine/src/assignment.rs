@@ -25,7 +25,7 @@ pub fn pack(costs: &[u64], slowness: &[f64]) -> Vec<Rank> {
     for slot in order {
         let finish = |(slowness, idle): &(f64, Idle)| {
             let Reverse((busy, rank)) = *idle.peek().expect("a speed is that of some rank");
-            ((busy + costs[slot]) as f64 * slowness, rank)
+            (busy.saturating_add(costs[slot]) as f64 * slowness, rank)
         };
         let sooner = |a: &&mut (f64, Idle), b: &&mut (f64, Idle)| {
             let ((a, first), (b, second)) = (finish(a), finish(b));
@@ -33,7 +33,7 @@ pub fn pack(costs: &[u64], slowness: &[f64]) -> Vec<Rank> {
         };
         let (_, idle) = speeds.iter_mut().min_by(sooner).expect("there is a rank");
         let mut least = idle.peek_mut().expect("a speed is that of some rank");
-        least.0.0 += costs[slot];
+        least.0.0 = least.0.0.saturating_add(costs[slot]);
         ranks[slot] = Rank(least.0.1);
     }
     ranks
@@ -58,7 +58,7 @@ fn by_speed(slowness: &[f64]) -> Vec<(f64, Idle)> {
 pub fn makespan(costs: &[u64], slowness: &[f64]) -> f64 {
     let mut load = vec![0_u64; slowness.len()];
     for (cost, rank) in costs.iter().zip(pack(costs, slowness)) {
-        load[rank.index()] += cost;
+        load[rank.index()] = load[rank.index()].saturating_add(*cost);
     }
     load.iter().zip(slowness).map(|(busy, slowness)| *busy as f64 * slowness).fold(0.0, f64::max)
 }

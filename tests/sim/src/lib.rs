@@ -10,6 +10,7 @@ mod faults;
 mod group;
 mod invariants;
 mod job;
+pub mod mutate;
 mod network;
 mod record;
 mod reports;

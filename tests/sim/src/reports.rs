@@ -4,6 +4,7 @@
 //! Both laws are real. In between there is nothing but the order in which things are heard, which a seed decides: what
 //! streams promise is not promised here.
 
+mod hostile;
 mod leading;
 mod working;
 
@@ -45,13 +46,16 @@ pub struct Load {
     pub overtaken: f64,
     /// Leaders that are gone without a word.
     pub failovers: u32,
+    /// Messages of somebody who is no member, per message that is heard: bytes of anything, and of what workers said,
+    /// spoilt.
+    pub hostile: f64,
 }
 
 impl Load {
     /// The row as it stands: 10^6 reports, 20 % of them duplicates, 10 % out of order, three failovers.
     #[must_use]
     pub fn d2() -> Self {
-        Self { ranks: 40, steps: 20_500, slots: 16, doubled: 0.21, overtaken: 0.14, failovers: 3 }
+        Self { ranks: 40, steps: 20_500, slots: 16, doubled: 0.21, overtaken: 0.14, failovers: 3, hostile: 0.0 }
     }
 }
 
@@ -70,6 +74,8 @@ pub struct Tally {
     pub resumed: u32,
     /// Committed steps.
     pub steps: u64,
+    /// Messages of somebody who is no member.
+    pub hostile: u64,
     /// Scores that entered the table: those of steps that were not skipped.
     pub scores: u64,
 }
@@ -121,6 +127,7 @@ struct Reports {
     down: VecDeque<(usize, Fence, Message)>,
     workers: Vec<Worker>,
     state: State,
+    hostile: hostile::Hostile,
     sent: u64,
     newest: u64,
     tally: Tally,
@@ -159,6 +166,7 @@ impl Reports {
             down: VecDeque::new(),
             workers: (0..load.ranks).map(worker).collect(),
             state: State::default(),
+            hostile: hostile::Hostile::new(seed),
             sent: 0,
             newest: 0,
             tally: Tally::default(),

@@ -55,6 +55,7 @@ impl Reports {
         reply: Reply,
         sent: Option<Sent>,
     ) -> Result<(), Violation> {
+        self.hear_the_hostile(fence, &reply)?;
         let session = self.workers[worker].session;
         let event = match reply {
             Reply::Hello(hello) => {
@@ -115,7 +116,7 @@ impl Reports {
     }
 
     /// Lets the law decide about everything that happened, and carries out what follows.
-    fn settle(&mut self) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self) -> Result<(), Violation> {
         while let Some(event) = self.events.pop_front() {
             for command in self.run.handle(event, Duration::ZERO) {
                 self.carry_out(command)?;
@@ -152,13 +153,13 @@ impl Reports {
             Command::Notice(Notice::RedoDiffers(step)) => {
                 return Err(Violation::new("SC-2", format!("step {step} is said to have other scores")));
             }
-            Command::Notice(Notice::ForeignReport(SessionId(session), step)) => {
+            Command::Notice(Notice::ForeignReport(SessionId(session), step)) if session <= self.load.ranks.into() => {
                 return Err(Violation::new("SC-2", format!("session {session} reports step {step} of another plan")));
             }
-            Command::Close(session) | Command::Evict(session, _) => {
+            Command::Close(session) | Command::Evict(session, _) if self.sessions.contains_key(&session) => {
                 return Err(Violation::new("progress", format!("session {session} was ended")));
             }
-            Command::Notice(_) => {}
+            Command::Notice(_) | Command::Close(_) | Command::Evict(..) => {}
             Command::Complete => self.complete = true,
         }
         Ok(())
