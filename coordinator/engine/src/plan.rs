@@ -1,5 +1,7 @@
 //! The plan of a step (LAW): its slots' stitches and how many slots touch each parameter group. Immutable once issued.
 
+use std::time::Duration;
+
 use esta_proto::{Digest, GroupId, Rank, SlotId, Step, StitchId};
 
 use crate::{assignment, catalog::Catalog, groups::GroupLayout, pace::Pace, sampler::Draw};
@@ -72,6 +74,14 @@ impl Plan {
     #[must_use]
     pub fn rest(&self, catalog: &Catalog, pace: &Pace, taken: &[SlotId], ranks: &[Rank]) -> Vec<RankPlan> {
         self.packed(catalog, pace, taken, ranks, &vec![1.0; ranks.len()])
+    }
+
+    /// How long ranks of this slowness will take, where anything is known of slots.
+    #[must_use]
+    pub fn time(&self, catalog: &Catalog, pace: &Pace, slowness: &[f64]) -> Option<Duration> {
+        let nanoseconds = |draw: &Draw| Some(pace.time(catalog.get(draw.stitch)?)?.as_nanos() as u64);
+        let costs: Vec<u64> = self.draws.iter().map(nanoseconds).collect::<Option<_>>()?;
+        Some(Duration::from_nanos(assignment::makespan(&costs, slowness) as u64))
     }
 
     fn packed(

@@ -2,6 +2,7 @@
 //!
 //! One enum, [`Command`], holds every effect: reading it is reading what a coordinator can do to the world.
 
+mod admission;
 mod agreement;
 mod finishing;
 mod joining;
@@ -91,6 +92,10 @@ struct Cursor {
     reported: Step,
     /// A worker waits to join: give out nothing more.
     closing: bool,
+    /// When the step in flight began: every rank had done the one before it. Unknown where another leader saw it.
+    began: Option<Duration>,
+    /// The step in flight, and how many lived, when it was last weighed whether to let somebody in before its end.
+    weighed: Option<(Step, usize)>,
 }
 
 /// The law of one run under one leader.
@@ -113,6 +118,8 @@ pub struct Run {
     skipped: u32,
     /// What slots were seen to take. A share is packed once, by the leader that gives the step out.
     pace: Pace,
+    /// Since when the group of the current generation is built, and how long it took to build the last one.
+    forming: (Duration, Duration),
     /// What is normal among the ranks' tempi, as of the last step that all of them did.
     normal: Option<Normal>,
     /// A generation has been formed under this leader.
@@ -161,6 +168,7 @@ impl Run {
             barren: 0,
             skipped: 0,
             pace: Pace::default(),
+            forming: (Duration::ZERO, Duration::ZERO),
             normal: None,
             stood: false,
             stranded: false,
@@ -265,6 +273,9 @@ impl Run {
 #[cfg(test)]
 #[path = "run/absence_test.rs"]
 mod absence_tests;
+#[cfg(test)]
+#[path = "run/admission_test.rs"]
+mod admission_tests;
 #[cfg(test)]
 #[path = "run/run_test.rs"]
 mod tests;

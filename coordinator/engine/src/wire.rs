@@ -1,9 +1,13 @@
 //! Between the law's types and the messages of `esta-proto` (LAW): checked on the way in, total on the way out. Both
 //! ends of a session use this one home.
 
+mod inbound;
+
 use std::time::Duration;
 
 use esta_proto::{Generation, GroupId, InvalidMessage, Rank, SlotId, Step, StitchId, digest, required, v1};
+
+pub use inbound::{FromWorker, from_worker};
 
 use crate::{
     latency::Latency,

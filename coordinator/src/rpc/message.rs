@@ -1,10 +1,7 @@
-//! A worker's message as the leader's input (HANDS): checked here, so that the law sees only whole messages.
+//! A worker's message as the leader's input (HANDS).
 
-use esta_engine::run::{Event, Progress, Report};
-use esta_proto::{
-    Fence, InvalidMessage, SessionId, Step, required,
-    v1::{WorkerMessage, worker_message::Body},
-};
+use esta_engine::wire::{FromWorker, from_worker};
+use esta_proto::{InvalidMessage, SessionId, v1::WorkerMessage};
 
 use crate::leader::Input;
 
@@ -13,26 +10,17 @@ use crate::leader::Input;
 /// # Errors
 /// [`InvalidMessage`] naming what is missing or malformed.
 pub(super) fn input(session: SessionId, message: WorkerMessage) -> Result<Input, InvalidMessage> {
-    let fence = || required(message.fence, "WorkerMessage", "fence").map(Fence::from);
-    let event = match required(message.body, "WorkerMessage", "body")? {
-        Body::Hello(_) => return Err(InvalidMessage::Missing { message: "Session", field: "a single Hello" }),
-        Body::GroupReady(ready) => Event::GroupReady(session, fence()?, Step(ready.applied)),
-        Body::GroupFailed(failed) => Event::GroupFailed(session, fence()?, failed.reason),
-        Body::StepReport(report) => Event::Reported(session, Report::try_from(&report)?),
-        Body::CheckpointSaved(saved) => Event::CheckpointSaved(session, Step(saved.step)),
-        Body::FinaleDone(_) => Event::FinaleDone(session),
-        Body::Store(request) => return Ok(Input::Rendezvous(session, fence()?, request)),
-        Body::Leaving(leaving) => return Ok(Input::Leaving(session, leaving)),
-        Body::Heartbeat(heartbeat) => Event::Heard(session, Progress::from(&heartbeat)),
-        Body::Draining(_) => Event::Draining(session),
-    };
-    Ok(Input::Happened(session, event))
+    Ok(match from_worker(session, message)? {
+        FromWorker::Event(event) => Input::Happened(session, event),
+        FromWorker::Store(fence, request) => Input::Rendezvous(session, fence, request),
+        FromWorker::Leaving(leaving) => Input::Leaving(session, leaving),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use esta_engine::run::Activity;
-    use esta_proto::v1::{GroupReady, Heartbeat, StepReport};
+    use esta_engine::run::{Activity, Event, Progress};
+    use esta_proto::v1::{GroupReady, Heartbeat, StepReport, worker_message::Body};
 
     use super::*;
 

@@ -52,6 +52,56 @@ const FAULTS: [Fault; 13] = [
     Fault::OldReport,
 ];
 
+/// When the next thing goes wrong.
+#[derive(Debug, Clone, Copy)]
+pub enum Gaps {
+    /// After any time up to twice this one.
+    Even(Duration),
+    /// A Poisson process of this mean: failures of many machines that know nothing of each other.
+    Poisson(Duration),
+}
+
+impl Gaps {
+    /// The time to the next one.
+    pub fn drawn(self, rng: &mut ChaCha8Rng) -> Duration {
+        match self {
+            Self::Even(mean) => (2 * mean).mul_f64(rng.random::<f64>()),
+            Self::Poisson(mean) => mean.mul_f64(-(1.0 - rng.random::<f64>()).ln()),
+        }
+    }
+}
+
+/// How long things take that nobody decides about.
+#[derive(Debug, Clone)]
+pub struct Times {
+    /// Forward and backward of a slot.
+    pub slot: Duration,
+    /// From the start of a worker's process until it looks for a coordinator: it loads what it needs.
+    pub load: Duration,
+    /// The least it takes to build a group and bring states together, once every rank has come.
+    pub form: Duration,
+    /// The longest until a rank hears that its group is broken.
+    pub broken: Duration,
+    /// The longest until a process that was killed is started again.
+    pub away: Duration,
+    /// Between two heartbeats.
+    pub beat: Duration,
+}
+
+impl Times {
+    /// Steps of some fifty milliseconds, so that a whole run is over within seconds.
+    pub fn short() -> Self {
+        Self {
+            slot: Duration::from_millis(12),
+            load: Duration::from_millis(20),
+            form: Duration::from_micros(100),
+            broken: Duration::from_millis(50),
+            away: Duration::from_secs(5),
+            beat: Duration::from_millis(400),
+        }
+    }
+}
+
 /// How bad it is.
 #[derive(Debug, Clone)]
 pub struct Weather {
@@ -65,12 +115,14 @@ pub struct Weather {
     pub faults: Vec<Fault>,
     /// Faults in all.
     pub count: u32,
-    /// Mean time between two of them.
-    pub between: Duration,
+    /// The time between two of them.
+    pub gaps: Gaps,
     /// The longest a message takes on a good connection.
     pub delay: Duration,
     /// The longest the record takes to write.
     pub disk: Duration,
+    /// What everything else takes.
+    pub times: Times,
 }
 
 impl Weather {
@@ -86,9 +138,10 @@ impl Weather {
             lookahead: *[0, 1, 1, 2, 5].choose(rng).expect("there are choices"),
             faults: if faults.is_empty() { FAULTS.to_vec() } else { faults },
             count: rng.random_range(3..=30),
-            between: millis(&[50, 200, 1000, 3000], rng),
+            gaps: Gaps::Even(millis(&[50, 200, 1000, 3000], rng)),
             delay: millis(&[1, 5, 40], rng),
             disk: millis(&[1, 10, 300], rng),
+            times: Times::short(),
         }
     }
 }

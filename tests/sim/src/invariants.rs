@@ -4,11 +4,14 @@ mod dt_1;
 mod end;
 mod mb_1;
 mod rd_3;
+mod serial;
 mod st_1;
 
 use thiserror::Error;
 
-pub use self::{dt_1::dt_1, end::equals_the_undisturbed_run, mb_1::mb_1, rd_3::rd_3, st_1::st_1};
+pub use self::{
+    dt_1::dt_1, end::equals_the_undisturbed_run, mb_1::mb_1, rd_3::rd_3, serial::equals_the_serial_replay, st_1::st_1,
+};
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use esta_engine::{
     law::Law,
     run::{Ledger, Report, StepRecord, StepTimings},
+    spec::JobSpec,
     table::Outcome,
 };
 use esta_proto::{Digest, SlotId, Step, StitchId};
@@ -27,8 +28,31 @@ const SPEC: &str = r#"{
 /// The law of the job with this lookahead.
 #[must_use]
 pub fn law(lookahead: u32) -> Arc<Law> {
-    let mut spec: esta_engine::spec::JobSpec = serde_json::from_str(SPEC).expect("the job parses");
-    spec.sampling.lookahead = lookahead;
+    changed(|spec| spec.sampling.lookahead = lookahead)
+}
+
+/// The law of the job with so many steps of so many slots and a checkpoint every few hundred of them.
+#[must_use]
+pub fn long(steps: u64, slots: u32) -> Arc<Law> {
+    changed(|spec| {
+        (spec.train.max_steps, spec.train.save_steps) = (Some(steps), 500);
+        (spec.sampling.slots, spec.train.batch_size) = (slots, 2 * slots);
+    })
+}
+
+/// The same with steps of many seconds, so heartbeats and what waits for them are rarer.
+#[must_use]
+pub fn slow(steps: u64, slots: u32) -> Arc<Law> {
+    changed(|spec| {
+        (spec.train.max_steps, spec.train.save_steps) = (Some(steps), 500);
+        (spec.sampling.slots, spec.train.batch_size) = (slots, 2 * slots);
+        (spec.timeouts.heartbeat, spec.timeouts.keepalive) = (4.0, 15.0);
+    })
+}
+
+fn changed(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
+    let mut spec: JobSpec = serde_json::from_str(SPEC).expect("the job parses");
+    change(&mut spec);
     Arc::new(Law::new(spec).expect("the job is valid"))
 }
 

@@ -54,6 +54,8 @@ enum Happening {
     Beat(Process),
     /// A trainer is done with what it was at.
     Trained(Process, u64),
+    /// A trainer has done the slot in hand and sees that the rest of its share is in vain.
+    GaveUp(Process, u64),
     /// A trainer hears that its group stands, in this state or not at all.
     Formed(Process, u64, Result<State, String>),
     /// A trainer hears what a step was reduced to.
@@ -93,6 +95,17 @@ pub struct Outcome {
     pub redone: f64,
 }
 
+/// How long it took to train.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trained {
+    /// Virtual time from the first group to the last step on record.
+    pub took: Duration,
+    /// Faults.
+    pub faults: u32,
+    /// Generations on record.
+    pub generations: u64,
+}
+
 /// A simulated run.
 pub struct Sim {
     law: Arc<Law>,
@@ -112,6 +125,8 @@ pub struct Sim {
     resumed: u64,
     applied: u64,
     fair: bool,
+    /// When the first group stood.
+    first_stood: Option<Duration>,
     complete: bool,
     failed: Option<String>,
     happenings: u64,
@@ -125,11 +140,11 @@ impl Sim {
     pub fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let weather = Weather::drawn(&mut rng);
-        Self::under(weather, rng)
+        Self::under(job::law(weather.lookahead), weather, rng)
     }
 
-    fn under(weather: Weather, rng: ChaCha8Rng) -> Self {
-        let law = job::law(weather.lookahead);
+    /// The simulation of a job under this weather.
+    pub(crate) fn under(law: Arc<Law>, weather: Weather, rng: ChaCha8Rng) -> Self {
         let idle = |index| Coordinator {
             process: Process { index, life: 1 },
             alive: true,
@@ -151,6 +166,7 @@ impl Sim {
             resumed: 0,
             applied: 0,
             fair: false,
+            first_stood: None,
             complete: false,
             failed: None,
             happenings: 0,
@@ -172,8 +188,30 @@ impl Sim {
     /// # Errors
     /// [`Violation`] of the first invariant that does not hold.
     pub fn run(mut self) -> Result<Outcome, Violation> {
+        self.run_until(MOST, |sim| sim.complete)?;
+        let steps = self.store.history.len() as f64;
+        Ok(Outcome {
+            took: self.clock.now(),
+            happenings: self.happenings,
+            epochs: self.store.epoch.0,
+            generations: self.store.content().generation.0,
+            resumed: self.resumed,
+            faults: self.faults,
+            redone: self.applied as f64 / steps,
+        })
+    }
+
+    /// Runs until every step is on record, and says how long that took since the first group stood.
+    pub(crate) fn train(mut self, most: u64) -> Result<Trained, Violation> {
+        let total = self.law.total_steps(job::SAMPLES) as usize;
+        self.run_until(most, |sim| sim.store.history.len() == total)?;
+        let took = self.clock.now() - self.first_stood.unwrap_or_default();
+        Ok(Trained { took, faults: self.faults, generations: self.store.content().generation.0 })
+    }
+
+    fn run_until(&mut self, most: u64, done: impl Fn(&Self) -> bool) -> Result<(), Violation> {
         let mut fair_since = None;
-        while !self.complete {
+        while !done(self) {
             let Some(happening) = self.clock.next() else {
                 return Err(Violation::new("progress", "nothing will ever happen again"));
             };
@@ -189,21 +227,14 @@ impl Sim {
                 fair_since = Some(self.clock.now());
             }
             let patience = fair_since.map_or(Duration::MAX, |since| since + CALM);
-            if self.clock.now() > patience || self.happenings > MOST {
-                return Err(Violation::new("progress", format!("after {CALM:?} of fair weather: {}", self.describe())));
+            if self.clock.now() > patience || self.happenings > most {
+                return Err(Violation::new(
+                    "progress",
+                    format!("after {CALM:?} of fair weather or {most} happenings: {}", self.describe()),
+                ));
             }
         }
-        equals_the_undisturbed_run(&self.law, &self.store.history)?;
-        let steps = self.store.history.len() as f64;
-        Ok(Outcome {
-            took: self.clock.now(),
-            happenings: self.happenings,
-            epochs: self.store.epoch.0,
-            generations: self.store.content().generation.0,
-            resumed: self.resumed,
-            faults: self.faults,
-            redone: self.applied as f64 / steps,
-        })
+        equals_the_undisturbed_run(&self.law, &self.store.history)
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
@@ -218,6 +249,7 @@ impl Sim {
             Happening::Disconnected(worker, line) => return self.disconnected(worker, line),
             Happening::Beat(worker) => return self.beat(worker),
             Happening::Trained(worker, turn) => return self.trained(worker, turn),
+            Happening::GaveUp(worker, turn) => return self.gave_up(worker, turn),
             Happening::Formed(worker, turn, state) => return self.formed(worker, turn, state),
             Happening::Reduced(worker, turn, outcomes) => return self.reduced(worker, turn, &outcomes),
             Happening::Broke(worker, generation) => return self.broke(worker, generation),
@@ -239,6 +271,7 @@ impl Sim {
             | Happening::Disconnected(worker, _)
             | Happening::Beat(worker)
             | Happening::Trained(worker, _)
+            | Happening::GaveUp(worker, _)
             | Happening::Formed(worker, ..)
             | Happening::Reduced(worker, ..)
             | Happening::Broke(worker, _) => self.paused_worker(*worker),

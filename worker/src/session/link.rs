@@ -1,17 +1,17 @@
-//! One connection to a coordinator (HANDS): join, open the stream, translate messages.
+//! One connection to a coordinator (HANDS): join, open the stream, send.
 
 use std::time::Duration;
 
 use esta_client::{Client, Credentials, DialError, weigh};
-use esta_engine::{
-    run::{Finish, Form, Message, Stop},
-    spec::JobSpec,
-};
+use esta_engine::spec::JobSpec;
 use esta_proto::{
-    Fence, InvalidMessage, LEADER, PROTOCOL, Step,
-    v1::{self, coordinator_message::Body, worker_message},
+    Fence, LEADER, PROTOCOL,
+    v1::{self, worker_message},
 };
-use esta_worker_engine::Reply;
+use esta_worker_engine::{
+    Reply,
+    wire::{encode, envelope},
+};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -171,52 +171,4 @@ fn refused(address: &str, call: &'static str, source: tonic::Status) -> LinkErro
         return LinkError::Dial(error);
     }
     LinkError::Refused { address: address.to_owned(), call, source: Box::new(source) }
-}
-
-fn envelope(fence: Fence, body: worker_message::Body) -> v1::WorkerMessage {
-    v1::WorkerMessage { fence: Some(fence.into()), traceparent: String::new(), body: Some(body) }
-}
-
-fn encode(fence: Fence, reply: &Reply, session_id: u64) -> v1::WorkerMessage {
-    use worker_message::Body;
-    let body = match reply {
-        Reply::Hello(hello) => Body::Hello(v1::Hello { session_id, ..hello.into() }),
-        Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
-        Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
-        Reply::Report(report) => Body::StepReport(report.into()),
-        Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
-        Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
-        Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
-        Reply::Draining => Body::Draining(v1::Draining {}),
-        Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),
-    };
-    envelope(fence, body)
-}
-
-/// What a coordinator's message is to the worker.
-pub enum Inbound {
-    /// For the law.
-    Law(Fence, Message),
-    /// For whoever waits for the rendezvous store.
-    Store(v1::StoreReply),
-}
-
-/// Reads a message.
-///
-/// # Errors
-/// [`InvalidMessage`] naming the field that is absent or misshapen.
-pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage> {
-    let fence = esta_proto::required(message.fence, "CoordinatorMessage", "fence")?.into();
-    let law = match esta_proto::required(message.body, "CoordinatorMessage", "body")? {
-        Body::Store(reply) => return Ok(Inbound::Store(reply)),
-        Body::Form(form) => Message::Form(Form::try_from(&form)?),
-        Body::Plan(plan) => Message::Plan((&plan).try_into()?),
-        Body::Durable(durable) => Message::Durable(durable.next_step.into()),
-        Body::Lost(lost) => Message::Lost(lost.reason),
-        Body::Discard(discard) => Message::Discard(Step(discard.applied)),
-        Body::Refused(refused) => Message::Refused(refused.reason),
-        Body::Finish(finish) => Message::Finish(Finish::try_from(&finish)?),
-        Body::Stop(stop) => Message::Stop(Stop { reason: stop.reason, exit_code: stop.exit_code }),
-    };
-    Ok(Inbound::Law(fence, law))
 }

@@ -78,6 +78,14 @@ impl Standing {
         self.group.abandon();
     }
 
+    /// Whether anybody waits for what is done here.
+    ///
+    /// # Errors
+    /// [`Broken::Abandoned`].
+    pub fn goes_on(&self) -> Result<(), Broken> {
+        if self.abandoned.covers(self.generation) { Err(Broken::Abandoned) } else { Ok(()) }
+    }
+
     /// Sums a tensor over all ranks, in place.
     ///
     /// # Errors

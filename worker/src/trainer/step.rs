@@ -105,7 +105,7 @@ impl Stepper {
         batches: Vec<BatchTicket>,
     ) -> Result<Report, StepError> {
         let mut timings = StepTimings::default();
-        let buffer = self.accumulate(job, state, plan, batches, &mut timings)?;
+        let buffer = self.accumulate_while(&|| standing.goes_on(), job, state, plan, batches, &mut timings)?;
         let started = Instant::now();
         self.doing.begin(Activity::Reduce(plan.step));
         standing.sum(&buffer.tensor())?;
@@ -129,8 +129,22 @@ impl Stepper {
         batches: Vec<BatchTicket>,
         timings: &mut StepTimings,
     ) -> Result<StepBuffer, StepError> {
+        self.accumulate_while(&|| Ok(()), job, state, plan, batches, timings)
+    }
+
+    /// The same as long as anybody waits for it: where a slot takes seconds, the rest of a share that is in vain is not run.
+    fn accumulate_while(
+        &self,
+        goes_on: &dyn Fn() -> Result<(), Broken>,
+        job: &Job,
+        state: &State,
+        plan: &RankPlan,
+        batches: Vec<BatchTicket>,
+        timings: &mut StepTimings,
+    ) -> Result<StepBuffer, StepError> {
         let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
         for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
+            goes_on()?;
             let started = Instant::now();
             self.doing.begin(Activity::Batch(plan.step, slot));
             let data = |source| StepError::Data { step: plan.step.0, slot, source };

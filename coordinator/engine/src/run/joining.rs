@@ -240,11 +240,11 @@ impl Run {
         let complete = self.members.live().len() as u64 >= u64::from(self.patience.workers);
         let waited = self.first_join.is_some_and(|since| now >= since + self.patience.grace);
         if self.phase == Phase::Waiting && (self.stood || complete || waited) {
-            self.form(out);
+            self.form(now, out);
         }
     }
 
-    fn form(&mut self, out: &mut Vec<Command>) {
+    fn form(&mut self, now: Duration, out: &mut Vec<Command>) {
         let Some(ledger) = &self.ledger else { return };
         let resumable = Resumable { earliest: ledger.earliest_plan(), durable: self.durable };
         let Some(forms) = self.members.form(resumable) else {
@@ -255,6 +255,7 @@ impl Run {
             return;
         };
         self.phase = Phase::Forming;
+        self.forming.0 = now;
         (self.stood, self.stranded) = (true, false);
         let names: Vec<String> = self.members.in_group().map(|member| member.name.clone()).collect();
         out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));

@@ -153,6 +153,9 @@ impl Ledger {
     /// A snapshot holds the plans that were drawn and not committed, and these and the records draw stitches that exist.
     fn check_plans(&self, snapshot: &Snapshot, records: &[StepRecord]) -> Result<(), ReplayError> {
         let damaged = |what: String| Err(ReplayError::Damaged { step: snapshot.committed, what });
+        if snapshot.committed.0 > self.total {
+            return damaged(format!("the run has {} steps", self.total));
+        }
         let lookahead = u64::from(self.law.spec.sampling.lookahead);
         let due = snapshot.committed.0..(snapshot.committed.0 + lookahead + 1).min(self.total);
         if !snapshot.plans.iter().map(|(step, ..)| step.0).eq(due.clone()) {
@@ -160,6 +163,9 @@ impl Ledger {
         }
         let drawn = records.iter().map(|record| (record.step, &record.draws));
         for (step, draws) in drawn.chain(snapshot.plans.iter().map(|(step, _, draws)| (*step, draws))) {
+            if draws.len() != self.law.spec.sampling.slots as usize {
+                return damaged(format!("step {step} has {} draws", draws.len()));
+            }
             if let Some(draw) = draws.iter().find(|draw| self.law.catalog.get(draw.stitch).is_none()) {
                 return damaged(format!("step {step} draws stitch {}, which the job does not have", draw.stitch));
             }
@@ -192,6 +198,9 @@ impl Ledger {
         let (recorded, derived) = (stitches(&record.draws), stitches(&plan.draws));
         if recorded != derived {
             return Err(ReplayError::Draws { step: record.step, recorded, derived });
+        }
+        if record.outcomes.len() != recorded.len() {
+            return Err(ReplayError::Damaged { step: record.step, what: "it lacks outcomes of its slots".to_owned() });
         }
         self.commit(record.outcomes, record.reduced);
         Ok(())

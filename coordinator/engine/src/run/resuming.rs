@@ -101,7 +101,7 @@ impl Run {
         self.members.resume(ranks);
         self.stood = true;
         let closing = self.somebody_waits();
-        self.phase = Phase::Running(Cursor { next, reported: applied, closing });
+        self.phase = Phase::Running(Cursor { next, reported: applied, closing, began: None, weighed: None });
         out.extend(missing.into_iter().map(|(session, share)| Command::Send(session, Message::Plan(share))));
         self.commit_ready(out);
         self.reform_if_drained(now, out);

@@ -28,7 +28,10 @@ impl Run {
         if fence != self.fence() || self.phase != Phase::Forming {
             return refuse(session, fence, out);
         }
-        let Some(member) = self.members.get_mut(session) else { return };
+        if let Some(lie) = self.impossible(applied) {
+            return self.turn_out(session, lie, now, out);
+        }
+        let Some(member) = self.members.get_mut(session).filter(|member| member.rank.is_some()) else { return };
         member.ready = true;
         member.applied = Some(applied);
         if !self.members.in_group().all(|member| member.ready) {
@@ -37,12 +40,30 @@ impl Run {
         if self.members.in_group().any(|member| member.applied != Some(applied)) {
             return self.fail("ranks report different applied steps after their states were brought together", out);
         }
+        self.forming.1 = now.saturating_sub(self.forming.0);
         self.agreement = Agreement::of(self.members.ranks(), applied);
         self.distrusted = None;
         let closing = self.somebody_waits();
-        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing });
+        let began = Some(now);
+        self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing, began, weighed: None });
         self.reform_if_drained(now, out);
         self.advance(out);
+    }
+
+    /// Why no rank can hold so many applied steps; none when one can.
+    fn impossible(&self, applied: Step) -> Option<String> {
+        let ledger = self.ledger.as_ref()?;
+        let (first, last) = (ledger.earliest_plan(), ledger.provable());
+        let held = (first..=last).contains(&applied);
+        (!held).then(|| format!("it says it holds {applied} applied steps, and the run has {first} to {last}"))
+    }
+
+    /// Goes on without a worker whose word is not to be taken.
+    fn turn_out(&mut self, session: SessionId, reason: String, now: Duration, out: &mut Vec<Command>) {
+        out.push(Command::Notice(Notice::Evicted(self.name_of(session), reason.clone())));
+        out.push(Command::Send(session, Message::Stop(stop(exit::DIVERGED, reason))));
+        out.push(Command::Close(session));
+        self.lose(&[session], now, out);
     }
 
     pub(super) fn group_failed(
@@ -76,6 +97,12 @@ impl Run {
     }
 
     pub(super) fn reported(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) {
+        // What a rank cannot vote on because it has none here, it hands over when its next group forms.
+        let member = self.members.live().get(&session);
+        let heard = member.is_some_and(|member| member.rank.is_some() || !matches!(self.phase, Phase::Running(_)));
+        if !heard {
+            return;
+        }
         // First what the rank says of itself, then what it says of the step: the run takes nobody's word who is outvoted.
         if !self.is_ours(session, report, out) || !self.vote(session, report, now, out) {
             return;
@@ -161,6 +188,9 @@ impl Run {
         let before = self.agreement.confirmed();
         let finding = self.agreement.vote(session, report.step, report.reduced);
         if self.agreement.confirmed() > before {
+            if let Phase::Running(cursor) = &mut self.phase {
+                cursor.began = Some(now);
+            }
             self.compare_tempi(out);
         }
         // While a new leader waits, who is still away may have something to say.
@@ -273,22 +303,11 @@ impl Run {
         }
     }
 
-    /// A waiting worker is let in once everybody has finished every step given out.
-    pub(super) fn reform_if_drained(&mut self, now: Duration, out: &mut Vec<Command>) {
-        let Phase::Running(Cursor { next, closing: true, .. }) = self.phase else { return };
-        if self.agreement.confirmed() >= next {
-            let leaves = self.members.in_group().find(|member| member.draining);
-            let reason =
-                leaves.map_or_else(|| "a worker joins".to_owned(), |member| format!("worker {} leaves", member.name));
-            self.end_generation(&reason, now, out);
-        }
-    }
-
     /// A complete checkpoint: facts older than the retained ones are no longer needed to go on.
     pub(super) fn checkpoint_saved(&mut self, session: SessionId, step: Step, out: &mut Vec<Command>) {
-        if let Some(member) = self.members.get_mut(session) {
-            member.checkpoints.insert(step);
-        }
+        // No worker writes a checkpoint before it was told that its steps are durable.
+        let Some(member) = self.members.get_mut(session).filter(|_| step <= self.durable) else { return };
+        member.checkpoints.insert(step);
         self.checkpoints.insert(step);
         self.drop_old_checkpoints();
         let full = self.checkpoints.len() == self.law.spec.train.save_total_limit as usize;

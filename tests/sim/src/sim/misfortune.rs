@@ -16,7 +16,7 @@ impl Sim {
             self.clock.after(Duration::from_secs(1), Happening::Fair);
             return Ok(());
         }
-        let pause = self.upto(2 * self.weather.between);
+        let pause = self.weather.gaps.drawn(&mut self.rng);
         self.clock.after(pause, Happening::Misfortune);
         if self.workers.iter().any(|worker| worker.trainer.lies) {
             // One thing at a time: who is right is told by the others, so they stay.
@@ -31,7 +31,7 @@ impl Sim {
     }
 
     fn befall(&mut self, fault: Fault) -> Result<(), Violation> {
-        let while_away = self.upto(Duration::from_secs(5));
+        let while_away = self.upto(self.weather.times.away);
         let now = self.clock.now();
         match fault {
             Fault::KillWorker => {
@@ -43,7 +43,7 @@ impl Sim {
             Fault::KillAllWorkers => {
                 for index in 0..self.workers.len() {
                     self.dies(self.workers[index].process);
-                    let pause = self.upto(Duration::from_secs(5));
+                    let pause = self.upto(self.weather.times.away);
                     self.clock.after(pause, Happening::Start(index));
                 }
             }
@@ -94,7 +94,7 @@ impl Sim {
     fn break_group(&mut self) {
         let Some(worker) = self.some_worker() else { return };
         for (generation, member) in self.groups.break_with(worker) {
-            let delay = self.upto(Duration::from_millis(50));
+            let delay = self.upto(self.weather.times.broken);
             self.clock.after(delay, Happening::Broke(member, generation));
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     job,
     network::Process,
     trainer::{Busy, Trainer},
+    worker::Worker,
 };
 
 /// The longest it takes to write the results.
@@ -58,9 +59,9 @@ impl Sim {
                 dt_1(plan.step, plan.first_sample, u64::from(self.law.spec.train.batch_size))?;
                 let slots = plan.slots.len() as u32;
                 trainer.busy = Some(Busy::Computing(generation, plan));
-                let each = 12 * self.workers[process.index].slowness;
+                let each = self.weather.times.slot * self.workers[process.index].slowness;
                 let jitter = self.upto(Duration::from_millis(3));
-                let took = Duration::from_millis(u64::from(slots * each)) + jitter;
+                let took = each * slots + jitter;
                 self.clock.after(took, Happening::Trained(process, turn));
             }
             command => {
@@ -144,20 +145,22 @@ impl Sim {
 
     /// Tells every rank that still waits for a collective that it is done, each in its own time.
     fn done(&mut self, generation: Generation, done: Option<Done>) {
-        let (processes, tell): (_, Box<dyn Fn(Process, u64) -> Happening>) = match done {
+        let (processes, least, tell): (_, _, Box<dyn Fn(Process, u64) -> Happening>) = match done {
             None => return,
             Some(Done::Formed(processes, state)) => {
-                (processes, Box::new(move |process, turn| Happening::Formed(process, turn, state.clone())))
+                let tell = move |process, turn| Happening::Formed(process, turn, state.clone());
+                (processes, self.weather.times.form, Box::new(tell))
             }
             Some(Done::Reduced(processes, outcomes)) => {
-                (processes, Box::new(move |process, turn| Happening::Reduced(process, turn, outcomes.clone())))
+                let tell = move |process, turn| Happening::Reduced(process, turn, outcomes.clone());
+                (processes, Duration::from_micros(100), Box::new(tell))
             }
         };
         for process in processes {
             if !self.runs(process) || self.workers[process.index].trainer.waits_in() != Some(generation) {
                 continue;
             }
-            let delay = Duration::from_micros(100) + self.upto(Duration::from_millis(8));
+            let delay = least + self.upto(Duration::from_millis(8));
             let turn = self.workers[process.index].trainer.turn;
             self.clock.after(delay, tell(process, turn));
         }
@@ -177,6 +180,7 @@ impl Sim {
         if trainer.is_over(generation) || self.fails_late(generation) {
             return self.broke_here(process, generation, "a peer is gone");
         }
+        self.first_stood.get_or_insert(self.clock.now());
         let trainer = &mut self.workers[process.index].trainer;
         trainer.busy = None;
         let event = match state {
@@ -206,7 +210,7 @@ impl Sim {
             return self.broke_here(process, generation, "a peer is gone");
         }
         self.applied += 1;
-        let each = Duration::from_millis(u64::from(12 * self.workers[process.index].slowness));
+        let each = self.weather.times.slot * self.workers[process.index].slowness;
         let trainer = &mut self.workers[process.index].trainer;
         trainer.busy = None;
         let Some(state) = &mut trainer.state else { return Ok(()) };
@@ -224,7 +228,7 @@ impl Sim {
     /// Whoever comes to a broken group hears of it soon.
     fn come_too_late(&mut self, process: Process, generation: Generation) {
         if self.groups.get(generation).is_some_and(|group| group.broken) {
-            let delay = self.upto(Duration::from_millis(50));
+            let delay = self.upto(self.weather.times.broken);
             self.clock.after(delay, Happening::Broke(process, generation));
         }
     }
@@ -247,14 +251,30 @@ impl Sim {
         self.work(process)
     }
 
-    /// A trainer that waits in a collective of this generation gives it up as soon as it looks.
+    /// A trainer that waits in a collective of this generation gives it up as soon as it looks; one that computes looks
+    /// after every slot.
     pub(super) fn abandon(&mut self, process: Process, generation: Generation) {
-        let trainer = &mut self.workers[process.index].trainer;
+        let now = self.clock.now();
+        let Worker { trainer, slowness, .. } = &mut self.workers[process.index];
         trainer.abandoned = trainer.abandoned.max(generation.0 + 1);
         if trainer.waits_in().is_some_and(|waits| trainer.is_over(waits)) {
             let waits = trainer.waits_in().unwrap_or_default();
             self.clock.after(Duration::from_millis(1), Happening::Broke(process, waits));
+        } else if let Some(Busy::Computing(computes, _)) = &trainer.busy
+            && trainer.is_over(*computes)
+        {
+            let each = self.weather.times.slot * *slowness;
+            let done = (now - trainer.began).div_duration_f64(each).ceil();
+            self.clock.at(trainer.began + each.mul_f64(done), Happening::GaveUp(process, trainer.turn));
         }
+    }
+
+    pub(super) fn gave_up(&mut self, process: Process, turn: u64) -> Result<(), Violation> {
+        let Some(Busy::Computing(generation, _)) = self.workers[process.index].trainer.busy else { return Ok(()) };
+        if !self.is_at(process, turn) {
+            return Ok(());
+        }
+        self.broke_here(process, generation, "the generation is over")
     }
 }
 

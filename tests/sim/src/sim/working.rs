@@ -13,7 +13,6 @@ use crate::{
     network::{Process, Way},
 };
 
-const BEAT: Duration = Duration::from_millis(400);
 /// A connection that carries nothing is noticed by its keepalive.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(500);
@@ -27,8 +26,8 @@ impl Sim {
         }
         worker.start(&self.law, &checkpoints);
         let process = worker.process;
-        self.clock.after(Duration::from_millis(20), Happening::Connect(process));
-        self.clock.after(BEAT, Happening::Beat(process));
+        self.clock.after(self.weather.times.load, Happening::Connect(process));
+        self.clock.after(self.weather.times.beat, Happening::Beat(process));
     }
 
     /// Whether this process is the one that runs.
@@ -166,7 +165,7 @@ impl Sim {
         if !self.runs(process) {
             return Ok(());
         }
-        self.clock.after(BEAT, Happening::Beat(process));
+        self.clock.after(self.weather.times.beat, Happening::Beat(process));
         if self.workers[process.index].line.is_none() {
             return Ok(());
         }
@@ -199,7 +198,7 @@ impl Sim {
             self.reset(line);
         }
         for (generation, peer) in self.groups.died(process) {
-            let delay = self.upto(Duration::from_millis(50));
+            let delay = self.upto(self.weather.times.broken);
             self.clock.after(delay, Happening::Broke(peer, generation));
         }
     }
