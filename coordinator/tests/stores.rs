@@ -225,3 +225,22 @@ async fn a_write_outlasts_an_etcd_that_is_killed_and_comes_back_within_the_lease
     assert_eq!(numbers(&term.store.load().expect("reads").steps), [0, 1, 2]);
     let_go(term).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_without_room_is_named_and_what_it_took_is_kept() {
+    let (place, law) = (Place::with_room_for(256 << 10), leased(30.0));
+    let mut term = place.lead(&law).await.expect("nobody else leads");
+    let mut written = 0;
+    let error = loop {
+        match term.store.append(&(written..written + 50).map(step).collect::<Vec<_>>()) {
+            Ok(()) => written += 50,
+            Err(error) => break error,
+        }
+        assert!(written < 100_000, "there is room without end");
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    let (line, address) = (error.to_string(), place.address().to_string());
+    assert!(line.starts_with("no space is left for etcd://") && line.contains(&address), "{line}, not of {address}");
+    assert_eq!(term.store.load().expect("reading takes no room").steps.len() as u64, written);
+    let_go(term).await;
+}

@@ -12,6 +12,25 @@ use anyhow::Context;
 
 use crate::process::{Process, deadline};
 
+/// Files in PEM of a member that speaks TLS and asks for certificates.
+#[derive(Debug, Clone)]
+pub struct EtcdTls {
+    /// Its certificate.
+    pub cert: PathBuf,
+    /// The key of it.
+    pub key: PathBuf,
+    /// Who signs the certificates of its clients.
+    pub client_ca: PathBuf,
+}
+
+/// What is not as usual about a member.
+#[derive(Debug, Clone, Default)]
+struct Settings {
+    tls: Option<EtcdTls>,
+    /// Bytes its data may take.
+    quota: Option<u64>,
+}
+
 /// One member.
 pub struct EtcdServer {
     folder: PathBuf,
@@ -20,6 +39,7 @@ pub struct EtcdServer {
     ports: [u16; 2],
     /// Every member with its port for peers, as `--initial-cluster` takes them.
     cluster: String,
+    settings: Settings,
     process: Option<Process>,
     starts: u32,
 }
@@ -33,14 +53,18 @@ impl EtcdCluster {
     /// # Errors
     /// When a member does not start, or does not listen in time.
     pub fn start(folder: &Path, members: usize) -> anyhow::Result<Self> {
+        Self::start_with(folder, members, &Settings::default())
+    }
+
+    fn start_with(folder: &Path, members: usize, settings: &Settings) -> anyhow::Result<Self> {
         let free =
             || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
         let named = |number: usize| anyhow::Ok((format!("e{number}"), [free()?, free()?]));
         let named: Vec<(String, [u16; 2])> = (0..members).map(named).collect::<anyhow::Result<_>>()?;
         let peers: Vec<String> = named.iter().map(|(name, [_, peer])| format!("{name}={}", url(*peer))).collect();
         let member = |(name, ports)| {
-            let (folder, cluster) = (folder.to_owned(), peers.join(","));
-            EtcdServer { folder, name, ports, cluster, process: None, starts: 0 }
+            let (folder, cluster, settings) = (folder.to_owned(), peers.join(","), settings.clone());
+            EtcdServer { folder, name, ports, cluster, settings, process: None, starts: 0 }
         };
         let mut members: Vec<EtcdServer> = named.into_iter().map(member).collect();
         // A member of several waits for the others.
@@ -68,7 +92,27 @@ impl EtcdServer {
     /// # Errors
     /// When it does not start, or does not listen in time.
     pub fn start(folder: &Path) -> anyhow::Result<Self> {
-        EtcdCluster::start(folder, 1)?.0.pop().context("one member was asked for")
+        Self::start_with(folder, Settings::default())
+    }
+
+    /// Starts one that speaks TLS to its clients.
+    ///
+    /// # Errors
+    /// When it does not start, or does not listen in time.
+    pub fn start_with_tls(folder: &Path, tls: EtcdTls) -> anyhow::Result<Self> {
+        Self::start_with(folder, Settings { tls: Some(tls), ..Settings::default() })
+    }
+
+    /// Starts one whose data may take this many bytes.
+    ///
+    /// # Errors
+    /// When it does not start, or does not listen in time.
+    pub fn start_with_room(folder: &Path, bytes: u64) -> anyhow::Result<Self> {
+        Self::start_with(folder, Settings { quota: Some(bytes), ..Settings::default() })
+    }
+
+    fn start_with(folder: &Path, settings: Settings) -> anyhow::Result<Self> {
+        EtcdCluster::start_with(folder, 1, &settings)?.0.pop().context("one member was asked for")
     }
 
     /// Starts it again with the data it had.
@@ -81,7 +125,7 @@ impl EtcdServer {
     }
 
     fn spawn(&mut self) -> anyhow::Result<()> {
-        let [client, peer] = self.ports.map(url);
+        let (client, peer) = (self.endpoint(), url(self.ports[1]));
         self.starts += 1;
         let mut command = Command::new("etcd");
         command
@@ -104,6 +148,13 @@ impl EtcdServer {
                 "--election-timeout",
                 "500",
             ]);
+        if let Some(EtcdTls { cert, key, client_ca }) = &self.settings.tls {
+            command.arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(client_ca);
+        }
+        if let Some(bytes) = self.settings.quota {
+            command.args(["--quota-backend-bytes", &bytes.to_string()]);
+        }
         let process = Process::spawn(&self.folder, &format!("etcd-{}-{}", self.name, self.starts), &mut command);
         self.process = Some(process.context("etcd does not start; `make test` installs etcd-server")?);
         Ok(())
@@ -123,13 +174,15 @@ impl EtcdServer {
     /// As `--store` takes it, with this prefix.
     #[must_use]
     pub fn store(&self, prefix: &str) -> String {
-        format!("etcd://127.0.0.1:{}/{prefix}", self.ports[0])
+        let scheme = if self.settings.tls.is_some() { "etcds" } else { "etcd" };
+        format!("{scheme}://127.0.0.1:{}/{prefix}", self.ports[0])
     }
 
-    /// `http://127.0.0.1:port`.
+    /// `http://127.0.0.1:port`, or `https` where it speaks TLS.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        url(self.ports[0])
+        let scheme = if self.settings.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.ports[0])
     }
 
     /// Kills it; what it acknowledged is on its disk.

@@ -12,7 +12,7 @@ mod sight;
 pub mod tensors;
 pub mod trials;
 
-pub use etcd::{EtcdCluster, EtcdServer};
+pub use etcd::{EtcdCluster, EtcdServer, EtcdTls};
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use network::Network;

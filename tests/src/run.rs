@@ -148,6 +148,8 @@ impl<'a> Run<'a> {
         let (workers, dir) = (self.expected.to_string(), format!("output_dir={}", self.dir.display()));
         let mut args = vec!["serve", "--config", &job, "--set", &dir, "--listen", &listen, "--workers", &workers];
         args.extend(self.store.iter().flat_map(|store| ["--store", store]));
+        // Nobody else is on that network.
+        args.extend(self.network.map(|_| "--plain-text"));
         Process::spawn(self.folder, &name, self.program(0, "esta-coordinator").args(args))
     }
 

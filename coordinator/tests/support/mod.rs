@@ -94,6 +94,13 @@ impl Place {
         Self { folder, etcd: Some(etcd) }
     }
 
+    /// On an etcd whose data may take so many bytes.
+    pub fn with_room_for(bytes: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let etcd = EtcdServer::start_with_room(folder.path(), bytes).expect("etcd starts");
+        Self { folder, etcd: Some(etcd) }
+    }
+
     pub fn is_shared(&self) -> bool {
         self.etcd.is_some()
     }
