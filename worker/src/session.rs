@@ -11,7 +11,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_engine::spec::{TimeoutSpec, seconds};
 use esta_proto::{Fence, v1};
-use esta_worker_engine::{Command, Event, Identity, Session, TrainerEvent};
+use esta_worker_engine::{
+    Command, Event, Identity, Session, TrainerEvent,
+    wire::{self, Inbound},
+};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -20,7 +23,7 @@ use tokio::{
 };
 
 pub use link::{Caller, LinkError};
-use link::{Inbound, Joined, Link};
+use link::{Joined, Link};
 use rendezvous::Outstanding;
 pub use rendezvous::{SessionStore, StoreCall};
 
@@ -196,7 +199,7 @@ impl Hands {
     }
 
     fn receive(&mut self, message: v1::CoordinatorMessage) {
-        match link::decode(message) {
+        match wire::from_coordinator(message) {
             Ok(Inbound::Law(fence, message)) => self.handle(Event::Received(fence, message)),
             Ok(Inbound::Store(reply)) => self.outstanding.finish(reply),
             Err(error) => tracing::error!(%error, "a message of the coordinator makes no sense"),

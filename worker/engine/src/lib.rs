@@ -5,6 +5,7 @@
 
 mod message;
 mod session;
+pub mod wire;
 
 pub use message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent};
 pub use session::Session;

@@ -1,16 +1,13 @@
-//! One connection to a coordinator (HANDS): join, open the stream, translate messages.
+//! One connection to a coordinator (HANDS): join, open the stream.
 
 use std::time::Duration;
 
-use esta_engine::{
-    run::{Finish, Form, Message, Stop},
-    spec::JobSpec,
-};
+use esta_engine::spec::JobSpec;
 use esta_proto::{
-    Fence, InvalidMessage, LEADER, PROTOCOL, Step,
-    v1::{self, coordinator_client::CoordinatorClient, coordinator_message::Body, worker_message},
+    Fence, LEADER, PROTOCOL, SessionId,
+    v1::{self, coordinator_client::CoordinatorClient, worker_message},
 };
-use esta_worker_engine::Reply;
+use esta_worker_engine::{Reply, wire};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -102,7 +99,7 @@ pub struct Joined {
     pub spec_digest: Vec<u8>,
     /// This worker would be a hot spare.
     pub spare: bool,
-    session_id: u64,
+    session: SessionId,
 }
 
 /// Both directions of an open session.
@@ -111,7 +108,7 @@ pub struct Link {
     pub outbound: mpsc::UnboundedSender<v1::WorkerMessage>,
     /// What arrives.
     pub inbound: Streaming<v1::CoordinatorMessage>,
-    session_id: u64,
+    session: SessionId,
 }
 
 /// Connects to one address and introduces the worker.
@@ -144,7 +141,7 @@ pub async fn join(address: &str, caller: &Caller) -> Result<Joined, LinkError> {
         spec,
         spec_digest: response.spec_digest,
         spare: response.spare,
-        session_id: response.session_id,
+        session: SessionId(response.session_id),
     })
 }
 
@@ -156,74 +153,26 @@ impl Joined {
     pub async fn open(mut self, first: (Fence, Reply)) -> Result<Link, LinkError> {
         let (outbound, queue) = mpsc::unbounded_channel();
         // The stream answers only once it has seen a message.
-        let hello = encode(first.0, &first.1, self.session_id);
+        let hello = wire::to_coordinator(first.0, &first.1, self.session);
         outbound.send(hello).unwrap_or_else(|_| unreachable!("the receiver is held right here"));
         let answer = self.client.session(UnboundedReceiverStream::new(queue)).await;
         let inbound = answer.map_err(|source| refused(&self.address, "open a session", source))?.into_inner();
-        Ok(Link { outbound, inbound, session_id: self.session_id })
+        Ok(Link { outbound, inbound, session: self.session })
     }
 }
 
 impl Link {
     /// Queues a reply; false when the session is gone.
     pub fn send(&self, fence: Fence, reply: &Reply) -> bool {
-        self.outbound.send(encode(fence, reply, self.session_id)).is_ok()
+        self.outbound.send(wire::to_coordinator(fence, reply, self.session)).is_ok()
     }
 
     /// Queues a request of the rendezvous store under the fence of its generation; false when the session is gone.
     pub fn send_store(&self, fence: Fence, request: v1::StoreRequest) -> bool {
-        self.outbound.send(envelope(fence, worker_message::Body::Store(request))).is_ok()
+        self.outbound.send(wire::envelope(fence, worker_message::Body::Store(request))).is_ok()
     }
 }
 
 fn refused(address: &str, call: &'static str, source: tonic::Status) -> LinkError {
     LinkError::Refused { address: address.to_owned(), call, source: Box::new(source) }
-}
-
-fn envelope(fence: Fence, body: worker_message::Body) -> v1::WorkerMessage {
-    v1::WorkerMessage { fence: Some(fence.into()), traceparent: String::new(), body: Some(body) }
-}
-
-fn encode(fence: Fence, reply: &Reply, session_id: u64) -> v1::WorkerMessage {
-    use worker_message::Body;
-    let body = match reply {
-        Reply::Hello(hello) => Body::Hello(v1::Hello { session_id, ..hello.into() }),
-        Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
-        Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
-        Reply::Report(report) => Body::StepReport(report.into()),
-        Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
-        Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
-        Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
-        Reply::Draining => Body::Draining(v1::Draining {}),
-        Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),
-    };
-    envelope(fence, body)
-}
-
-/// What a coordinator's message is to the worker.
-pub enum Inbound {
-    /// For the law.
-    Law(Fence, Message),
-    /// For whoever waits for the rendezvous store.
-    Store(v1::StoreReply),
-}
-
-/// Reads a message.
-///
-/// # Errors
-/// [`InvalidMessage`] naming the field that is absent or misshapen.
-pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage> {
-    let fence = esta_proto::required(message.fence, "CoordinatorMessage", "fence")?.into();
-    let law = match esta_proto::required(message.body, "CoordinatorMessage", "body")? {
-        Body::Store(reply) => return Ok(Inbound::Store(reply)),
-        Body::Form(form) => Message::Form(Form::try_from(&form)?),
-        Body::Plan(plan) => Message::Plan((&plan).try_into()?),
-        Body::Durable(durable) => Message::Durable(durable.next_step.into()),
-        Body::Lost(lost) => Message::Lost(lost.reason),
-        Body::Discard(discard) => Message::Discard(Step(discard.applied)),
-        Body::Refused(refused) => Message::Refused(refused.reason),
-        Body::Finish(finish) => Message::Finish(Finish::try_from(&finish)?),
-        Body::Stop(stop) => Message::Stop(Stop { reason: stop.reason, exit_code: stop.exit_code }),
-    };
-    Ok(Inbound::Law(fence, law))
 }
