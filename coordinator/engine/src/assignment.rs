@@ -3,7 +3,10 @@
 //! ST-1: each slot of a step runs on exactly one live rank. Which rank it is reaches no number of the run (RD-4), so
 //! packing is free to use costs.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use esta_proto::Rank;
 
@@ -21,23 +24,50 @@ pub fn pack(costs: &[u64], slowness: &[f64]) -> Vec<Rank> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&slot| (Reverse(costs[slot]), slot));
     let mut ranks = vec![Rank(0); costs.len()];
-    if slowness.windows(2).all(|pair| pair[0] == pair[1]) {
-        let mut load = BinaryHeap::from_iter((0..slowness.len() as u32).map(|rank| Reverse((0_u64, rank))));
-        for slot in order {
-            let Reverse((busy, rank)) = load.pop().expect("as many entries as ranks");
-            ranks[slot] = Rank(rank);
-            load.push(Reverse((busy + costs[slot], rank)));
-        }
-        return ranks;
-    }
-    let mut load = vec![0_u64; slowness.len()];
+    let mut classes = classes(slowness);
     for slot in order {
-        let finish = |rank: &usize| (load[*rank] + costs[slot]) as f64 * slowness[*rank];
-        let first = (0..load.len()).min_by(|a, b| finish(a).total_cmp(&finish(b))).expect("there is a rank");
-        load[first] += costs[slot];
-        ranks[slot] = Rank(first as u32);
+        let finish = |class: &Class| (class.least() + costs[slot]) as f64 * class.slowness;
+        let first = classes.iter_mut().min_by(|a, b| finish(a).total_cmp(&finish(b)).then(a.first().cmp(&b.first())));
+        ranks[slot] = first.expect("there is a rank").take(costs[slot]);
     }
     ranks
+}
+
+/// Ranks of one speed by load, the least loaded first: how many ranks there are makes no slot dearer, only how many speeds.
+struct Class {
+    slowness: f64,
+    loads: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+fn classes(slowness: &[f64]) -> Vec<Class> {
+    let mut by_speed: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    (0..).zip(slowness).for_each(|(rank, slowness)| by_speed.entry(slowness.to_bits()).or_default().push(rank));
+    let class = |(bits, ranks): (u64, Vec<u32>)| Class {
+        slowness: f64::from_bits(bits),
+        loads: ranks.into_iter().map(|rank| Reverse((0, rank))).collect(),
+    };
+    by_speed.into_iter().map(class).collect()
+}
+
+impl Class {
+    fn peek(&self) -> (u64, u32) {
+        self.loads.peek().expect("a class has ranks").0
+    }
+
+    fn least(&self) -> u64 {
+        self.peek().0
+    }
+
+    fn first(&self) -> u32 {
+        self.peek().1
+    }
+
+    /// Gives the least loaded rank a slot of this cost.
+    fn take(&mut self, cost: u64) -> Rank {
+        let Reverse((busy, rank)) = self.loads.pop().expect("a class has ranks");
+        self.loads.push(Reverse((busy + cost, rank)));
+        Rank(rank)
+    }
 }
 
 #[cfg(test)]
@@ -45,6 +75,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn ranks_of_several_speeds_finish_together() {
+        let mut slowness = vec![1.0; 90];
+        slowness.extend([2.0; 10]);
+        let mut loads = vec![0; 100];
+        pack(&[7; 950], &slowness).into_iter().for_each(|rank| loads[rank.index()] += 1);
+        assert_eq!((&loads[..90], &loads[90..]), (&[10; 90][..], &[5; 10][..]));
+    }
 
     fn makespan(costs: &[u64], assignment: &[Rank], ranks: u32) -> u64 {
         let load = |rank| costs.iter().zip(assignment).filter(|(_, r)| **r == Rank(rank)).map(|(c, _)| c).sum();

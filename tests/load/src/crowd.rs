@@ -4,6 +4,7 @@
 //! says so; then all of them report at once. Messages are stamped where they are read, before they wait for this task.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -80,6 +81,8 @@ pub struct Crowd {
     waits: Vec<f64>,
     /// When the last of the plans of the steps that are due came.
     complete: Instant,
+    /// By rank, where somebody wants them: a token for every plan.
+    taps: Vec<std::sync::mpsc::Sender<()>>,
 }
 
 impl Crowd {
@@ -109,7 +112,8 @@ impl Crowd {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (batch, waits) = (Vec::with_capacity(BATCH), Vec::new());
         let complete = Instant::now();
-        Ok(Self { law, trade, ranks, heard, batch, beat, holding: 0, ended: 0, waits, complete })
+        let taps = Vec::new();
+        Ok(Self { law, trade, ranks, heard, batch, beat, holding: 0, ended: 0, waits, complete, taps })
     }
 
     /// Ranks.
@@ -177,19 +181,39 @@ impl Crowd {
         std::mem::take(&mut self.waits)
     }
 
-    /// Waits while its driver lets the time of a step pass, and goes on listening.
+    /// Queues of trainers, by rank: a token is put in for every plan that comes.
+    pub fn tap(&mut self) -> Vec<std::sync::mpsc::Receiver<()>> {
+        let (taps, queues) = self.ranks.iter().map(|_| std::sync::mpsc::channel()).unzip();
+        self.taps = taps;
+        queues
+    }
+
+    /// How many times as long as others a rank takes.
+    #[must_use]
+    pub fn slowness(&self, rank: usize) -> f64 {
+        self.ranks[rank].slowness()
+    }
+
+    /// Goes on listening until something else is done.
     ///
     /// # Errors
     /// When a session breaks.
-    pub async fn pass(&mut self, until: Instant) -> anyhow::Result<()> {
-        while Instant::now() < until {
-            let patience = tokio::time::sleep_until(until.into());
+    pub async fn listen_while<T>(&mut self, work: impl Future<Output = T>) -> anyhow::Result<T> {
+        let mut work = pin!(work);
+        loop {
             tokio::select! {
-                () = patience => return Ok(()),
+                done = &mut work => return Ok(done),
                 listened = self.listen_once() => listened?,
             }
         }
-        Ok(())
+    }
+
+    /// Everybody leaves without a word.
+    pub async fn leave(self) {
+        let Self { ranks, mut heard, .. } = self;
+        drop(ranks);
+        // Every session ends once its stream has.
+        while heard.recv().await.is_some() {}
     }
 
     async fn listen_on(&mut self) -> anyhow::Result<()> {
@@ -215,10 +239,13 @@ impl Crowd {
                 self.ended += 1;
                 continue;
             };
+            let tap = self.taps.get(rank);
             let rank = &mut self.ranks[rank];
             let held = rank.due().is_some();
             if let Told::Plan(since) = rank.hear(message, &self.trade)? {
                 self.waits.extend(since.map(|since| at.saturating_duration_since(since).as_secs_f64()));
+                // A trainer that is gone wants no more plans.
+                tap.map(|tap| tap.send(()).ok());
             }
             match (held, rank.due().is_some()) {
                 (false, true) => {

@@ -8,6 +8,7 @@ mod crowd;
 mod door;
 mod figures;
 mod job;
+pub mod parts;
 mod rank;
 mod served;
 

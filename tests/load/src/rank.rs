@@ -139,6 +139,12 @@ impl Rank {
         }
     }
 
+    /// How many times as long as others it takes.
+    #[must_use]
+    pub fn slowness(&self) -> f64 {
+        self.slowness
+    }
+
     /// What its slots of a plan take.
     #[must_use]
     pub fn busy(&self, plan: &RankPlan, trade: &Trade) -> Duration {
