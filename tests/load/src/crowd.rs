@@ -21,7 +21,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, timeout},
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     door::Door,
@@ -32,6 +32,8 @@ use crate::{
 const SESSIONS: u32 = 100;
 /// Nothing that a crowd waits for takes longer unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two attempts to join a coordinator that does not lead yet.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Messages that are taken in between two looks at the clock.
 const BATCH: usize = 4096;
 
@@ -263,7 +265,16 @@ impl Crowd {
 async fn join(mut client: CoordinatorClient<Channel>, name: String) -> anyhow::Result<JoinResponse> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let request = JoinRequest { protocol: PROTOCOL, name, incarnation: 1, version };
-    match timeout(PATIENCE, client.join(request)).await {
+    let joined = async {
+        loop {
+            match client.join(request.clone()).await {
+                // On etcd it listens before it leads.
+                Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+    };
+    match timeout(PATIENCE, joined).await {
         Ok(answer) => Ok(answer?.into_inner()),
         Err(_) => bail!("nobody may join within {PATIENCE:?}"),
     }

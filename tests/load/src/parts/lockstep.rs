@@ -30,8 +30,10 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     section("Ranks in lockstep, strict sampling, every step durable before the next; generator on the same processors");
     let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     row("processes that wanted a processor when it began", busy.split(' ').next().unwrap_or_default(), "", "", "");
-    let few = run(bench, FEW, 60).await?;
-    for (ranks, steps, goals) in [(1_000, 200, ["<= 10 ms", "<= 25 ms"]), (4_000, 60, ["", "<= 150 ms"]), (10_000, 30, ["", ""])] {
+    let few = run(bench, FEW, 120).await?;
+    for (ranks, steps, goals) in
+        [(1_000, 120, ["<= 10 ms", "<= 25 ms"]), (4_000, 40, ["", "<= 150 ms"]), (10_000, 20, ["", ""])]
+    {
         let mut found = run(bench, ranks, steps).await?;
         let what = |figure: &str| format!("{} ranks: {figure}", thousands(ranks.into()));
         for (q, name, goal) in [(0.5, "p50", goals[0]), (0.99, "p99", goals[1])] {
@@ -43,7 +45,8 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         let (bytes, beside) = (format!("{all:.0} B"), format!("{other:.0} B of {FEW}"));
         row(&what("bytes of a rank's step"), &bytes, &beside, &format!("{:.3}", all / other), "<= 512 B");
         row(&what("of which reports | plans"), &format!("{up:.0} B"), &format!("{down:.0} B"), "", "");
-        let (processor, beside) = (format!("{:.1} us", 1e6 * found.processor), format!("{:.1} us of {FEW}", 1e6 * few.processor));
+        let (processor, beside) =
+            (format!("{:.1} us", 1e6 * found.processor), format!("{:.1} us of {FEW}", 1e6 * few.processor));
         let ratio = format!("{:.3}", found.processor / few.processor);
         row(&what("coordinator's processor time of a rank's step"), &processor, &beside, &ratio, "");
         row(&what("memory of the coordinator"), &format!("{} MiB", found.memory >> 20), "", "", "");
@@ -72,7 +75,12 @@ async fn run(bench: &Bench, ranks: u32, steps: u64) -> anyhow::Result<Figures> {
     }
     served.finish().await?;
     let each = (steps - 1) as f64 * f64::from(ranks);
-    Ok(Figures { waits, bytes: bytes.map(|bytes| bytes as f64 / each), processor: processor.as_secs_f64() / each, memory })
+    Ok(Figures {
+        waits,
+        bytes: bytes.map(|bytes| bytes as f64 / each),
+        processor: processor.as_secs_f64() / each,
+        memory,
+    })
 }
 
 /// L8.
