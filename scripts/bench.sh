@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures a worker's step against the same step in plain PyTorch, and what ESTA costs in time, bytes and memory; prints
-# one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3`. Wants a quiet machine.
+# one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3` or `--only soak`, which takes long.
+# Wants a quiet machine.
 # Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch; one is made in the cache when absent).
 set -euo pipefail
 
@@ -13,7 +14,7 @@ build() {
   cargo build --profile "$PROFILE" -p esta-engine --example bench_law
   cargo build --profile "$PROFILE" -p esta-worker --example bench_step "${cuda[@]}"
   cargo build --profile "$PROFILE" -p esta-tests --bin esta-trials
-  cargo build --profile "$PROFILE" -p esta-coordinator -p esta-worker "${cuda[@]}"
+  cargo build --profile "$PROFILE" -p esta-coordinator -p esta-load -p esta-worker "${cuda[@]}"
 }
 
 interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"

@@ -15,14 +15,7 @@ pub mod summary;
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
-use esta_engine::{
-    law::Law,
-    palette::Choice,
-    run::{StepRecord, StepTimings},
-    schedule::Schedule,
-    spec::PaletteRule,
-    table::Table,
-};
+use esta_engine::{law::Law, palette::Choice, run::StepRecord, schedule::Schedule, spec::PaletteRule, table::Table};
 use esta_proto::Step;
 
 use self::{
@@ -31,6 +24,7 @@ use self::{
     parts::DrawLog,
     summary::{EvalFile, PaletteFile},
 };
+use crate::observer::TimeSpent;
 
 /// The files of a run, open for appending.
 #[derive(Debug)]
@@ -87,9 +81,9 @@ impl Artifacts {
         self.samples = Some(samples);
     }
 
-    /// Adds where a rank's time of a step went to the window.
-    pub fn add_timings(&mut self, timings: &StepTimings) {
-        self.window.add_timings(timings);
+    /// Adds where the time of some reports went to the window.
+    pub fn add_time(&mut self, spent: &TimeSpent) {
+        self.window.add_time(spent);
     }
 
     /// The first step that the files lack; equals `resume_from` unless a crash took something.

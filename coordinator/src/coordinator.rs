@@ -17,7 +17,7 @@ use crate::{
     leader::{Ending, Input, Leader},
     observer::Observers,
     rpc::{BindError, Entrance, Listener, Service, Welcome},
-    store::{Meta, RedbStore, StoreError, Term, Writer, job},
+    store::{Meta, RecordTimes, RedbStore, StoreError, Term, Writer, job},
 };
 
 /// Inputs that may wait for the leader; beyond that sessions wait, not the leader.
@@ -177,14 +177,19 @@ impl Office {
         let run = Run::new(law, epoch, patience, recovered)?;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let answers = inbox.clone();
+        let record = Arc::new(RecordTimes::default());
+        let times = record.clone();
         let writer = Writer::start(store, move |written| {
+            if let Ok(durable) = &written {
+                times.note(durable.steps.len(), durable.took);
+            }
             // Nobody listens any more when the leader has gone.
             answers.blocking_send(Input::Written(written)).ok();
         });
         let writer = writer.map_err(StartError::Thread)?;
         let welcome = Welcome { run_id: run_id.clone(), epoch, spec_json, spec_digest, slots };
         let leader = Leader::new(run, run_id, writer, observers);
-        front.service.lead(welcome, inbox);
+        front.service.lead(welcome, inbox, record);
         let stop = CancellationToken::new();
         let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));
         Ok(Self { stop, leader, service: front.service.clone(), resign: Some(resign) })

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    observer::{Observation, Observers},
+    observer::{Observation, Observers, TimeSpent},
     rpc::{
         outbox::{Outbox, Undelivered},
         rendezvous::{Rendezvous, Reply},
@@ -29,6 +29,9 @@ use crate::{
     store::{Durable, StoreError, Tenure, Writer, Written},
     telemetry,
 };
+
+/// Inputs that are taken in at once, between two looks at who else has something to say.
+const BATCH: usize = 128;
 
 /// A question put to the run between two events.
 pub type Inspection = Box<dyn FnOnce(&Run) + Send>;
@@ -80,6 +83,8 @@ pub struct Leader {
     rendezvous: Rendezvous,
     writer: Writer,
     observers: Observers,
+    /// Of the reports since the last write.
+    spent: TimeSpent,
     started: Instant,
     /// The deadline that was ticked last: it is not ticked twice.
     ticked: Option<Duration>,
@@ -100,6 +105,7 @@ impl Leader {
             rendezvous: Rendezvous::default(),
             writer,
             observers,
+            spent: TimeSpent::default(),
             started: Instant::now(),
             ticked: None,
             failed: None,
@@ -110,6 +116,7 @@ impl Leader {
     /// Leads until the run ends, `stop` is cancelled or the tenure is over.
     pub async fn lead(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, tenure: Tenure) -> Ending {
         let mut over = pin!(tenure.over());
+        let mut batch = Vec::with_capacity(BATCH);
         let ending = loop {
             // A process that was stopped meanwhile finds out before it says a word.
             if !tenure.holds() {
@@ -120,13 +127,20 @@ impl Leader {
             tokio::select! {
                 () = stop.cancelled() => break Ending::Stopped,
                 () = &mut over => break Ending::Deposed,
-                Some(input) = inputs.recv() => self.take(input),
+                1.. = inputs.recv_many(&mut batch, BATCH) => {}
                 () = tick, if due.is_some() => {
                     self.ticked = due;
                     self.events.push_back(Event::Tick);
                 }
             }
             self.settle();
+            for input in batch.drain(..) {
+                if self.ending.is_some() || !tenure.holds() {
+                    break;
+                }
+                self.take(input);
+                self.settle();
+            }
             if let Some(ending) = self.ending.take() {
                 break ending;
             }
@@ -146,7 +160,7 @@ impl Leader {
             // A session that was closed or cut off has nothing more to say.
             Input::Happened(session, event) if self.sessions.contains_key(&session) => {
                 if let Event::Reported(_, report) = &event {
-                    self.observers.tell(&Observation::Timed(report.timings.clone()));
+                    self.spent.add(&report.timings);
                 }
                 self.events.push_back(event);
             }
@@ -276,7 +290,7 @@ impl Leader {
         }
     }
 
-    fn written(&mut self, Durable { steps, generation }: Durable) {
+    fn written(&mut self, Durable { steps, generation, .. }: Durable) {
         if let Some(generation) = generation {
             self.events.push_back(Event::Recorded(generation));
         }
@@ -286,6 +300,7 @@ impl Leader {
             let (total, elapsed) = (ledger.total(), self.started.elapsed());
             self.observers.tell(&Observation::Committed { steps: steps.into(), table, total, elapsed });
         }
+        self.observers.tell(&Observation::Timed(std::mem::take(&mut self.spent)));
         self.events.push_back(Event::Persisted(last));
     }
 

@@ -28,8 +28,8 @@ pub enum Observation {
         /// Since this coordinator began.
         elapsed: Duration,
     },
-    /// A rank has finished a step and says where its time went.
-    Timed(StepTimings),
+    /// Where the time of the reports since the last one of these went.
+    Timed(TimeSpent),
     /// The training set has this many samples.
     Samples(u64),
     /// Something worth a line.
@@ -41,6 +41,35 @@ pub enum Observation {
         /// The final table.
         table: Arc<Table>,
     },
+}
+
+/// Where the time of some reports went, in sum: what observers are told does not grow with the ranks.
+#[derive(Debug, Clone, Default)]
+pub struct TimeSpent {
+    /// How many reports.
+    pub reports: u32,
+    /// Waiting for plans.
+    pub plan: Duration,
+    /// Waiting for batches.
+    pub batch: Duration,
+    /// Forward and backward.
+    pub compute: Duration,
+    /// All-reduce, waiting for slower ranks included.
+    pub reduce: Duration,
+    /// Digest and optimizer.
+    pub apply: Duration,
+}
+
+impl TimeSpent {
+    /// Adds a report.
+    pub fn add(&mut self, timings: &StepTimings) {
+        self.reports += 1;
+        self.plan += timings.plan;
+        self.batch += timings.batch;
+        self.compute += timings.compute();
+        self.reduce += timings.reduce;
+        self.apply += timings.apply;
+    }
 }
 
 /// Everybody who watches a run.

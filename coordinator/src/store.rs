@@ -12,6 +12,7 @@ mod redb;
 mod sameness;
 mod site;
 mod tenure;
+mod times;
 mod writer;
 
 use std::{ops::Range, path::PathBuf};
@@ -28,6 +29,7 @@ pub use self::{
     redb::{RedbStore, read_only},
     site::{Site, read},
     tenure::Tenure,
+    times::RecordTimes,
     writer::{Durable, Writer, Written},
 };
 

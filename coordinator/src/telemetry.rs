@@ -84,7 +84,8 @@ fn exporter() -> Option<Result<SdkTracerProvider, opentelemetry_otlp::ExporterBu
 /// The W3C trace context of a step, if steps are exported and this one is among them.
 #[must_use]
 pub fn traceparent(run_id: &str, step: Step) -> Option<String> {
-    let ids = Ids::of(run_id, step).filter_by(*SHARE.get()?)?;
+    let share = *SHARE.get()?;
+    let ids = Ids::of(run_id, step).filter_by(share)?;
     Some(format!("00-{}-{}-01", ids.trace, ids.span))
 }
 

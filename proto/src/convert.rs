@@ -23,6 +23,12 @@ pub enum InvalidMessage {
         /// The length found.
         length: usize,
     },
+    /// A list that ends in the middle of an entry, or counts beyond what there can be.
+    #[error("{field} is cut short or counts too far")]
+    List {
+        /// The field's name.
+        field: &'static str,
+    },
 }
 
 /// Takes a required field out of a message.

@@ -129,12 +129,27 @@ def images(within, beyond):
     return f"{within} images" if beyond == within + 1 else f"{within} images or more"
 
 
+def rows_of(table, *command):
+    """Rows that a program measures and prints, one JSON object per line."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        for entry in map(json.loads, program.stdout):
+            table.section(entry["section"]) if "section" in entry else table.row(*entry["row"])
+    if program.returncode:
+        sys.exit(f"bench: {command[0]} ended with {program.returncode}")
+
+
 def law(options, table):
-    """Rows that the engine's own benchmark measures."""
-    command = [options.programs / "examples" / "bench_law"]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    for entry in map(json.loads, answer.splitlines()):
-        table.section(entry["section"]) if "section" in entry else table.row(*entry["row"])
+    rows_of(table, options.programs / "examples" / "bench_law")
+
+
+def load(options, table):
+    """A coordinator under thousands of simulated ranks."""
+    rows_of(table, options.programs / "esta-load")
+
+
+def soak(options, table):
+    """The coordinator's memory over a million steps, and plans in hand over a hundred thousand."""
+    rows_of(table, options.programs / "esta-load", "--only=soak", "--only=waits", "--wait-steps=100000")
 
 
 def coordinate(options, table):
@@ -154,7 +169,11 @@ PARTS = {
     "law": law,
     "coordination": coordinate,
     "kills": kill,
+    "load": load,
+    "soak": soak,
 }
+# Many minutes: measured where it is asked for.
+LONG = {"soak"}
 
 
 class Options(argparse.Namespace):
@@ -206,7 +225,7 @@ def parse():
     largest = "paths whose largest batch is sought"
     parser.add_argument("--largest", choices=cases.MEMORY, nargs="*", default=cases.LARGEST, help=largest)
     parser.add_argument("--memory", dest="limit", type=size, help="what that has to fit: 4GiB, or the whole card")
-    parser.add_argument("--only", choices=PARTS, action="append", help="these parts instead of all")
+    parser.add_argument("--only", choices=PARTS, action="append", help="these parts instead of all short ones")
     options = parser.parse_args(namespace=Options())
     options.images = options.images or cases.MEMORY_IMAGES[options.device]
     options.limit = options.limit or (size("4GiB") if options.device == "cpu" else Card.query("memory.total"))
@@ -216,7 +235,7 @@ def parse():
 def main():
     options = parse()
     table = Table()
-    for name in options.only or PARTS:
+    for name in options.only or [part for part in PARTS if part not in LONG]:
         try:
             PARTS[name](options, table)
         except Ended as ended:

@@ -207,7 +207,7 @@ impl Hands {
     }
 
     fn receive(&mut self, message: v1::CoordinatorMessage) {
-        match wire::decode(message) {
+        match wire::from_coordinator(message) {
             Ok(Inbound::Law(fence, message)) => self.handle(Event::Received(fence, message)),
             Ok(Inbound::Store(reply)) => self.outstanding.finish(reply),
             Err(error) => tracing::error!(%error, "a message of the coordinator makes no sense"),

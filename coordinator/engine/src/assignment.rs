@@ -3,7 +3,10 @@
 //! ST-1: each slot of a step runs on exactly one live rank. Which rank it is reaches no number of the run (RD-4), so
 //! packing is free to use costs.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use esta_proto::Rank;
 
@@ -21,36 +24,13 @@ pub fn pack(costs: &[u64], slowness: &[f64]) -> Vec<Rank> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&slot| (Reverse(costs[slot]), slot));
     let mut ranks = vec![Rank(0); costs.len()];
-    let mut speeds = by_speed(slowness);
+    let mut classes = classes(slowness);
     for slot in order {
-        let finish = |(slowness, idle): &(f64, Idle)| {
-            let Reverse((busy, rank)) = *idle.peek().expect("a speed is that of some rank");
-            (busy.saturating_add(costs[slot]) as f64 * slowness, rank)
-        };
-        let sooner = |a: &&mut (f64, Idle), b: &&mut (f64, Idle)| {
-            let ((a, first), (b, second)) = (finish(a), finish(b));
-            a.total_cmp(&b).then(first.cmp(&second))
-        };
-        let (_, idle) = speeds.iter_mut().min_by(sooner).expect("there is a rank");
-        let mut least = idle.peek_mut().expect("a speed is that of some rank");
-        least.0.0 = least.0.0.saturating_add(costs[slot]);
-        ranks[slot] = Rank(least.0.1);
+        let finish = |class: &Class| (class.least().saturating_add(costs[slot])) as f64 * class.slowness;
+        let first = classes.iter_mut().min_by(|a, b| finish(a).total_cmp(&finish(b)).then(a.first().cmp(&b.first())));
+        ranks[slot] = first.expect("there is a rank").take(costs[slot]);
     }
     ranks
-}
-
-/// Ranks of one speed by what they have to do, the least busy of them first.
-type Idle = BinaryHeap<Reverse<(u64, u32)>>;
-
-/// Most ranks are of one speed: so few heaps are looked at for each slot, and not every rank.
-fn by_speed(slowness: &[f64]) -> Vec<(f64, Idle)> {
-    let mut speeds: Vec<(f64, Idle)> = Vec::new();
-    let mut order: Vec<(f64, u32)> = slowness.iter().copied().zip(0..).collect();
-    order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    for speed in order.chunk_by(|(a, _), (b, _)| a == b) {
-        speeds.push((speed[0].0, speed.iter().map(|(_, rank)| Reverse((0, *rank))).collect()));
-    }
-    speeds
 }
 
 /// When the last rank of such a packing is done, in the unit of the costs.
@@ -63,11 +43,57 @@ pub fn makespan(costs: &[u64], slowness: &[f64]) -> f64 {
     load.iter().zip(slowness).map(|(busy, slowness)| *busy as f64 * slowness).fold(0.0, f64::max)
 }
 
+/// Ranks of one speed by load, the least loaded first: how many ranks there are makes no slot dearer, only how many speeds.
+struct Class {
+    slowness: f64,
+    loads: BinaryHeap<Reverse<(u64, u32)>>,
+}
+
+fn classes(slowness: &[f64]) -> Vec<Class> {
+    let mut by_speed: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    (0..).zip(slowness).for_each(|(rank, slowness)| by_speed.entry(slowness.to_bits()).or_default().push(rank));
+    let class = |(bits, ranks): (u64, Vec<u32>)| Class {
+        slowness: f64::from_bits(bits),
+        loads: ranks.into_iter().map(|rank| Reverse((0, rank))).collect(),
+    };
+    by_speed.into_iter().map(class).collect()
+}
+
+impl Class {
+    fn peek(&self) -> (u64, u32) {
+        self.loads.peek().expect("a class has ranks").0
+    }
+
+    fn least(&self) -> u64 {
+        self.peek().0
+    }
+
+    fn first(&self) -> u32 {
+        self.peek().1
+    }
+
+    /// Gives the least loaded rank a slot of this cost.
+    fn take(&mut self, cost: u64) -> Rank {
+        let Reverse((busy, rank)) = self.loads.pop().expect("a class has ranks");
+        self.loads.push(Reverse((busy.saturating_add(cost), rank)));
+        Rank(rank)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn ranks_of_several_speeds_finish_together() {
+        let mut slowness = vec![1.0; 90];
+        slowness.extend([2.0; 10]);
+        let mut loads = vec![0; 100];
+        pack(&[7; 950], &slowness).into_iter().for_each(|rank| loads[rank.index()] += 1);
+        assert_eq!((&loads[..90], &loads[90..]), (&[10; 90][..], &[5; 10][..]));
+    }
 
     #[test]
     fn the_heaviest_slot_gets_a_rank_to_itself() {

@@ -42,6 +42,8 @@ pub struct RankPlan {
     pub slots_in_step: u32,
     /// Whether this rank sends the score vector with its report.
     pub reporter: Reporter,
+    /// Every step below this one was durable when it was given out.
+    pub durable: Step,
 }
 
 /// Whether a rank sends the score vector with its report.
@@ -116,6 +118,7 @@ impl Plan {
             touched: self.touched.clone(),
             slots_in_step: self.draws.len() as u32,
             reporter: if rank == Rank(0) { Reporter::Yes } else { Reporter::No },
+            durable: Step(0),
         }
     }
 }

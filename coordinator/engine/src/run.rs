@@ -255,7 +255,7 @@ impl Run {
             Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
             Event::Reported(session, report) => self.reported(session, &report, now, &mut out),
             Event::Persisted(step) => self.persisted(step, &mut out),
-            Event::Recorded(generation) => self.announce(generation, &mut out),
+            Event::Recorded(generation) => self.announce(generation, now, &mut out),
             Event::CheckpointSaved(session, step) => self.checkpoint_saved(session, step, &mut out),
             Event::FinaleDone(session) => self.finale_done(session, &mut out),
             Event::Heard(session, progress) => self.progressed(session, progress),

@@ -3,6 +3,8 @@
 //!
 //! ST-2: the sequence of draws depends only on (seed, spec, committed scores).
 
+use std::cell::OnceCell;
+
 use esta_proto::{BudgetId, Step, StitchId};
 use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
@@ -83,9 +85,10 @@ impl Sampler {
     pub fn draw_step(&self, step: Step, table: &Table, in_flight: &[u32]) -> Vec<Draw> {
         let mut pending = in_flight.to_vec();
         pending.resize(self.budget.len(), 0);
+        let view = View { sampler: self, table, inside: self.bins.iter().map(|_| OnceCell::new()).collect() };
         (0..u64::from(self.spec.slots))
             .map(|slot| {
-                let draw = self.draw_slot(step.0 * u64::from(self.spec.slots) + slot, table, &pending);
+                let draw = self.draw_slot(step.0 * u64::from(self.spec.slots) + slot, &view, &pending);
                 pending[draw.stitch.index()] += 1;
                 draw
             })
@@ -111,38 +114,38 @@ impl Sampler {
     }
 
     /// Every slot takes the same three numbers from its own stream, whatever they are used for.
-    fn draw_slot(&self, index: u64, table: &Table, pending: &[u32]) -> Draw {
+    fn draw_slot(&self, index: u64, view: &View, pending: &[u32]) -> Draw {
         let mut rng = streams::rng(self.seed, Stream::Draw, index);
         let (floor, which, inside): (f64, f64, f64) = (rng.random(), rng.random(), rng.random());
         if floor < self.spec.anchor_floor {
             let stitch = self.anchors[pick_uniform(inside, self.anchors.len())];
-            return self.draw(stitch, Reason::AnchorFloor, table);
+            return self.draw(stitch, Reason::AnchorFloor, view);
         }
         if self.spec.strategy == SamplingStrategy::Uniform {
             let position = pick_uniform(inside, self.bins.iter().map(Vec::len).sum());
             let stitch = *self.bins.iter().flatten().nth(position).expect("the position is within the catalog");
-            return self.draw(stitch, Reason::Uniform, table);
+            return self.draw(stitch, Reason::Uniform, view);
         }
         let budget = BudgetId(pick_uniform(which, self.bins.len()) as u32);
-        if let Some(stitch) = self.least_visited(budget, table, pending) {
+        if let Some(stitch) = self.least_visited(budget, view.table, pending) {
             let probability = (1.0 - self.spec.anchor_floor) / self.bins.len() as f64;
             return Draw { stitch, budget, probability, reason: Reason::Warm };
         }
-        let position = pick(inside, &self.distribution(budget, table));
+        let position = pick(inside, view.distribution(budget));
         let reason = match self.spec.strategy {
             SamplingStrategy::Importance => Reason::Importance,
             SamplingStrategy::Bandit => Reason::Bandit,
             SamplingStrategy::Bins | SamplingStrategy::Uniform => Reason::Uniform,
         };
-        self.draw(self.bins[budget.index()][position], reason, table)
+        self.draw(self.bins[budget.index()][position], reason, view)
     }
 
-    fn draw(&self, stitch: StitchId, reason: Reason, table: &Table) -> Draw {
-        Draw { stitch, budget: self.budget[stitch.index()], probability: self.probability(stitch, table), reason }
+    fn draw(&self, stitch: StitchId, reason: Reason, view: &View) -> Draw {
+        Draw { stitch, budget: self.budget[stitch.index()], probability: self.probability(stitch, view), reason }
     }
 
     /// Marginal probability of a stitch at a slot whose budgets are past their first visits.
-    fn probability(&self, stitch: StitchId, table: &Table) -> f64 {
+    fn probability(&self, stitch: StitchId, view: &View) -> f64 {
         let floor = self.spec.anchor_floor;
         let by_floor = if self.anchors.contains(&stitch) { floor / self.anchors.len() as f64 } else { 0.0 };
         let inside = if self.spec.strategy == SamplingStrategy::Uniform {
@@ -151,7 +154,7 @@ impl Sampler {
             let budget = self.budget[stitch.index()];
             let position = self.bins[budget.index()].iter().position(|id| *id == stitch);
             let position = position.expect("a stitch is in its own bin");
-            self.distribution(budget, table)[position] / self.bins.len() as f64
+            view.distribution(budget)[position] / self.bins.len() as f64
         };
         by_floor + (1.0 - floor) * inside
     }
@@ -165,6 +168,20 @@ impl Sampler {
         let bin = &self.bins[budget.index()];
         let least = bin.iter().min_by_key(|id| (visits(id), self.warm_place[id.index()]))?;
         (visits(least) < u64::from(self.spec.warm_visits)).then_some(*least)
+    }
+}
+
+/// What the slots of one step see: one table, and each bin's distribution made once, however many slots draw from it.
+struct View<'a> {
+    sampler: &'a Sampler,
+    table: &'a Table,
+    /// By budget.
+    inside: Vec<OnceCell<Vec<f64>>>,
+}
+
+impl View<'_> {
+    fn distribution(&self, budget: BudgetId) -> &[f64] {
+        self.inside[budget.index()].get_or_init(|| self.sampler.distribution(budget, self.table))
     }
 }
 

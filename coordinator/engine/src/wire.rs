@@ -214,16 +214,16 @@ impl TryFrom<&v1::Form> for Form {
 impl From<&RankPlan> for v1::Plan {
     fn from(plan: &RankPlan) -> Self {
         let work = |(slot, stitch): &(SlotId, StitchId)| v1::SlotWork { slot: slot.0, stitch: stitch.0 };
-        let count = |(group, count): &(GroupId, u32)| v1::GroupCount { group: group.0, count: *count };
         Self {
             step: plan.step.0,
             digest: plan.digest.0.to_vec(),
             table_version: plan.table_version.0,
             first_sample: plan.first_sample,
             slots: plan.slots.iter().map(work).collect(),
-            touched: plan.touched.iter().map(count).collect(),
             slots_in_step: plan.slots_in_step,
             reporter: plan.reporter == Reporter::Yes,
+            touched: counts_to_wire(&plan.touched),
+            durable_steps: plan.durable.0,
         }
     }
 }
@@ -238,11 +238,38 @@ impl TryFrom<&v1::Plan> for RankPlan {
             table_version: Step(plan.table_version),
             first_sample: plan.first_sample,
             slots: plan.slots.iter().map(|work| (SlotId(work.slot), StitchId(work.stitch))).collect(),
-            touched: plan.touched.iter().map(|count| (GroupId(count.group), count.count)).collect(),
+            touched: counts_from_wire(&plan.touched)?,
             slots_in_step: plan.slots_in_step,
             reporter: if plan.reporter { Reporter::Yes } else { Reporter::No },
+            durable: Step(plan.durable_steps),
         })
     }
+}
+
+/// Where every group of a family is touched, a byte says how often: the numbers of the groups follow from their order.
+fn counts_to_wire(touched: &[(GroupId, u32)]) -> Vec<u32> {
+    let mut numbers = Vec::with_capacity(touched.len());
+    let mut due = 0;
+    for (group, count) in touched {
+        let left_out = group.0 - due;
+        numbers.push(count << 1 | u32::from(left_out > 0));
+        numbers.extend((left_out > 0).then_some(left_out));
+        due = group.0 + 1;
+    }
+    numbers
+}
+
+fn counts_from_wire(numbers: &[u32]) -> Result<Vec<(GroupId, u32)>, InvalidMessage> {
+    let flaw = InvalidMessage::List { field: "Plan.touched" };
+    let mut touched = Vec::with_capacity(numbers.len());
+    let (mut numbers, mut due) = (numbers.iter(), 0_u32);
+    while let Some(number) = numbers.next() {
+        let left_out = if number & 1 == 1 { *numbers.next().ok_or_else(|| flaw.clone())? } else { 0 };
+        let group = due.checked_add(left_out).ok_or_else(|| flaw.clone())?;
+        touched.push((GroupId(group), number >> 1));
+        due = group.checked_add(1).ok_or_else(|| flaw.clone())?;
+    }
+    Ok(touched)
 }
 
 impl From<&Stop> for v1::Stop {
@@ -353,7 +380,19 @@ mod tests {
             touched: vec![(GroupId(0), 2), (GroupId(8), 1)],
             slots_in_step: 4,
             reporter: Reporter::Yes,
+            durable: Step(2),
         };
         assert_eq!(RankPlan::try_from(&v1::Plan::from(&plan)), Ok(plan));
+    }
+
+    #[test]
+    fn a_group_that_is_touched_takes_a_number_and_a_gap_one_more() {
+        let touched = [(0, 2), (1, 7), (9, 1), (10, 63), (12, 1)].map(|(group, count)| (GroupId(group), count));
+        let numbers = counts_to_wire(&touched);
+        assert_eq!(numbers, [4, 14, 3, 7, 126, 3, 1]);
+        assert_eq!(counts_from_wire(&numbers), Ok(touched.to_vec()));
+        let flaw = Err(InvalidMessage::List { field: "Plan.touched" });
+        assert_eq!(counts_from_wire(&[3]), flaw);
+        assert_eq!(counts_from_wire(&[3, u32::MAX]), flaw);
     }
 }

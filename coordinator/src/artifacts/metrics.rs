@@ -6,15 +6,12 @@ use std::{
     path::Path,
 };
 
-use esta_engine::{
-    law::Law,
-    run::{StepRecord, StepTimings},
-    table::Table,
-};
+use esta_engine::{law::Law, run::StepRecord, table::Table};
 use esta_proto::BudgetId;
 use serde::{Deserialize, Serialize};
 
 use super::{atomic, events::unix_seconds};
+use crate::observer::TimeSpent;
 
 /// One line: what happened since the line before it. Vectors are by budget.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,15 +106,15 @@ impl Window {
         }
     }
 
-    /// Adds where one rank's time of one step went.
-    pub fn add_timings(&mut self, timings: &StepTimings) {
+    /// Adds where the time of some reports went.
+    pub fn add_time(&mut self, spent: &TimeSpent) {
         let sum = &mut self.time;
-        sum.plan += timings.plan.as_secs_f64();
-        sum.batch += timings.batch.as_secs_f64();
-        sum.compute += timings.compute().as_secs_f64();
-        sum.reduce += timings.reduce.as_secs_f64();
-        sum.apply += timings.apply.as_secs_f64();
-        self.reports += 1;
+        sum.plan += spent.plan.as_secs_f64();
+        sum.batch += spent.batch.as_secs_f64();
+        sum.compute += spent.compute.as_secs_f64();
+        sum.reduce += spent.reduce.as_secs_f64();
+        sum.apply += spent.apply.as_secs_f64();
+        self.reports += spent.reports;
     }
 
     fn phases(&self) -> Option<PhaseSeconds> {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use esta_engine::palette;
+use esta_engine::{palette, run::StepTimings};
 use esta_proto::SlotId;
 use tempfile::tempdir;
 
@@ -164,11 +164,13 @@ fn where_the_time_went_is_a_mean_over_the_reports_of_a_window() {
     let dir = tempdir().expect("a folder");
     let law = law(20);
     let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let mut spent = TimeSpent::default();
     for millis in [30, 50] {
         let (compute, reduce) = (Duration::from_millis(millis), Duration::from_millis(60 - millis));
         let slots = vec![(SlotId(0), compute / 2), (SlotId(3), compute / 2)];
-        artifacts.add_timings(&StepTimings { slots, reduce, ..StepTimings::default() });
+        spent.add(&StepTimings { slots, reduce, ..StepTimings::default() });
     }
+    artifacts.add_time(&spent);
     feed(&mut artifacts, &law, 0, 20);
     let seconds: Vec<_> = lines(dir.path()).iter().map(|line| line.seconds).collect();
     let first = seconds[0].expect("two ranks reported");

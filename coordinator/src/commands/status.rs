@@ -59,7 +59,8 @@ fn page(status: &Value) -> String {
     }
     let row = |worker: &Value| {
         let pace = worker["slowness"].as_f64().map_or_else(|| UNKNOWN.to_owned(), |slowness| format!("{slowness:.2}"));
-        [word(&worker["name"]), word(&worker["rank"]), word(&worker["applied"]), state(worker).to_owned(), pace].to_vec()
+        [word(&worker["name"]), word(&worker["rank"]), word(&worker["applied"]), state(worker).to_owned(), pace]
+            .to_vec()
     };
     let titles = ["worker", "rank", "applied", "state", "time / expected"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(titles).chain(workers.iter().map(row)).collect();

@@ -55,9 +55,9 @@ impl Watch {
                     self.write(|artifacts| artifacts.step(record, &table, elapsed));
                 }
             }
-            Observation::Timed(timings) => {
+            Observation::Timed(spent) => {
                 if let Some(artifacts) = &mut self.artifacts {
-                    artifacts.add_timings(&timings);
+                    artifacts.add_time(&spent);
                 }
             }
             Observation::Samples(samples) => {

@@ -35,13 +35,15 @@ use crate::{
     leader::Input,
     palette,
     security::{Caller, Denied},
+    store::RecordTimes,
 };
 
 /// How long a new session may stay silent.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// Sessions that joined and have not said hello; the oldest is forgotten beyond this.
-const EXPECTED: usize = 4096;
+/// Sessions that joined and have not said hello: workers load their anchors meanwhile, and thousands may do so at once.
+/// The oldest is forgotten beyond this.
+const EXPECTED: usize = 1 << 16;
 
 /// What a worker learns when it joins.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ struct Office {
     welcome: Arc<Welcome>,
     leader: mpsc::Sender<Input>,
     expected: Arc<Mutex<Expected>>,
+    record: Arc<RecordTimes>,
 }
 
 /// Session numbers given out by Join and not yet used.
@@ -97,8 +100,8 @@ struct Expected {
 
 impl Service {
     /// From here on calls go to a leader's inbox.
-    pub fn lead(&self, welcome: Welcome, leader: mpsc::Sender<Input>) {
-        let office = Office { welcome: Arc::new(welcome), leader, expected: Arc::default() };
+    pub fn lead(&self, welcome: Welcome, leader: mpsc::Sender<Input>, record: Arc<RecordTimes>) {
+        let office = Office { welcome: Arc::new(welcome), leader, expected: Arc::default(), record };
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Leading(office);
     }
 
@@ -266,8 +269,10 @@ impl Coordinator for Service {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let office = self.office()?;
         let run_id = office.welcome.run_id.clone();
-        let json = office.ask(move |run| status::describe(&run_id, run).to_string()).await?;
-        Ok(Response::new(StatusResponse { json }))
+        let mut told = office.ask(move |run| status::describe(&run_id, run)).await?;
+        told["expected"] = office.expected().waiting.len().into();
+        told["record"] = office.record.describe();
+        Ok(Response::new(StatusResponse { json: told.to_string() }))
     }
 
     async fn palette(&self, request: Request<PaletteRequest>) -> Result<Response<PaletteResponse>, Status> {

@@ -27,6 +27,9 @@ const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generatio
 /// Complete checkpoints.
 const CHECKPOINTS: TableDefinition<u64, ()> = TableDefinition::new("checkpoints");
 
+/// Bytes of the file that are kept in memory: a record is written once and read at starts, however long it grows.
+const CACHE: usize = 8 << 20;
+
 /// A run's record in a file that this process alone has open.
 #[derive(Debug)]
 pub struct RedbStore {
@@ -51,7 +54,8 @@ impl RedbStore {
     pub fn open_file(path: PathBuf, name: &str, spec_json: &str) -> Result<Self, StoreError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-        let database = Database::create(&path).map_err(|error| opening(&path, error))?;
+        let database =
+            Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| opening(&path, error))?;
         let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
         Ok(Self { database, path, meta })
     }

@@ -4,6 +4,7 @@
 use std::{
     sync::mpsc::{self, Receiver, Sender},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use esta_engine::run::{Record, StepRecord};
@@ -21,6 +22,8 @@ pub struct Durable {
     pub steps: Vec<StepRecord>,
     /// The last generation among the records.
     pub generation: Option<Generation>,
+    /// What the write took.
+    pub took: Duration,
 }
 
 /// Takes records in order and makes them durable on a thread of its own.
@@ -64,11 +67,12 @@ impl Drop for Writer {
 
 fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: impl Fn(Written)) {
     while let Ok(first) = records.recv() {
+        let begin = Instant::now();
         let group: Vec<Record> = std::iter::once(first).chain(records.try_iter()).collect();
         if let Err(error) = store.append(&group) {
             return answer(Err(error));
         }
-        let mut durable = Durable::default();
+        let mut durable = Durable { took: begin.elapsed(), ..Durable::default() };
         for record in group {
             match record {
                 Record::Step(step) => durable.steps.push(step),
@@ -80,7 +84,7 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
                 | Record::Complete => {}
             }
         }
-        if durable != Durable::default() {
+        if !durable.steps.is_empty() || durable.generation.is_some() {
             answer(Ok(durable));
         }
     }

@@ -335,6 +335,7 @@ impl FakeWorker {
 
     /// Slots of other ranks are learnt in the all-reduce, which is left out: every fake knows every slot's outcome.
     fn carry_out(&mut self, session: &Session, fence: Fence, plan: &RankPlan) {
+        self.retained.retain(|report| report.step >= plan.durable);
         let reduced = Digest(*blake3::hash(&plan.digest.0).as_bytes());
         let outcomes = (0..plan.slots_in_step).map(|slot| outcome(plan.step, slot)).collect();
         self.applied = Some(plan.step.next());

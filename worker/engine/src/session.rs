@@ -167,7 +167,11 @@ impl Session {
         self.fence = fence;
         match message {
             Message::Form(form) => self.form(fence.generation, form),
-            Message::Plan(plan) => self.plan(fence.generation, plan),
+            Message::Plan(plan) => {
+                let mut commands = self.durable(plan.durable);
+                commands.extend(self.plan(fence.generation, plan));
+                commands
+            }
             Message::Durable(step) => self.durable(step),
             Message::Lost(_) => self.park(),
             Message::Discard(step) => self.discard(step),

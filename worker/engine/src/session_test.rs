@@ -29,6 +29,7 @@ fn plan(step: u64, reporter: Reporter) -> RankPlan {
         touched: vec![],
         slots_in_step: 1,
         reporter,
+        durable: Step(0),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Between the law of a worker and the messages of `esta-proto` (LAW): checked on the way in, total on the way out.
+//! Between the law's words and the messages of a session (LAW), at a worker's end: whoever plays a worker uses this.
 
 use esta_engine::run::{Finish, Form, Message, Stop};
 use esta_proto::{
-    Fence, InvalidMessage, Step, required,
+    Fence, InvalidMessage, SessionId, Step, required,
     v1::{self, coordinator_message, worker_message},
 };
 
@@ -17,11 +17,35 @@ pub enum Inbound {
     Store(v1::StoreReply),
 }
 
+/// The message that says this under a fence, on the session of this number.
+#[must_use]
+pub fn to_coordinator(fence: Fence, reply: &Reply, session: SessionId) -> v1::WorkerMessage {
+    use worker_message::Body;
+    let body = match reply {
+        Reply::Hello(hello) => Body::Hello(v1::Hello { session_id: session.0, ..hello.into() }),
+        Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
+        Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
+        Reply::Report(report) => Body::StepReport(report.into()),
+        Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
+        Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
+        Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
+        Reply::Draining => Body::Draining(v1::Draining {}),
+        Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),
+    };
+    envelope(fence, body)
+}
+
+/// A message under a fence.
+#[must_use]
+pub fn envelope(fence: Fence, body: worker_message::Body) -> v1::WorkerMessage {
+    v1::WorkerMessage { fence: Some(fence.into()), traceparent: String::new(), body: Some(body) }
+}
+
 /// Reads a message.
 ///
 /// # Errors
 /// [`InvalidMessage`] naming the field that is absent or misshapen.
-pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage> {
+pub fn from_coordinator(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage> {
     use coordinator_message::Body;
     let fence = required(message.fence, "CoordinatorMessage", "fence")?.into();
     let law = match required(message.body, "CoordinatorMessage", "body")? {
@@ -36,28 +60,4 @@ pub fn decode(message: v1::CoordinatorMessage) -> Result<Inbound, InvalidMessage
         Body::Stop(stop) => Message::Stop(Stop { reason: stop.reason, exit_code: stop.exit_code }),
     };
     Ok(Inbound::Law(fence, law))
-}
-
-/// The message of a reply, in the session of this number.
-#[must_use]
-pub fn encode(fence: Fence, reply: &Reply, session_id: u64) -> v1::WorkerMessage {
-    use worker_message::Body;
-    let body = match reply {
-        Reply::Hello(hello) => Body::Hello(v1::Hello { session_id, ..hello.into() }),
-        Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
-        Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
-        Reply::Report(report) => Body::StepReport(report.into()),
-        Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
-        Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
-        Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
-        Reply::Draining => Body::Draining(v1::Draining {}),
-        Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),
-    };
-    envelope(fence, body)
-}
-
-/// A message under this fence.
-#[must_use]
-pub fn envelope(fence: Fence, body: worker_message::Body) -> v1::WorkerMessage {
-    v1::WorkerMessage { fence: Some(fence.into()), traceparent: String::new(), body: Some(body) }
 }

@@ -1,17 +1,14 @@
-//! One connection to a coordinator (HANDS): join, open the stream, send.
+//! One connection to a coordinator (HANDS): join, open the stream.
 
 use std::time::Duration;
 
 use esta_client::{Client, Credentials, DialError, weigh};
 use esta_engine::spec::JobSpec;
 use esta_proto::{
-    Fence, LEADER, PROTOCOL,
+    Fence, LEADER, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
-use esta_worker_engine::{
-    Reply,
-    wire::{encode, envelope},
-};
+use esta_worker_engine::{Reply, wire};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -91,7 +88,7 @@ pub struct Joined {
     pub spec_digest: Vec<u8>,
     /// This worker would be a hot spare.
     pub spare: bool,
-    session_id: u64,
+    session: SessionId,
 }
 
 /// Both directions of an open session.
@@ -100,7 +97,7 @@ pub struct Link {
     pub outbound: mpsc::UnboundedSender<v1::WorkerMessage>,
     /// What arrives.
     pub inbound: Streaming<v1::CoordinatorMessage>,
-    session_id: u64,
+    session: SessionId,
 }
 
 /// Connects to one address and introduces the worker.
@@ -124,7 +121,7 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
         spec,
         spec_digest: response.spec_digest,
         spare: response.spare,
-        session_id: response.session_id,
+        session: SessionId(response.session_id),
     })
 }
 
@@ -146,23 +143,23 @@ impl Joined {
     pub async fn open(mut self, first: (Fence, Reply)) -> Result<Link, LinkError> {
         let (outbound, queue) = mpsc::unbounded_channel();
         // The stream answers only once it has seen a message.
-        let hello = encode(first.0, &first.1, self.session_id);
+        let hello = wire::to_coordinator(first.0, &first.1, self.session);
         outbound.send(hello).unwrap_or_else(|_| unreachable!("the receiver is held right here"));
         let answer = self.client.session(UnboundedReceiverStream::new(queue)).await;
         let inbound = answer.map_err(|source| refused(&self.address, "open a session", source))?.into_inner();
-        Ok(Link { outbound, inbound, session_id: self.session_id })
+        Ok(Link { outbound, inbound, session: self.session })
     }
 }
 
 impl Link {
     /// Queues a reply; false when the session is gone.
     pub fn send(&self, fence: Fence, reply: &Reply) -> bool {
-        self.outbound.send(encode(fence, reply, self.session_id)).is_ok()
+        self.outbound.send(wire::to_coordinator(fence, reply, self.session)).is_ok()
     }
 
     /// Queues a request of the rendezvous store under the fence of its generation; false when the session is gone.
     pub fn send_store(&self, fence: Fence, request: v1::StoreRequest) -> bool {
-        self.outbound.send(envelope(fence, worker_message::Body::Store(request))).is_ok()
+        self.outbound.send(wire::envelope(fence, worker_message::Body::Store(request))).is_ok()
     }
 }
 

@@ -366,6 +366,26 @@ fn joiners_that_come_while_a_group_is_built_are_let_in_together() {
 }
 
 #[test]
+fn many_who_leave_before_a_generation_is_on_record_are_one_change() {
+    let mut world = under_way(6, 3);
+    let before = world.run.fence().generation;
+    // The record of the next generation takes its time.
+    let mut said = Vec::new();
+    for session in (1..=4).map(SessionId) {
+        world.alive.remove(&session);
+        said.extend(world.run.handle(Event::Left(session), world.now));
+    }
+    let records = said.iter().filter(|command| matches!(command, Command::Persist(Record::Generation(..))));
+    let lost = said.iter().filter(|command| matches!(command, Command::Send(_, Message::Lost(_))));
+    assert_eq!((records.count(), lost.count()), (1, 5), "who was left at first hears once that the group is over");
+    said.into_iter().for_each(|command| world.carry_out(command));
+    assert_eq!(world.run.members().ranks(), [SessionId(5), SessionId(6)]);
+    assert_eq!(world.run.fence().generation, before.next().next());
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
 fn a_generation_does_not_end_for_a_joiner_that_is_gone() {
     let mut world = under_way(1, 5);
     let second = world.join(World::fresh("w1"));

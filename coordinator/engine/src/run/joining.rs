@@ -155,6 +155,8 @@ impl Run {
                     return;
                 }
             }
+            // Nobody has heard of this generation yet: where many leave at once it is made anew once for all of them.
+            Phase::Forming if !self.forms.is_empty() => return,
             Phase::Running(_) | Phase::Forming => {}
         }
         let all = ranks.join(", ");
@@ -264,11 +266,18 @@ impl Run {
     }
 
     /// MB-1: nobody hears of a generation that a later leader might not find on record, and number again.
-    pub(super) fn announce(&mut self, generation: Generation, out: &mut Vec<Command>) {
-        if self.phase == Phase::Forming && generation == self.members.generation() {
-            let forms = std::mem::take(&mut self.forms);
-            out.extend(forms.into_iter().map(|(session, form)| Command::Send(session, Message::Form(form))));
+    pub(super) fn announce(&mut self, generation: Generation, now: Duration, out: &mut Vec<Command>) {
+        if self.phase != Phase::Forming || generation != self.members.generation() {
+            return;
         }
+        let forms = std::mem::take(&mut self.forms);
+        if forms.iter().all(|(session, _)| self.members.live().contains_key(session)) {
+            return out.extend(forms.into_iter().map(|(session, form)| Command::Send(session, Message::Form(form))));
+        }
+        let reason = "some of its workers left before they heard of it";
+        out.push(Command::Notice(Notice::Ended(generation, reason.to_owned())));
+        self.members.dissolve();
+        self.begin_anew(now, out);
     }
 }
 

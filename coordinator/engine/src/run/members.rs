@@ -75,6 +75,8 @@ pub struct Members {
     names: BTreeMap<String, SessionId>,
     /// Sessions of the current generation by rank; empty between generations.
     ranks: Vec<SessionId>,
+    /// How many of them stand in its process group.
+    ready: usize,
     generation: Generation,
 }
 
@@ -133,6 +135,15 @@ impl Members {
         self.ranks.iter().filter_map(|session| self.live.get(session))
     }
 
+    /// A member of the current generation stands in its process group, holding this many applied steps; whether all do.
+    pub fn stands(&mut self, session: SessionId, applied: Step) -> bool {
+        let Some(member) = self.live.get_mut(&session).filter(|member| member.rank.is_some()) else { return false };
+        self.ready += usize::from(!member.ready);
+        member.ready = true;
+        member.applied = Some(applied);
+        self.ready == self.ranks.len()
+    }
+
     /// Everybody has been heard of now.
     pub fn all_heard(&mut self, now: Duration) {
         self.live.values_mut().for_each(|member| member.heard = now);
@@ -141,6 +152,7 @@ impl Members {
     /// Ends the current generation: nobody has a rank.
     pub fn dissolve(&mut self) {
         self.ranks.clear();
+        self.ready = 0;
         for member in self.live.values_mut() {
             member.rank = None;
             member.ready = false;
@@ -151,6 +163,7 @@ impl Members {
     /// Goes on with the recorded generation, whose ranks are these sessions.
     pub fn resume(&mut self, ranks: &[SessionId]) {
         self.ranks = ranks.to_vec();
+        self.ready = ranks.len();
         for (rank, session) in ranks.iter().enumerate() {
             if let Some(member) = self.live.get_mut(session) {
                 member.rank = Some(Rank(rank as u32));
@@ -166,12 +179,13 @@ impl Members {
         Normal::of(self.in_group().filter_map(|member| member.tempo.ratio()).collect())
     }
 
-    /// By rank: how many times as long as the median it takes. Differences within a tenth are none.
+    /// By rank: how many times as long as the median it takes, to the nearest tenth. Differences within a tenth are none,
+    /// and a few speeds are packed for, whatever the number of ranks.
     #[must_use]
     pub fn slowness(&self, normal: Option<Normal>) -> Vec<f64> {
         let slowness = |member: &Member| {
             let ratio = member.tempo.ratio().zip(normal).map_or(1.0, |(ratio, normal)| ratio / normal.median);
-            if (0.9..1.1).contains(&ratio) { 1.0 } else { ratio }
+            if (0.9..1.1).contains(&ratio) { 1.0 } else { (10.0 * ratio).round().clamp(1.0, 100.0) / 10.0 }
         };
         self.in_group().map(slowness).collect()
     }
@@ -182,6 +196,7 @@ impl Members {
         let (source, origin) = self.source(resumable)?;
         self.generation = self.generation.next();
         self.ranks = self.live.keys().copied().collect();
+        self.ready = 0;
         let world = self.ranks.len() as u32;
         let place = |rank: usize| Rank(rank as u32);
         let source = place(self.ranks.iter().position(|session| *session == source)?);

@@ -8,7 +8,7 @@ use super::{
     Agreement, Command, Cursor, Member, Message, Notice, Phase, Record, Report, Run, Verdict, agreement::Finding, exit,
     joining::stop,
 };
-use crate::table::Outcome;
+use crate::{plan::RankPlan, table::Outcome};
 
 /// Generations that may break in a row without finishing one step before the run gives up.
 const BARREN_LIMIT: u32 = 20;
@@ -31,10 +31,7 @@ impl Run {
         if let Some(lie) = self.impossible(applied) {
             return self.turn_out(session, lie, now, out);
         }
-        let Some(member) = self.members.get_mut(session).filter(|member| member.rank.is_some()) else { return };
-        member.ready = true;
-        member.applied = Some(applied);
-        if !self.members.in_group().all(|member| member.ready) {
+        if !self.members.stands(session, applied) {
             return;
         }
         if self.members.in_group().any(|member| member.applied != Some(applied)) {
@@ -275,10 +272,13 @@ impl Run {
 
     pub(super) fn persisted(&mut self, step: Step, out: &mut Vec<Command>) {
         self.durable = self.durable.max(step.next());
-        for session in self.members.live().keys() {
-            out.push(Command::Send(*session, Message::Durable(self.durable)));
-        }
-        self.advance(out);
+        let mut next = Vec::new();
+        self.advance(&mut next);
+        // A plan says it too: a step costs each rank one message.
+        let planned = next.iter().any(|command| matches!(command, Command::Send(_, Message::Plan(_))));
+        let untold = self.members.live().iter().filter(|(_, member)| !(planned && member.rank.is_some()));
+        out.extend(untold.map(|(session, _)| Command::Send(*session, Message::Durable(self.durable))));
+        out.append(&mut next);
     }
 
     /// Gives out every step whose turn has come, and ends the run after the last one.
@@ -293,12 +293,17 @@ impl Run {
         while !held && cursor.next.0 <= last && cursor.next < ledger.total() {
             let Some(plan) = ledger.plan(cursor.next) else { break };
             let shares = plan.shares(&self.law.catalog, &self.pace, &self.members.slowness(self.normal));
+            let durable = self.durable;
             let sends = self.members.ranks().iter().zip(shares);
-            out.extend(sends.map(|(session, share)| Command::Send(*session, Message::Plan(share))));
+            out.extend(
+                sends.map(|(session, share)| Command::Send(*session, Message::Plan(RankPlan { durable, ..share }))),
+            );
             cursor.next = cursor.next.next();
         }
         let total = ledger.total();
-        if self.durable >= total && self.members.in_group().all(|member| member.applied >= Some(total)) {
+        // What everybody has confirmed everybody has applied: nobody is asked before that, report by report.
+        let confirmed = self.durable >= total && self.agreement.confirmed() >= total;
+        if confirmed && self.members.in_group().all(|member| member.applied >= Some(total)) {
             self.finish(out);
         }
     }

@@ -205,6 +205,7 @@ impl World {
                 self.event(Event::GroupReady(session, fence, applied));
             }
             Message::Plan(plan) => {
+                fake.retained = fake.retained.split_off(&plan.durable);
                 fake.stands = Some((fence.generation, plan.step.next()));
                 fake.pending.push(plan);
             }

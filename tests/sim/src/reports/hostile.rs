@@ -9,7 +9,7 @@ use esta_proto::{
     Digest, Fence, SessionId,
     v1::{WorkerMessage, worker_message::Body},
 };
-use esta_worker_engine::{Reply, wire::encode};
+use esta_worker_engine::{Reply, wire::to_coordinator};
 use prost::Message;
 
 use super::Reports;
@@ -47,7 +47,7 @@ impl Reports {
             return Ok(());
         }
         let at = (self.tally.hostile as usize + self.hostile.heard.len()) % REMEMBERED;
-        let bytes = encode(fence, overheard, SESSION.0).encode_to_vec();
+        let bytes = to_coordinator(fence, overheard, SESSION).encode_to_vec();
         if self.hostile.heard.len() < REMEMBERED {
             self.hostile.heard.push(bytes);
         } else {

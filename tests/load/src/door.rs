@@ -1,0 +1,144 @@
+//! The way into a coordinator (HANDS): connections that count what passes, HTTP/2 frames included.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use esta_proto::v1::coordinator_client::CoordinatorClient;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tonic::{
+    codegen::http::Uri,
+    transport::{Channel, Endpoint},
+};
+
+/// Bytes that passed through a door.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes both ways so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed) + self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes to the coordinator and from it.
+    #[must_use]
+    pub fn each_way(&self) -> [u64; 2] {
+        [self.sent.load(Ordering::Relaxed), self.received.load(Ordering::Relaxed)]
+    }
+}
+
+/// Where a coordinator is reached, and how.
+#[derive(Debug, Clone)]
+pub struct Door {
+    url: String,
+    traffic: Arc<Traffic>,
+}
+
+impl Door {
+    /// The door at this address.
+    #[must_use]
+    pub fn new(url: String) -> Self {
+        Self { url, traffic: Arc::default() }
+    }
+
+    /// What has passed through it and its clones.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// How it is reached. Certificates belong here: what is counted is then what is encrypted.
+    fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let endpoint =
+            Endpoint::from_shared(self.url.clone()).with_context(|| format!("{} is no address", self.url))?;
+        Ok(endpoint.connect_timeout(Duration::from_secs(30)))
+    }
+
+    /// A connection of its own.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn connect(&self) -> anyhow::Result<CoordinatorClient<Channel>> {
+        let traffic = self.traffic.clone();
+        let connector = tower::service_fn(move |uri: Uri| {
+            let traffic = traffic.clone();
+            async move {
+                let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
+                let stream = TcpStream::connect(authority).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, io::Error>(TokioIo::new(Counted { stream, traffic }))
+            }
+        });
+        let channel = self.endpoint()?.connect_with_connector(connector).await;
+        Ok(CoordinatorClient::new(channel.with_context(|| format!("connecting to {}", self.url))?))
+    }
+}
+
+/// A connection whose bytes are counted.
+struct Counted {
+    stream: TcpStream,
+    traffic: Arc<Traffic>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(context, into);
+        self.traffic.received.fetch_add((into.filled().len() - before) as u64, Ordering::Relaxed);
+        poll
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(context, from);
+        self.count(poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(context, from);
+        self.count(poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl Counted {
+    fn count(&self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &poll {
+            self.traffic.sent.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
+        poll
+    }
+}

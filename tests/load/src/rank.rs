@@ -1,0 +1,229 @@
+//! One simulated rank (HANDS): a worker's law and a trainer that computes nothing.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use anyhow::bail;
+use esta_engine::{
+    law::Law,
+    plan::{RankPlan, Reporter},
+    run::{Activity, Origin, Progress, Report, StepTimings},
+    table::Outcome,
+};
+use esta_proto::{
+    Digest, SessionId, SlotId, Step, StitchId,
+    v1::{CoordinatorMessage, WorkerMessage},
+};
+use esta_worker_engine::{
+    Command, Event, Identity, Session, TrainerCommand, TrainerEvent,
+    wire::{self, Inbound},
+};
+use tokio::sync::mpsc;
+
+use crate::job::SAMPLES;
+
+/// Seconds of a block beside its MACs, and of a MAC: of the order of a small GPU's.
+const PER_BLOCK: f64 = 0.4e-3;
+const PER_MAC: f64 = 1e-12;
+
+/// What a trainer would know: what a slot of each stitch takes, and what it reports.
+#[derive(Debug)]
+pub struct Trade {
+    /// By stitch id.
+    takes: Vec<Duration>,
+    layout_digest: Digest,
+    save_steps: u64,
+    lookahead: u64,
+}
+
+impl Trade {
+    /// The trade of a job.
+    #[must_use]
+    pub fn of(law: &Law) -> Self {
+        let mut takes = vec![Duration::ZERO; law.catalog.id_bound()];
+        for stitch in law.catalog.stitches() {
+            let blocks: u32 = stitch.segments.iter().map(|segment| segment.last - segment.first + 1).sum();
+            takes[stitch.id.index()] =
+                Duration::from_secs_f64(PER_BLOCK * f64::from(blocks) + PER_MAC * stitch.macs as f64);
+        }
+        let (save_steps, lookahead) = (law.spec.train.save_steps, law.spec.sampling.lookahead.into());
+        Self { takes, layout_digest: law.layout_digest, save_steps, lookahead }
+    }
+
+    /// What the forward and backward pass of a stitch takes.
+    #[must_use]
+    pub fn takes(&self, stitch: StitchId) -> Duration {
+        self.takes[stitch.index()]
+    }
+
+    /// What a slot reports: a function of step and slot, so that every run makes the same table.
+    fn outcome(step: Step, slot: u64) -> Outcome {
+        let mut state = step.0 << 24 | slot;
+        let mut number = || {
+            // SplitMix64.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            0.1 + ((mixed ^ (mixed >> 27)) >> 11) as f64 / (1_u64 << 53) as f64
+        };
+        Outcome { score: number(), loss: number(), grad_norm: number(), valid: true }
+    }
+}
+
+/// A rank's session and what its trainer was told.
+#[derive(Debug)]
+pub struct Rank {
+    law: Session,
+    session: SessionId,
+    outbound: mpsc::UnboundedSender<WorkerMessage>,
+    /// What its trainer was told and has not done.
+    work: VecDeque<TrainerCommand>,
+    /// How many times as long as others it takes.
+    slowness: f64,
+    /// When it reported the steps whose plans have not come: the report of step t is what plan t + 1 + K waits for.
+    reported: VecDeque<(Step, Instant)>,
+}
+
+/// What a message did to a rank.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Told {
+    /// Nothing that is measured.
+    Nothing,
+    /// It holds a plan that it waited for since it made this report.
+    Plan(Option<Instant>),
+}
+
+impl Rank {
+    /// A rank that has joined and says its first word.
+    #[must_use]
+    pub fn enter(
+        name: String,
+        trade: &Trade,
+        session: SessionId,
+        slowness: f64,
+        outbound: mpsc::UnboundedSender<WorkerMessage>,
+    ) -> Self {
+        let identity = Identity { name, incarnation: 1, layout_digest: trade.layout_digest, samples: SAMPLES };
+        let law = Session::new(identity, trade.save_steps, []);
+        let mut rank = Self { law, session, outbound, work: VecDeque::new(), slowness, reported: VecDeque::new() };
+        rank.handle(Event::Connected).unwrap_or_else(|_| unreachable!("a greeting ends nothing"));
+        rank
+    }
+
+    /// Takes in a message.
+    ///
+    /// # Errors
+    /// When it makes no sense, or ends the rank with anything but success.
+    pub fn hear(&mut self, message: CoordinatorMessage, trade: &Trade) -> anyhow::Result<Told> {
+        let Inbound::Law(fence, message) = wire::from_coordinator(message)? else { return Ok(Told::Nothing) };
+        let plan = match &message {
+            esta_engine::run::Message::Plan(plan) => Some(plan.step),
+            _ => None,
+        };
+        self.handle(Event::Received(fence, message))?;
+        let Some(step) = plan else { return Ok(Told::Nothing) };
+        let unlocked_by = step.0.checked_sub(1 + trade.lookahead);
+        while self.reported.front().is_some_and(|(reported, _)| Some(reported.0) < unlocked_by) {
+            self.reported.pop_front();
+        }
+        Ok(Told::Plan(self.reported.front().filter(|(step, _)| Some(step.0) == unlocked_by).map(|(_, at)| *at)))
+    }
+
+    /// The plan that its trainer is to carry out next.
+    #[must_use]
+    pub fn due(&self) -> Option<&RankPlan> {
+        match self.work.front() {
+            Some(TrainerCommand::Run(_, plan)) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// How many times as long as others it takes.
+    #[must_use]
+    pub fn slowness(&self) -> f64 {
+        self.slowness
+    }
+
+    /// What its slots of a plan take.
+    #[must_use]
+    pub fn busy(&self, plan: &RankPlan, trade: &Trade) -> Duration {
+        plan.slots.iter().map(|(_, stitch)| trade.takes(*stitch).mul_f64(self.slowness)).sum()
+    }
+
+    /// Finishes the step that is due, if one is, and reports it. Only whoever reports the scores has them: what thousands
+    /// of real workers keep until a step is durable would not fit into one process.
+    ///
+    /// # Errors
+    /// When that ends the rank.
+    pub fn finish(&mut self, trade: &Trade) -> anyhow::Result<()> {
+        let Some(TrainerCommand::Run(_, plan)) = self.work.front() else { return Ok(()) };
+        let slots = plan.slots.iter().map(|(slot, stitch)| (*slot, trade.takes(*stitch).mul_f64(self.slowness)));
+        let slots: Vec<(SlotId, Duration)> = slots.collect();
+        let outcomes = match plan.reporter {
+            Reporter::Yes => (0..plan.slots_in_step).map(|slot| Trade::outcome(plan.step, slot.into())).collect(),
+            Reporter::No => Vec::new(),
+        };
+        let timings = StepTimings { slots, ..StepTimings::default() };
+        let (step, digest) = (plan.step, plan.digest);
+        let report = Report { step, plan: digest, reduced: reduced(digest), outcomes, timings };
+        self.work.pop_front();
+        self.reported.push_back((step, Instant::now()));
+        self.handle(Event::Trainer(TrainerEvent::Stepped(report)))
+    }
+
+    /// Says that it lives.
+    ///
+    /// # Errors
+    /// When that ends the rank.
+    pub fn beat(&mut self) -> anyhow::Result<()> {
+        self.handle(Event::Beat(Progress { activity: Activity::Idle, since: Duration::ZERO }))
+    }
+
+    fn handle(&mut self, event: Event) -> anyhow::Result<()> {
+        for command in self.law.handle(event) {
+            match command {
+                // A session that the coordinator has ended takes nothing more; its end is heard of elsewhere.
+                Command::Send(fence, reply) => {
+                    self.outbound.send(wire::to_coordinator(fence, &reply, self.session)).ok();
+                }
+                Command::Train(command) => self.work.push_back(command),
+                Command::Abandon(generation) => self.work.retain(
+                    |work| !matches!(work, TrainerCommand::Run(of, _) | TrainerCommand::Form(of, _) if *of == generation),
+                ),
+                Command::Exit(_, 0) => {}
+                Command::Exit(reason, code) => bail!("a rank was ended with code {code}: {reason}"),
+            }
+        }
+        self.do_what_takes_no_time()
+    }
+
+    /// Everything but steps.
+    fn do_what_takes_no_time(&mut self) -> anyhow::Result<()> {
+        let Some(command) = self.work.pop_front() else { return Ok(()) };
+        let done = match command {
+            TrainerCommand::Run(..) => {
+                self.work.push_front(command);
+                return Ok(());
+            }
+            TrainerCommand::Form(generation, form) => {
+                let applied = match form.origin {
+                    Origin::Memory(step) | Origin::Checkpoint(step) => step,
+                    Origin::Fresh => Step(0),
+                };
+                self.reported.clear();
+                TrainerEvent::Ready(generation, applied)
+            }
+            TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
+            TrainerCommand::Publish(step) => TrainerEvent::Published(step),
+            TrainerCommand::Finale(_) => TrainerEvent::FinaleDone,
+            TrainerCommand::Forget(_) => return self.do_what_takes_no_time(),
+        };
+        self.handle(Event::Trainer(done))
+    }
+}
+
+/// What every rank of a plan would have summed.
+fn reduced(plan: Digest) -> Digest {
+    Digest(*blake3::hash(&plan.0).as_bytes())
+}
