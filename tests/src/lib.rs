@@ -9,7 +9,7 @@ mod process;
 mod run;
 pub mod tensors;
 
-pub use etcd::EtcdServer;
+pub use etcd::{EtcdServer, EtcdTls};
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use process::{PATIENCE, Process, binary, deadline};

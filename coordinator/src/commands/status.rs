@@ -29,9 +29,6 @@ impl Server {
     }
 
     pub(super) fn refused(&self, status: &Status) -> Failure {
-        if let Some(error) = DialError::behind(&self.url, status) {
-            return Failure::Dial(error);
-        }
         let (url, why) = (self.url.clone(), status.message().to_owned());
         if weigh(status).is_about_trust() { Failure::Denied { url, why } } else { Failure::Call { url, why } }
     }
