@@ -267,16 +267,6 @@ async fn a_worker_that_does_not_read_is_dropped_and_harms_nobody() {
     assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
-/// The fence of the generation that a session is told to form.
-async fn formed(session: &mut Session) -> Fence {
-    loop {
-        let message = session.next().await.expect("it stands").expect("it goes on");
-        if matches!(message.body, Some(v1::coordinator_message::Body::Form(_))) {
-            return message.fence.expect("a fence").into();
-        }
-    }
-}
-
 async fn answer(rank: &mut Session) -> (u64, Option<v1::store_reply::Result>) {
     loop {
         let message = rank.next().await.expect("it stands").expect("it goes on");

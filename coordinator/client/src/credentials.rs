@@ -3,14 +3,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::{Args, builder::FalseyValueParser};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
-    transport::{Certificate, ClientTlsConfig, Identity},
 };
 
 use crate::DialError;
@@ -80,21 +85,32 @@ impl Credentials {
     }
 
     /// Certificates and key as they are in their files at the moment.
-    pub(crate) fn tls(&self, address: &str) -> Result<ClientTlsConfig, DialError> {
+    pub(crate) fn tls(&self, address: &str) -> Result<ClientConfig, DialError> {
+        let unusable = |source| DialError::Unusable { address: address.to_owned(), source };
         let ca = self.tls_ca.as_ref().ok_or_else(|| DialError::Trust { address: address.to_owned() })?;
-        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(ca)?));
-        Ok(match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => config.identity(Identity::from_pem(pem(cert)?, pem(key)?)),
-            _ => config,
-        })
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(ca)? {
+            roots.add(certificate).map_err(unusable)?;
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?.with_root_certificates(roots);
+        let mut config = match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => {
+                let private = PrivateKeyDer::from_pem_slice(&read(key)?);
+                let private = private.map_err(|_| DialError::Pem { path: key.clone(), what: "private key" })?;
+                builder.with_client_auth_cert(certificates(cert)?, private).map_err(unusable)?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
     }
 }
 
-/// A file that has to be PEM: an empty or foreign one would otherwise be taken for no certificate at all.
-fn pem(path: &Path) -> Result<Vec<u8>, DialError> {
-    let content = read(path)?;
-    let marked = content.windows(10).any(|window| window == b"-----BEGIN");
-    if marked { Ok(content) } else { Err(DialError::Pem { path: path.to_owned() }) }
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let none = || DialError::Pem { path: path.to_owned(), what: "certificate" };
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(none)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, DialError> {
@@ -131,6 +147,6 @@ mod tests {
         fs::write(&ca, "nothing").expect("writes");
         let credentials = Credentials { tls_ca: Some(ca), ..Credentials::default() };
         let flaw = credentials.tls("https://a:1").expect_err("it is none").to_string();
-        assert!(flaw.ends_with("ca.pem is not in PEM"), "{flaw}");
+        assert!(flaw.ends_with("ca.pem holds no certificate in PEM"), "{flaw}");
     }
 }

@@ -3,15 +3,14 @@
 use std::{error::Error, io, net::IpAddr, path::PathBuf};
 
 use esta_proto::v1::coordinator_client::CoordinatorClient;
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, pki_types::ServerName};
 use thiserror::Error;
 use tonic::{
-    Status,
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint, Uri},
 };
 
-use crate::{Bearer, Credentials};
+use crate::{Bearer, Credentials, connector::TlsConnector};
 
 /// A coordinator that can be called.
 pub type Client = CoordinatorClient<InterceptedService<Channel, Bearer>>;
@@ -24,6 +23,8 @@ pub enum DialError {
     Address {
         /// What was given.
         address: String,
+        /// Why it is none, where it is no URL at all.
+        source: Option<tonic::transport::Error>,
     },
     /// What is to be sent must not be read on the way.
     #[error(
@@ -49,10 +50,12 @@ pub enum DialError {
         source: io::Error,
     },
     /// A file is something else.
-    #[error("{} is not in PEM", path.display())]
+    #[error("{} holds no {what} in PEM", path.display())]
     Pem {
         /// The file.
         path: PathBuf,
+        /// What it is to hold.
+        what: &'static str,
     },
     /// A file holds no token.
     #[error("{} does not hold one token and nothing else", path.display())]
@@ -66,7 +69,7 @@ pub enum DialError {
         /// The address.
         address: String,
         /// Why.
-        source: tonic::transport::Error,
+        source: rustls::Error,
     },
     /// One end does not believe the other's certificate.
     #[error("no trust between this program and the coordinator at {address}: {}", said(flaw))]
@@ -92,39 +95,41 @@ impl Credentials {
     /// # Errors
     /// [`DialError`] naming the address or the file.
     pub async fn connect(&self, address: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Client, DialError> {
-        let endpoint = tune(self.endpoint(address)?);
-        let bearer = self.bearer()?;
-        let channel = endpoint.connect().await.map_err(|source| match distrust(&source) {
+        let (endpoint, tls) = self.endpoint(address)?;
+        let (endpoint, bearer) = (tune(endpoint), self.bearer()?);
+        let connected = match tls {
+            Some(tls) => endpoint.connect_with_connector(tls).await,
+            None => endpoint.connect().await,
+        };
+        let channel = connected.map_err(|source| match distrust(&source) {
             Some(flaw) => DialError::Distrust { address: address.to_owned(), flaw },
             None => DialError::Connect { address: address.to_owned(), source },
         })?;
         Ok(CoordinatorClient::with_interceptor(channel, bearer))
     }
 
-    fn endpoint(&self, address: &str) -> Result<Endpoint, DialError> {
-        let no_address = || DialError::Address { address: address.to_owned() };
-        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| no_address())?;
+    /// Where to connect, and with what TLS.
+    fn endpoint(&self, address: &str) -> Result<(Endpoint, Option<TlsConnector>), DialError> {
+        let no_address = |source| DialError::Address { address: address.to_owned(), source };
+        let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|source| no_address(Some(source)))?;
         let local = is_loopback(endpoint.uri());
         match endpoint.uri().scheme_str() {
             Some("https") => {
-                let unusable = |source| DialError::Unusable { address: address.to_owned(), source };
-                endpoint.tls_config(self.tls(address)?).map_err(unusable)
+                let host = endpoint.uri().host().unwrap_or_default();
+                let name = ServerName::try_from(bare(host).to_owned()).map_err(|_| no_address(None))?;
+                let tls = TlsConnector::new(self.tls(address)?, name);
+                // The connector speaks TLS below what tonic sees.
+                let below = address.replacen("https", "http", 1);
+                Ok((Endpoint::from_shared(below).map_err(|source| no_address(Some(source)))?, Some(tls)))
             }
-            Some("http") if local || self.plain_text || !self.need_protection() => Ok(endpoint),
+            Some("http") if local || self.plain_text || !self.need_protection() => Ok((endpoint, None)),
             Some("http") => Err(DialError::PlainText { address: address.to_owned() }),
-            _ => Err(no_address()),
+            _ => Err(no_address(None)),
         }
     }
 }
 
 impl DialError {
-    /// What broke a connection behind a call's status: a coordinator that does not believe a certificate says so only after
-    /// the connection seems to stand.
-    #[must_use]
-    pub fn behind(address: &str, status: &Status) -> Option<Self> {
-        Some(Self::Distrust { address: address.to_owned(), flaw: distrust(status)? })
-    }
-
     /// Whether trying again can help: somebody may come to listen there, what has expired may be replaced.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -144,8 +149,12 @@ impl DialError {
 
 fn is_loopback(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    host == "localhost" || bare(host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A host without the brackets that a URL puts around IPv6.
+pub(crate) fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// The word of TLS among the causes of an error.
@@ -232,13 +241,14 @@ mod tests {
     fn the_word_of_tls_is_found_below_errors_that_wrap_it() {
         let expired = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, expired);
-        let outer = Status::from_error(Box::new(wrapped));
-        let error = DialError::behind("https://a:1", &outer).expect("it is there");
+        let outer = tonic::Status::from_error(Box::new(wrapped));
+        let flaw = distrust(&outer).expect("it is there");
+        let error = DialError::Distrust { address: "https://a:1".into(), flaw };
         assert!(error.is_passing() && error.is_about_trust());
         assert_eq!(
             error.to_string(),
             "no trust between this program and the coordinator at https://a:1: the certificate shown to it has expired"
         );
-        assert!(DialError::behind("a", &Status::unavailable("gone")).is_none());
+        assert!(distrust(&tonic::Status::unavailable("gone")).is_none());
     }
 }

@@ -87,9 +87,6 @@ impl Server {
 }
 
 fn unexplained(url: &str, status: &Status) -> Failure {
-    if let Some(error) = DialError::behind(url, status) {
-        return Failure::Dial(error);
-    }
     let (url, why) = (url.to_owned(), status.message().to_owned());
     if weigh(status).is_about_trust() { Failure::Denied { url, why } } else { Failure::Call { url, why } }
 }

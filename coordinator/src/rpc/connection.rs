@@ -82,6 +82,8 @@ pub(super) fn accept(listener: TcpListener, door: Door) -> ReceiverStream<io::Re
     let (ready, connections) = mpsc::channel(READY);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(door.max_connections));
+        // Told once for each time that they run out: whoever causes it must not fill the log as well.
+        let mut full = false;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -96,9 +98,12 @@ pub(super) fn accept(listener: TcpListener, door: Door) -> ReceiverStream<io::Re
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                tracing::warn!(peer = %address, limit = door.max_connections, "too many connections: one more is refused");
+                if !std::mem::replace(&mut full, true) {
+                    tracing::warn!(peer = %address, limit = door.max_connections, "too many connections: more are closed");
+                }
                 continue;
             };
+            full = false;
             tokio::spawn(welcome(tcp, address, place, door.clone(), ready.clone()));
         }
     });

@@ -30,7 +30,12 @@ struct Lab {
 impl Lab {
     /// A coordinator's certificate, one for clients, and tokens for `w-*`, `other`, a viewer and an admin: each is its name.
     fn new() -> Self {
-        let lab = Self { folder: tempfile::tempdir().expect("a folder"), ca: Authority::new("ours") };
+        Self::signed_by("ours")
+    }
+
+    /// The same of an authority of this name.
+    fn signed_by(name: &str) -> Self {
+        let lab = Self { folder: tempfile::tempdir().expect("a folder"), ca: Authority::new(name) };
         lab.ca.write(&lab.path("ca.pem"));
         lab.sign("server", Holds::Still);
         lab.sign("client", Holds::Still);
@@ -100,14 +105,10 @@ async fn reach(credentials: &Credentials, scheme: &str, address: SocketAddr) -> 
     reached.expect("an answer, or none, but no waiting")
 }
 
-/// Asks for the status: an answer, or why there is none.
+/// Asks for the status: an answer, or why there is no connection.
 async fn ask(credentials: &Credentials, address: SocketAddr) -> Result<String, DialError> {
-    let url = format!("https://{address}");
     let mut client = reach(credentials, "https", address).await?;
-    match timeout(DEADLINE, client.status(StatusRequest {})).await.expect("no waiting") {
-        Ok(status) => Ok(status.into_inner().json),
-        Err(status) => Err(DialError::behind(&url, &status).unwrap_or_else(|| panic!("no word of TLS: {status:?}"))),
-    }
+    Ok(status_of(&mut client).await.expect("who is connected is answered"))
 }
 
 async fn status_of(client: &mut Client) -> Result<String, Status> {
@@ -161,7 +162,7 @@ async fn whoever_shows_no_certificate_or_a_wrong_one_is_told_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_cannot_show_who_it_is_is_not_told_anything() {
     let lab = Lab::new();
-    let theirs = Lab::new();
+    let theirs = Lab::signed_by("theirs");
     let (served, ..) = serve_at(lab.certified()).await;
     let error = ask(&theirs.with("client"), served.address).await.expect_err("it is not believed");
     let line = error.to_string();
@@ -191,7 +192,7 @@ async fn replaced_certificates_serve_new_connections_and_old_sessions_go_on() {
     let session = worker.enter_by(&mut before).await;
 
     // Everything is signed anew, by somebody else; the client that has not heard of it keeps its files.
-    let renewed = Lab::new();
+    let renewed = Lab::signed_by("theirs");
     let theirs = ["ca.pem", "client.pem", "client.key"].map(|file| lab.path(&format!("old-{file}")));
     for (file, kept) in ["ca.pem", "client.pem", "client.key"].into_iter().zip(&theirs) {
         fs::copy(lab.path(file), kept).expect("copies");
@@ -303,11 +304,17 @@ async fn a_pod_joins_under_its_own_name_with_the_token_of_its_cluster() {
 
     let stranger = Issuer::new("k1").token(&claims("pod-0", |_| {}));
     let elsewhere = issuer.token(&claims("pod-0", |claims| claims["aud"] = "vault".into()));
+    let other_cluster = issuer.token(&claims("pod-0", |claims| claims["iss"] = "https://other".into()));
+    let early = issuer.token(&claims("pod-0", |claims| claims["nbf"] = 3_999_999_999_u64.into()));
+    let endless = issuer.token(&claims("pod-0", |claims| claims["exp"] = serde_json::Value::Null));
     let nobody = issuer.token(&claims("pod-0", |claims| claims["sub"] = "system:serviceaccount:esta:web".into()));
     let unbound = issuer.token(&claims("pod-0", |claims| claims["kubernetes.io"] = serde_json::json!({})));
     for (token, why) in [
         (stranger, "the token is refused: no key of the issuer has signed it"),
         (elsewhere, "the token is refused: it is not for the audience \"esta\""),
+        (other_cluster, "the token is refused: it is of the issuer \"https://other\""),
+        (early, "the token is refused: it does not hold yet"),
+        (endless, "the token is refused: it lacks iss, sub, aud or exp"),
         (nobody, "system:serviceaccount:esta:web has no role here; --token-role gives it one"),
         (unbound, "system:serviceaccount:esta:worker may not be the worker \"pod-0\": the token is bound to no pod"),
     ] {
@@ -340,9 +347,7 @@ async fn a_session_number_is_of_use_to_nobody_but_whom_it_was_given_to() {
         let words = format!("session {session_id} was given to another caller or under another name");
         assert_eq!((status.code(), status.message()), (Code::PermissionDenied, words.as_str()));
     }
-    let mut session = open(&mut owner, hello("w-1")).await;
-    let first = session.next().await.expect("it stands").expect("it is told to form a group");
-    assert!(matches!(first.body, Some(v1::coordinator_message::Body::Form(_))), "{first:?}");
+    formed(&mut open(&mut owner, hello("w-1")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,12 +388,7 @@ async fn a_message_that_is_too_large_ends_its_call_and_nothing_else() {
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
 
     let mut session = FakeWorker::new("w", &law).enter_by(&mut client).await;
-    let fence = loop {
-        let message = session.next().await.expect("it stands").expect("it goes on");
-        if matches!(message.body, Some(v1::coordinator_message::Body::Form(_))) {
-            break message.fence.expect("a fence").into();
-        }
-    };
+    let fence = formed(&mut session).await;
     let set = v1::StoreSet { key: "k".into(), value: vec![7; 4 << 20] };
     session.send(fence, Body::Store(v1::StoreRequest { id: 1, op: Some(v1::store_request::Op::Set(set)) }));
     while let Ok(Some(_)) = session.next().await {}
@@ -433,11 +433,13 @@ async fn a_peer_that_stalls_is_closed_and_keeps_nobody_waiting() {
     let (plain, ..) = serve_at(open).await;
     for address in [tls.address, plain.address] {
         let mut stalled = TcpStream::connect(address).await.expect("the system accepts it");
-        let read = timeout(DEADLINE, stalled.read(&mut [0; 1])).await.expect("it is not waited for");
-        assert!(matches!(read, Ok(0) | Err(_)), "it is closed: {read:?}");
+        // What the server says first comes before the end.
+        let end = timeout(DEADLINE, stalled.read_to_end(&mut Vec::new())).await;
+        drop(end.expect("it is not waited for"));
     }
-    let stalled = TcpStream::connect(tls.address).await.expect("the system accepts it");
-    ask(&lab.with("client"), tls.address).await.expect("others need not wait for it");
+    let (patient, ..) = serve_at(lab.certified()).await;
+    let stalled = TcpStream::connect(patient.address).await.expect("the system accepts it");
+    ask(&lab.with("client"), patient.address).await.expect("others need not wait for it");
     drop(stalled);
 }
 

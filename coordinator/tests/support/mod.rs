@@ -262,6 +262,16 @@ pub async fn open(client: &mut Client, first: WorkerMessage) -> Session {
     Session { outbound, inbound: stream.into_inner() }
 }
 
+/// The fence of the generation that a session is told to form.
+pub async fn formed(session: &mut Session) -> Fence {
+    loop {
+        let message = session.next().await.expect("it stands").expect("it goes on");
+        if matches!(message.body, Some(Body::Form(_))) {
+            return message.fence.expect("a fence").into();
+        }
+    }
+}
+
 impl FakeWorker {
     pub fn new(name: &str, law: &Law) -> Self {
         Self { name: name.into(), incarnation: 1, layout: law.layout_digest, applied: None, retained: Vec::new() }

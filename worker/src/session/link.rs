@@ -164,8 +164,5 @@ impl Link {
 }
 
 fn refused(address: &str, call: &'static str, source: tonic::Status) -> LinkError {
-    if let Some(error) = DialError::behind(address, &source) {
-        return LinkError::Dial(error);
-    }
     LinkError::Refused { address: address.to_owned(), call, source: Box::new(source) }
 }
