@@ -94,6 +94,21 @@ impl Mutator {
         bytes
     }
 
+    /// A file that was cut short, or some of whose bytes are not what was written.
+    pub fn file(&mut self, whole: &[u8]) -> Vec<u8> {
+        let mut bytes = whole.to_vec();
+        let at = self.0.random_range(0..bytes.len());
+        match self.0.random_range(0..3) {
+            0 => bytes.truncate(at),
+            1 => {
+                let end = bytes.len().min(at + 512);
+                bytes[at..end].fill(0xff);
+            }
+            _ => bytes[at] ^= 1 << self.0.random_range(0..8),
+        }
+        bytes
+    }
+
     fn spoil(&mut self, bytes: &mut Vec<u8>) {
         let at = self.0.random_range(0..=bytes.len());
         let end = self.0.random_range(at..=bytes.len().min(at + 64));

@@ -332,3 +332,60 @@ fn sc_2_a_ledger_goes_on_from_a_snapshot_and_the_records_since_the_oldest_checkp
     let error = Ledger::resume(other, 60, snapshot, Vec::new()).expect_err("another family");
     assert!(matches!(error, ReplayError::Snapshot { .. }), "{error}");
 }
+
+/// A session that never said hello.
+const STRANGER: SessionId = SessionId(99);
+
+/// Two workers in the middle of a run.
+fn halfway() -> World {
+    let mut world = World::new(law(), 2, Recovered::default());
+    world.join_many(2);
+    for _ in 0..15 {
+        assert!(world.step());
+    }
+    world
+}
+
+#[test]
+fn a_checkpoint_counts_only_from_a_member_and_never_ahead_of_the_record() {
+    let mut world = halfway();
+    for (session, step) in [(STRANGER, Step(10)), (SessionId(1), Step(16)), (SessionId(1), Step(u64::MAX))] {
+        assert_eq!(world.run.handle(Event::CheckpointSaved(session, step), world.now), [], "{session} {step}");
+    }
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(2));
+}
+
+#[test]
+fn sc_2_a_report_of_a_stranger_is_not_believed() {
+    let mut world = halfway();
+    let plan = world.run.ledger().and_then(|ledger| ledger.plan(Step(15))).expect("it is due");
+    let outcomes = vec![Outcome { score: 1e9, loss: 0.0, grad_norm: 0.0, valid: true }; 4];
+    let (reduced, timings) = (Digest([99; 32]), StepTimings::default());
+    let report = Report { step: Step(15), plan: plan.digest, reduced, outcomes, timings };
+    world.event(Event::Reported(STRANGER, report));
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(2));
+}
+
+#[test]
+fn a_rank_that_says_it_holds_what_nobody_can_hold_is_turned_out_and_the_others_go_on() {
+    let mut world = World::new(law(), 2, Recovered::default());
+    let hello = world.hello(&World::fresh("liar"));
+    world.event(Event::Joined(STRANGER, hello));
+    world.join(World::fresh("w0"));
+    assert_eq!(world.run.phase_name(), "forming", "the liar has yet to say that it stands");
+    world.event(Event::GroupReady(STRANGER, world.run.fence(), Step(u64::MAX)));
+    assert!(!world.run.members().live().contains_key(&STRANGER));
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
+fn a_snapshot_of_more_steps_than_the_run_has_is_refused() {
+    let world = halfway();
+    let ledger = world.run.ledger().expect("it is open");
+    let snapshot = Snapshot { committed: Step(u64::MAX), ..ledger.snapshot() };
+    let error = Ledger::resume(law(), 40, Some(snapshot), Vec::new()).expect_err("there is no such step");
+    assert!(matches!(error, ReplayError::Damaged { .. }), "{error}");
+}

@@ -5,6 +5,11 @@ use thiserror::Error;
 use super::{BudgetSpec, JobSpec};
 use crate::arch::VitArch;
 
+/// Slots of a step beyond this are a typing error: a plan names each of them.
+const MAX_SLOTS: u32 = 1 << 16;
+/// Other counts beyond this are one too.
+const MAX_COUNT: u64 = 1 << 24;
+
 /// A job specification that cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{key}: {flaw}")]
@@ -112,6 +117,9 @@ impl JobSpec {
         if sampling.slots == 0 {
             return Err(SpecError::new("sampling.slots", "a step has at least one slot"));
         }
+        if sampling.slots > MAX_SLOTS {
+            return Err(SpecError::new("sampling.slots", format!("{} slots; at most {MAX_SLOTS}", sampling.slots)));
+        }
         if !self.train.batch_size.is_multiple_of(sampling.slots) {
             let flaw = format!("{} slots do not divide train.batch_size {}", sampling.slots, self.train.batch_size);
             return Err(SpecError::new("sampling.slots", flaw));
@@ -158,6 +166,19 @@ impl JobSpec {
         ] {
             if count == 0 {
                 return Err(SpecError::new(key, "is at least 1"));
+            }
+        }
+        for (key, count) in [
+            ("train.batch_size", train.batch_size),
+            ("train.intra_op_threads", train.intra_op_threads),
+            ("train.save_total_limit", train.save_total_limit),
+            ("data.loader_threads", self.data.loader_threads),
+            ("data.num_classes", self.data.num_classes),
+            ("eval.batch_size", self.eval.batch_size),
+            ("pst.lora_r", self.pst.lora_r),
+        ] {
+            if u64::from(count) > MAX_COUNT {
+                return Err(SpecError::new(key, format!("{count} is beyond all measure; at most {MAX_COUNT}")));
             }
         }
         within("train.learning_rate", train.learning_rate, 0.0, 1e3)?;
