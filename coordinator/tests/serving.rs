@@ -5,7 +5,7 @@ pub(crate) mod support;
 
 use esta_coordinator::{coordinator::StartError, leader::Ending, rpc::BindError, store::StoreError};
 use esta_engine::run::exit;
-use esta_proto::{Digest, Fence, Generation, LeaderEpoch, v1, v1::worker_message::Body};
+use esta_proto::{Digest, Fence, Generation, LeaderEpoch, Step, v1, v1::worker_message::Body};
 use support::*;
 use tonic::Code;
 
@@ -46,7 +46,8 @@ async fn st_2_one_worker_and_three_make_the_same_table() {
 async fn mb_2_a_coordinator_restarted_midway_ends_with_the_table_of_an_undisturbed_run() {
     let (law, folder) = (law(), crate::place());
     let mut first = serve(&law, &folder, 2).await;
-    let crowd = ["a", "b"].map(|name| work(FakeWorker::new(name, &law), first.address));
+    let resting = |name| FakeWorker::new(name, &law).resting_at(Some(Step(STEPS / 2)));
+    let crowd = ["a", "b"].map(|name| work(resting(name), first.address));
     first.until_durable(STEPS / 3).await;
     first.coordinator.stop();
     assert!(matches!(first.ended().await, Ending::Stopped));
@@ -58,7 +59,7 @@ async fn mb_2_a_coordinator_restarted_midway_ends_with_the_table_of_an_undisturb
     for worker in crowd {
         let (worker, last) = worker.await.expect("the worker lives");
         assert!(matches!(&last, Last::Broken(status) if status.code() == Code::Unavailable), "{last:?}");
-        work(worker, second.address);
+        work(worker.resting_at(None), second.address);
     }
     assert!(matches!(second.ended().await, Ending::Complete));
     drop(second);

@@ -224,6 +224,7 @@ pub struct FakeWorker {
     pub incarnation: u64,
     pub layout: Digest,
     pub applied: Option<Step>,
+    rests_at: Option<Step>,
     retained: Vec<Report>,
 }
 
@@ -274,7 +275,13 @@ pub async fn formed(session: &mut Session) -> Fence {
 
 impl FakeWorker {
     pub fn new(name: &str, law: &Law) -> Self {
-        Self { name: name.into(), incarnation: 1, layout: law.layout_digest, applied: None, retained: Vec::new() }
+        let (applied, rests_at, retained) = (None, None, Vec::new());
+        Self { name: name.into(), incarnation: 1, layout: law.layout_digest, applied, rests_at, retained }
+    }
+
+    /// The same worker, which does nothing about plans of this step and later ones.
+    pub fn resting_at(self, step: Option<Step>) -> Self {
+        Self { rests_at: step, ..self }
     }
 
     /// Joins and says hello.
@@ -334,6 +341,7 @@ impl FakeWorker {
                 self.applied = Some(applied);
                 session.send(fence, worker_message::Body::GroupReady(v1::GroupReady { applied: applied.0 }));
             }
+            Body::Plan(plan) if self.rests_at.is_some_and(|rest| plan.step >= rest.0) => {}
             Body::Plan(plan) => self.carry_out(session, fence, &RankPlan::try_from(&plan).expect("a whole plan")),
             Body::Durable(durable) => self.retained.retain(|report| report.step.0 >= durable.next_step),
             Body::Finish(_) => session.send(fence, worker_message::Body::FinaleDone(v1::FinaleDone {})),
