@@ -126,6 +126,9 @@ fn outcome(row: &SlotRow) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use esta_engine::{run::Snapshot, table::Row};
+    use esta_sim::mutate::{Mutator, over_seeds};
+
     use super::*;
 
     fn record() -> StepRecord {
@@ -141,6 +144,27 @@ mod tests {
         assert_eq!(back.draws, record().draws);
         assert!(back.outcomes[0].same_bits(&record().outcomes[0]));
         assert_eq!((back.table_version, back.reduced), (Step(8), Digest([3; 32])));
+    }
+
+    #[test]
+    fn spoilt_bytes_are_refused_or_read_and_never_more_than_they_are() {
+        let snapshot = Snapshot {
+            committed: Step(9),
+            rows: vec![Row::default(); 3],
+            trend: None,
+            touches: Vec::new(),
+            plans: Vec::new(),
+        };
+        let wholes = [encode(&record()), encode_snapshot(&snapshot)];
+        over_seeds(2000, |seed| {
+            let mut mutator = Mutator::new(seed);
+            let whole = mutator.one_of(&wholes).clone();
+            let spoilt = mutator.bytes(&whole);
+            if let Ok(record) = decode(Step(9), &spoilt) {
+                assert_eq!(record.draws.len(), record.outcomes.len());
+            }
+            decode_snapshot(&spoilt).ok();
+        });
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The record in one redb file (HANDS): `<run dir>/record.redb`.
 
+mod whole;
+
 use std::{
     io,
     ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -26,9 +29,6 @@ const STEPS: TableDefinition<u64, &[u8]> = TableDefinition::new("steps");
 const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generations");
 /// Complete checkpoints.
 const CHECKPOINTS: TableDefinition<u64, ()> = TableDefinition::new("checkpoints");
-
-/// Bytes of the file that are kept in memory: a record is written once and read at starts, however long it grows.
-const CACHE: usize = 8 << 20;
 
 /// A run's record in a file that this process alone has open.
 #[derive(Debug)]
@@ -54,9 +54,11 @@ impl RedbStore {
     pub fn open_file(path: PathBuf, name: &str, spec_json: &str) -> Result<Self, StoreError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-        let database =
-            Database::builder().set_cache_size(CACHE).create(&path).map_err(|error| opening(&path, error))?;
-        let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
+        let (database, meta) = guarded(&path, || {
+            let database = whole::open(&path).map_err(|error| opening(&path, error))?;
+            let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
+            Ok((database, meta))
+        })?;
         Ok(Self { database, path, meta })
     }
 }
@@ -73,7 +75,7 @@ impl RecordStore for RedbStore {
 
     fn load(&self) -> Result<Recovered, StoreError> {
         let read = || recovered(&self.database.begin_read()?);
-        read().map_err(|flaw| flaw.at(&self.path, "read"))
+        guarded(&self.path, || read().map_err(|flaw| flaw.at(&self.path, "read")))
     }
 
     fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
@@ -91,7 +93,13 @@ impl RecordStore for RedbStore {
 /// # Errors
 /// [`StoreError`] when there is none, it is in use, or it cannot be read.
 pub fn read_only(path: &Path) -> Result<(Meta, Recovered), StoreError> {
-    let database = ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
+    guarded(path, || read_whole(path))
+}
+
+fn read_whole(path: &Path) -> Result<(Meta, Recovered), StoreError> {
+    // Held while its content is read, so that nobody writes meanwhile.
+    let _held = ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
+    let database = whole::copy(path).map_err(|error| opening(path, error))?;
     let read = || -> Result<_, Flaw> {
         let transaction = database.begin_read()?;
         let table = transaction.open_table(META)?;
@@ -103,6 +111,14 @@ pub fn read_only(path: &Path) -> Result<(Meta, Recovered), StoreError> {
         Ok((meta, whole))
     };
     read().map_err(|flaw| flaw.at(path, "read"))
+}
+
+/// Does something with a file that may be damaged: redb panics where pages that it trusts contradict each other.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = "its pages contradict each other".to_owned();
+        Err(StoreError::Damaged { place: path.display().to_string(), what })
+    })
 }
 
 /// Checks whose record this is, and makes the next leader's epoch durable before anybody acts under it (MB-1).
@@ -268,6 +284,7 @@ fn opening(path: &Path, error: DatabaseError) -> StoreError {
 mod tests {
     use esta_engine::run::Snapshot;
     use esta_proto::Digest;
+    use esta_sim::mutate::{Mutator, over_seeds};
     use tempfile::TempDir;
 
     use super::*;
@@ -352,6 +369,39 @@ mod tests {
         drop(store);
         let error = RedbStore::open(folder.path(), "job", "{}").expect_err("from the future");
         assert!(matches!(error, StoreError::Newer { found: 9, known: 1, .. }), "{error}");
+    }
+
+    /// What a reader finds in a file of these bytes.
+    fn found(folder: &Path, bytes: &[u8]) -> Result<(LeaderEpoch, Recovered), StoreError> {
+        std::fs::write(folder.join(RECORD_FILE), bytes).expect("writes");
+        let store = RedbStore::open(folder, "job", "{}")?;
+        Ok((store.meta().epoch, store.load()?))
+    }
+
+    #[test]
+    fn a_spoilt_file_is_refused_or_holds_what_was_written() {
+        let folder = folder();
+        let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        for first in (0..60).step_by(5) {
+            store.append(&(first..first + 5).map(step).collect::<Vec<_>>()).expect("there is room");
+        }
+        drop(store);
+        let bytes = std::fs::read(folder.path().join(RECORD_FILE)).expect("reads");
+        let whole = found(folder.path(), &bytes).expect("nothing is wrong with it");
+        over_seeds(150, |seed| {
+            let mut mutator = Mutator::new(seed);
+            let spoilt = mutator.file(&bytes);
+            match found(folder.path(), &spoilt) {
+                Ok(other) => assert_eq!(other, whole, "silently another record"),
+                Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            match read_only(&folder.path().join(RECORD_FILE)) {
+                Ok((_, other)) => assert_eq!(other, whole.1, "silently another record"),
+                Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        });
     }
 
     #[test]
