@@ -13,7 +13,7 @@ build() {
   [ "$DEVICE" != cuda ] || cuda=(--features esta-worker/cuda)
   cargo build --profile "$PROFILE" -p esta-engine --example bench_law
   cargo build --profile "$PROFILE" -p esta-worker --example bench_step "${cuda[@]}"
-  cargo build --profile "$PROFILE" -p esta-tests --bin esta-trials
+  cargo build --profile "$PROFILE" -p esta-tests --bin esta-trials -p esta-sim --bin esta-sim
   cargo build --profile "$PROFILE" -p esta-coordinator -p esta-load -p esta-worker "${cuda[@]}"
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import cases
 import coordination
 import kills
+import laws
 from child import Child, Ended
 from memory import GIVE_BACK, SETTLED, Card, largest_batch, line, step_peak
 from table import Table, kibibytes, mebibytes, milliseconds
@@ -157,6 +158,11 @@ def coordinate(options, table):
     coordination.measure(options.programs, table)
 
 
+def simulate(options, table):
+    """The laws in virtual time."""
+    laws.measure(options.programs, table, options.seeds)
+
+
 def kill(options, table):
     """Real runs that lose a process."""
     kills.measure(options.programs, table, options.kills)
@@ -167,6 +173,7 @@ PARTS = {
     "reduce": exact_against_float,
     "memory": memory,
     "law": law,
+    "simulated": simulate,
     "coordination": coordinate,
     "kills": kill,
     "load": load,
@@ -219,6 +226,7 @@ def parse():
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=50, help="steps of a round for small models")
+    parser.add_argument("--seeds", type=int, default=1000, help="simulated runs")
     parser.add_argument("--kills", type=int, default=30, help="workers that are killed; a third as many leaders")
     parser.add_argument("--reduces", type=int, default=30)
     parser.add_argument("--images", type=int, nargs="+", help="batches whose peak is measured, two or more")
