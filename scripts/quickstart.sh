@@ -6,7 +6,7 @@ set -euo pipefail
 
 # Steps of each anchor: a larger network has more to learn. Threads of the largest, which outlasts the others: its sums,
 # and so its bits, depend on them.
-STEPS_S=900 STEPS_M=1500 STEPS_L=4000
+STEPS_S=1500 STEPS_M=2400 STEPS_L=4000
 THREADS_L=2
 
 cd "$(dirname "$0")/.."

@@ -145,7 +145,8 @@ fn an_operator_needs_a_token_where_one_is_asked_for() {
     fs::write(folder.path().join("token"), "secret\n").expect("writes");
     let (child, address) = serving(folder.path(), &["--tokens", "tokens"]);
     let url = format!("http://{address}");
-    let status = |more: &[&str]| call(folder.path(), &[&["status", "--coordinator", &url], more].concat());
+    let status =
+        |more: &[&str]| call(folder.path(), &[&["status", "--coordinator", &url, "--format", "json"], more].concat());
     let (code, line) = failure(&status(&[]));
     let expected = format!(
         "esta-coordinator: the coordinator at {url} refuses: this coordinator asks for a token, and none was sent; give \
