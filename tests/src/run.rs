@@ -329,15 +329,29 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Waits for the end of the run, ends whoever came too late to hear of it, and reads what it left behind.
+    ///
+    /// # Errors
+    /// When a coordinator fails or hangs; its log is in the error.
+    pub fn finish_without_latecomers(mut self) -> anyhow::Result<Outcome> {
+        self.coordinators_end()?;
+        Outcome::read(&self.dir)
+    }
+
+    fn coordinators_end(&mut self) -> anyhow::Result<()> {
+        for seat in &mut self.seats {
+            let status = seat.process.wait_for(self.patience)?;
+            ensure!(status.success(), "a coordinator ended with {status}:\n{}", seat.process.log());
+        }
+        Ok(())
+    }
+
     /// Waits for the end of the run and reads what it left behind.
     ///
     /// # Errors
     /// When a process fails or hangs; its log is in the error.
     pub fn finish(mut self) -> anyhow::Result<Outcome> {
-        for seat in &mut self.seats {
-            let status = seat.process.wait_for(self.patience)?;
-            ensure!(status.success(), "a coordinator ended with {status}:\n{}", seat.process.log());
-        }
+        self.coordinators_end()?;
         for worker in &mut self.workers {
             let status = worker.wait()?;
             ensure!(status.success(), "a worker ended with {status}:\n{}", worker.log());

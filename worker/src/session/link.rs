@@ -21,14 +21,14 @@ pub enum LinkError {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The coordinator refused a call.
-    #[error("the coordinator at {address} refused to {call}: {}", .source.message())]
+    #[error("the coordinator at {address} refused to {call}: {}", .status.message())]
     Refused {
         /// The address.
         address: String,
         /// What was asked.
         call: &'static str,
         /// Its status.
-        source: Box<tonic::Status>,
+        status: Box<tonic::Status>,
     },
     /// The job it serves cannot be read by this program.
     #[error("the job served by {address} cannot be read: another version of the program made it")]
@@ -46,7 +46,7 @@ impl LinkError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Dial(error) => error.is_passing(),
-            Self::Refused { source, .. } => weigh(source).is_passing(),
+            Self::Refused { status, .. } => weigh(status).is_passing(),
             Self::Spec { .. } => false,
         }
     }
@@ -56,7 +56,7 @@ impl LinkError {
     pub fn is_about_trust(&self) -> bool {
         match self {
             Self::Dial(error) => error.is_about_trust(),
-            Self::Refused { source, .. } => weigh(source).is_about_trust(),
+            Self::Refused { status, .. } => weigh(status).is_about_trust(),
             Self::Spec { .. } => false,
         }
     }
@@ -64,8 +64,8 @@ impl LinkError {
     /// Where a coordinator that stands by says the leader serves.
     #[must_use]
     pub fn leader(&self) -> Option<String> {
-        let Self::Refused { source, .. } = self else { return None };
-        source.metadata().get(LEADER)?.to_str().ok().map(str::to_owned)
+        let Self::Refused { status, .. } = self else { return None };
+        status.metadata().get(LEADER)?.to_str().ok().map(str::to_owned)
     }
 }
 
@@ -112,7 +112,7 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
         incarnation: caller.incarnation,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let response = client.join(request).await.map_err(|source| refused(address, "join", source))?.into_inner();
+    let response = client.join(request).await.map_err(|status| refused(address, "join", status))?.into_inner();
     let spec = serde_json::from_str(&response.spec_json)
         .map_err(|source| LinkError::Spec { address: address.to_owned(), source })?;
     Ok(Joined {
@@ -146,7 +146,7 @@ impl Joined {
         let hello = wire::to_coordinator(first.0, &first.1, self.session);
         outbound.send(hello).unwrap_or_else(|_| unreachable!("the receiver is held right here"));
         let answer = self.client.session(UnboundedReceiverStream::new(queue)).await;
-        let inbound = answer.map_err(|source| refused(&self.address, "open a session", source))?.into_inner();
+        let inbound = answer.map_err(|status| refused(&self.address, "open a session", status))?.into_inner();
         Ok(Link { outbound, inbound, session: self.session })
     }
 }
@@ -163,6 +163,6 @@ impl Link {
     }
 }
 
-fn refused(address: &str, call: &'static str, source: tonic::Status) -> LinkError {
-    LinkError::Refused { address: address.to_owned(), call, source: Box::new(source) }
+fn refused(address: &str, call: &'static str, status: tonic::Status) -> LinkError {
+    LinkError::Refused { address: address.to_owned(), call, status: Box::new(status) }
 }
