@@ -43,13 +43,26 @@ pub fn deadline<T>(what: &str, found: impl FnMut() -> Option<T>) -> anyhow::Resu
 ///
 /// # Errors
 /// When the patience runs out first.
-pub fn within<T>(patience: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+pub fn within<T>(patience: Duration, what: &str, found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    looking(Duration::from_millis(5), patience, what, found)
+}
+
+/// The same, looking this often.
+///
+/// # Errors
+/// When the patience runs out first.
+pub(crate) fn looking<T>(
+    every: Duration,
+    patience: Duration,
+    what: &str,
+    mut found: impl FnMut() -> Option<T>,
+) -> anyhow::Result<T> {
     let end = Instant::now() + patience;
     while Instant::now() < end {
         if let Some(value) = found() {
             return Ok(value);
         }
-        thread::park_timeout(Duration::from_millis(5));
+        thread::park_timeout(every);
     }
     bail!("waited {patience:?} in vain for {what}")
 }

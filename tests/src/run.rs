@@ -69,7 +69,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When the coordinator does not start.
     pub fn serve(lab: &'a Lab, job: &Path, expected: u32) -> anyhow::Result<Self> {
-        Self::seated(lab, job, None, 1, expected)
+        Self::of_lab(lab, job, expected)?.seated(1)
     }
 
     /// Serves a job from as many coordinators on one etcd, and starts the workers it expects.
@@ -77,9 +77,8 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a process does not start.
     pub fn on_etcd(lab: &'a Lab, job: &Path, store: &str, coordinators: usize, workers: u32) -> anyhow::Result<Self> {
-        let mut run = Self::seated(lab, job, Some(store.to_owned()), coordinators, workers)?;
-        (0..workers).try_for_each(|_| run.add_worker())?;
-        Ok(run)
+        let run = Self { store: Some(store.to_owned()), ..Self::of_lab(lab, job, workers)? };
+        run.seated(coordinators)?.staffed()
     }
 
     /// Serves a job from the first host of a network, and starts the workers it expects on the next ones.
@@ -87,28 +86,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a process does not start.
     pub fn across(lab: &'a Lab, job: &Path, network: &'a Network, workers: u32) -> anyhow::Result<Self> {
-        let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
-        let dir = lab.path().join(&name);
-        let mut run = Self::vacant(lab.path(), name, job, dir, workers)?;
-        run.network = Some(network);
-        run.add_seat()?;
-        (0..workers).try_for_each(|_| run.add_worker())?;
-        Ok(run)
-    }
-
-    fn seated(
-        lab: &'a Lab,
-        job: &Path,
-        store: Option<String>,
-        coordinators: usize,
-        expected: u32,
-    ) -> anyhow::Result<Self> {
-        let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
-        let dir = lab.path().join(&name);
-        let mut run = Self::vacant(lab.path(), name, job, dir, expected)?;
-        run.store = store;
-        (0..coordinators).try_for_each(|_| run.add_seat())?;
-        Ok(run)
+        Self { network: Some(network), ..Self::of_lab(lab, job, workers)? }.seated(1)?.staffed()
     }
 
     /// Serves any job, which may take this long and whose results are to lie in the folder of this name, and starts the
@@ -117,18 +95,33 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a process does not start.
     pub fn of_job(folder: &'a Path, name: &str, job: &Path, workers: u32, patience: Duration) -> anyhow::Result<Self> {
-        let mut run = Self::vacant(folder, name.to_owned(), job, folder.join(name), workers)?;
-        run.patience = patience;
-        run.add_seat()?;
-        (0..workers).try_for_each(|_| run.add_worker())?;
-        Ok(run)
+        Self { patience, ..Self::vacant(folder, name.to_owned(), job, workers)? }.seated(1)?.staffed()
     }
 
-    fn vacant(folder: &'a Path, name: String, job: &Path, dir: PathBuf, expected: u32) -> anyhow::Result<Self> {
+    /// A job of a lab, whose results are to lie in the folder that it names itself: that of its own name.
+    fn of_lab(lab: &'a Lab, job: &Path, expected: u32) -> anyhow::Result<Self> {
+        let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
+        Self::vacant(lab.path(), name, job, expected)
+    }
+
+    fn vacant(folder: &'a Path, name: String, job: &Path, expected: u32) -> anyhow::Result<Self> {
+        let dir = folder.join(&name);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (job, seats, workers) = (job.to_owned(), Vec::new(), Vec::new());
         let (store, network, started, patience) = (None, None, 0, PATIENCE);
         Ok(Self { folder, name, job, dir, store, network, expected, seats, workers, started, patience, runtime })
+    }
+
+    /// With so many coordinators.
+    fn seated(mut self, coordinators: usize) -> anyhow::Result<Self> {
+        (0..coordinators).try_for_each(|_| self.add_seat())?;
+        Ok(self)
+    }
+
+    /// With the workers it expects.
+    fn staffed(mut self) -> anyhow::Result<Self> {
+        (0..self.expected).try_for_each(|_| self.add_worker())?;
+        Ok(self)
     }
 
     fn add_seat(&mut self) -> anyhow::Result<()> {
@@ -158,9 +151,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When a process does not start.
     pub fn start(lab: &'a Lab, job: &Path, workers: u32) -> anyhow::Result<Self> {
-        let mut run = Self::serve(lab, job, workers)?;
-        (0..workers).try_for_each(|_| run.add_worker())?;
-        Ok(run)
+        Self::serve(lab, job, workers)?.staffed()
     }
 
     /// Starts one more worker.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
-use crate::{EtcdCluster, Lab, PATIENCE, Run, Sight};
+use crate::{EtcdCluster, Lab, PATIENCE, Run, Sight, process::looking};
 
 /// A run that is killed at is never meant to end.
 const ENDLESS: u64 = 10_000_000;
@@ -152,15 +152,8 @@ fn seen(run: &Run, mut shows: impl FnMut(&Sight) -> bool) -> anyhow::Result<Sigh
     until(|| run.sight().filter(&mut shows)).with_context(|| run.said())
 }
 
-fn until<T>(mut found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = found() {
-            return Ok(value);
-        }
-        ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain");
-        std::thread::park_timeout(Duration::from_micros(500));
-    }
+fn until<T>(found: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    looking(Duration::from_micros(500), PATIENCE, "the run to go on", found)
 }
 
 fn millis(since: Instant) -> f64 {
