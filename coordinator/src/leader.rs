@@ -278,6 +278,14 @@ impl Leader {
                 let replies = self.rendezvous.close();
                 self.reply(replies);
             }
+            Notice::Preparing(generation, _) => {
+                let replies = self.rendezvous.prepare(Fence { generation: *generation, ..self.fence });
+                self.reply(replies);
+            }
+            Notice::Forgone(..) => {
+                let replies = self.rendezvous.forgo();
+                self.reply(replies);
+            }
             Notice::Failed(reason) => self.failed = Some(reason.clone()),
             _ => {}
         }

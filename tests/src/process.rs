@@ -1,6 +1,7 @@
 //! A child process with its output on record: ended by its id when the test ends, whatever happens.
 
 use std::{
+    cell::Cell,
     fs::File,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -18,6 +19,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// It was sent `STOP`: nobody who asks it anything is answered.
+    stopped: Cell<bool>,
 }
 
 /// A program of this workspace: beside the own executable, or one folder up from a test's `deps`.
@@ -112,7 +115,8 @@ impl Process {
             .env_remove("RUST_BACKTRACE")
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: folder.join(format!("{name}.log")) })
+        let (log, stopped) = (folder.join(format!("{name}.log")), Cell::new(false));
+        Ok(Self { name: name.to_owned(), child, log, stopped })
     }
 
     /// What it has written to standard error.
@@ -161,6 +165,12 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it was stopped and has not been told to go on.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         drop(self.child.kill());
@@ -174,6 +184,11 @@ impl Process {
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let status = Command::new("kill").args([format!("-{signal}"), self.id().to_string()]).status()?;
         ensure!(status.success(), "{} cannot be sent SIG{signal}: {status}", self.name);
+        match signal {
+            "STOP" => self.stopped.set(true),
+            "CONT" => self.stopped.set(false),
+            _ => {}
+        }
         Ok(())
     }
 

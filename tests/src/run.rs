@@ -257,10 +257,15 @@ impl<'a> Run<'a> {
         self.sight_beside(&[])
     }
 
-    /// The run as it is, if a coordinator leads that is none of these.
+    /// The run as it is, if a coordinator leads that is none of these. One that is stopped is not asked: its answer would be
+    /// waited for.
     #[must_use]
     pub fn sight_beside(&self, others: &[usize]) -> Option<Sight> {
-        let mut seats = self.seats.iter().enumerate().filter(|(number, _)| !others.contains(number));
+        let mut seats = self
+            .seats
+            .iter()
+            .enumerate()
+            .filter(|(number, seat)| !others.contains(number) && !seat.process.is_stopped());
         seats.find_map(|(number, seat)| {
             let status = match self.network {
                 None => self.runtime.block_on(sight::ask(&seat.url())),
@@ -309,7 +314,7 @@ impl<'a> Run<'a> {
     /// When the run ends or stalls before; the logs are in the error.
     pub fn wait_for_step(&mut self, step: u64) -> anyhow::Result<()> {
         let reached = deadline(&format!("step {step}"), || {
-            if !self.seats.iter_mut().any(|seat| seat.process.runs()) {
+            if !self.seats.iter_mut().any(|seat| seat.process.runs() && !seat.process.is_stopped()) {
                 return Some(false);
             }
             // Nobody answers until a coordinator leads: that too is waited for, also at step 0.

@@ -4,7 +4,7 @@
 use esta_tests::{EtcdCluster, Lab, Outcome, Run};
 
 /// Enough to be in the middle of for some seconds.
-const STEPS: u64 = 1600;
+const STEPS: u64 = 800;
 const WORKERS: u32 = 2;
 
 /// What this job leaves when nothing happens to it, with its record in a file.

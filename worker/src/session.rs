@@ -11,7 +11,7 @@ use std::{future::Future, pin::Pin, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_client::Credentials;
 use esta_engine::spec::{TimeoutSpec, seconds};
-use esta_proto::{Fence, v1};
+use esta_proto::v1;
 use esta_worker_engine::{
     Command, Event, Identity, Session, TrainerEvent,
     wire::{self, Inbound},
@@ -222,7 +222,7 @@ impl Hands {
     }
 
     fn forward(&mut self, call: StoreCall) {
-        let fence = Fence { generation: call.generation, ..self.law.fence() };
+        let fence = call.fence;
         let request = self.outstanding.begin(call);
         let sent = self.link.as_ref().is_some_and(|link| link.send_store(fence, request));
         if !sent {
@@ -237,6 +237,12 @@ impl Hands {
             }
             TrainerEvent::Broke(generation, reason) => {
                 tracing::warn!(generation = generation.0, %reason, "the process group broke");
+            }
+            TrainerEvent::Prepared(fence) => {
+                tracing::info!(generation = fence.generation.0, "the next process group stands beside this one");
+            }
+            TrainerEvent::NotPrepared(fence, reason) => {
+                tracing::warn!(generation = fence.generation.0, %reason, "the next process group cannot be built");
             }
             TrainerEvent::Published(step) => tracing::info!(step = step.0, "checkpoint saved"),
             TrainerEvent::Stepped(_)
@@ -261,6 +267,7 @@ impl Hands {
                 }
             }
             Command::Train(command) => self.trainer.queue(command),
+            Command::Prepare(fence, seat) => self.trainer.prepare(fence, seat),
             Command::Abandon(generation) => self.trainer.abandon(generation),
             Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code }),
         }

@@ -2,6 +2,7 @@
 //!
 //! It never blocks for good: collectives are polled, and given up as soon as their generation is abandoned.
 
+mod builder;
 mod checkpoint;
 mod doing;
 mod family;
@@ -23,11 +24,15 @@ use std::{
 };
 
 use esta_data::BatchTicket;
-use esta_engine::{run::Progress, spec::JobSpec};
-use esta_proto::{Digest, Generation, Step};
+use esta_engine::{
+    run::{Progress, Seat},
+    spec::{JobSpec, seconds},
+};
+use esta_proto::{Digest, Fence, Generation, Step};
 use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
 
+use builder::Builder;
 pub use checkpoint::{CheckpointError, CheckpointFolder};
 pub use doing::Doing;
 pub use family::Family;
@@ -74,6 +79,7 @@ pub struct Trainer {
     commands: mpsc::Sender<Work>,
     events: UnboundedReceiver<TrainerEvent>,
     abandoned: Abandoned,
+    builder: Builder,
     doing: Doing,
     loader: Arc<esta_data::Prefetcher>,
     micro_batch: u64,
@@ -109,8 +115,14 @@ impl Trainer {
         let (loaded, setup) = oneshot::channel();
         let (abandoned, doing) = (Abandoned::default(), Doing::default());
         let micro_batch = u64::from(spec.train.batch_size / spec.sampling.slots.max(1));
-        let context =
-            thread::Context { options, abandoned: abandoned.clone(), doing: doing.clone(), calls, events: said };
+        let builder = Builder::new(options.clone(), seconds(spec.timeouts.collective), calls, &said);
+        let context = thread::Context {
+            options,
+            abandoned: abandoned.clone(),
+            builder: builder.clone(),
+            doing: doing.clone(),
+            events: said,
+        };
         let thread = std::thread::Builder::new()
             .name("trainer".to_owned())
             .spawn(move || thread::main(spec, context, loaded, work))
@@ -119,7 +131,7 @@ impl Trainer {
             let gone = std::io::Error::other("it ended while loading the job");
             Err(SetupError::Thread(gone))
         })?;
-        Ok((Self { commands, events, abandoned, doing, loader, micro_batch, thread }, setup))
+        Ok((Self { commands, events, abandoned, builder, doing, loader, micro_batch, thread }, setup))
     }
 
     /// Queues a command. The batches of a step begin to be prepared at once.
@@ -134,6 +146,11 @@ impl Trainer {
         };
         // A thread that is gone has said so: its events have ended.
         drop(self.commands.send(Work { command, batches }));
+    }
+
+    /// Begins to build a process group to come, beside what the thread is at.
+    pub fn prepare(&self, fence: Fence, seat: Seat) {
+        self.builder.prepare(fence, seat);
     }
 
     /// What the thread is at.
@@ -156,6 +173,7 @@ impl Trainer {
     /// would outlive its part in the run.
     pub async fn stop(self) {
         self.abandoned.raise(Generation(u64::MAX - 1));
+        self.builder.clear();
         drop(self.commands);
         let deadline = tokio::time::Instant::now() + STOPS_WITHIN;
         while !self.thread.is_finished() {
@@ -169,4 +187,10 @@ impl Trainer {
             tracing::error!("the trainer thread panicked");
         }
     }
+}
+
+/// An error with its causes, in one line.
+fn in_one_line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

@@ -10,6 +10,7 @@ mod ledger;
 mod liveness;
 mod members;
 mod message;
+mod preparing;
 mod resuming;
 mod stepping;
 mod tempo;
@@ -21,12 +22,12 @@ use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
-    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Record, Report,
+    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Record, Report, Seat,
     Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
 };
 pub use tempo::{Normal, Tempo};
 
-use self::{agreement::Agreement, resuming::Predecessor};
+use self::{agreement::Agreement, preparing::Preparing, resuming::Predecessor};
 use crate::{law::Law, pace::Pace};
 
 /// How a run waits for its workers.
@@ -90,7 +91,7 @@ struct Cursor {
     next: Step,
     /// Steps that the generation has finished.
     reported: Step,
-    /// A worker waits to join: give out nothing more.
+    /// Another group takes over: give out nothing more.
     closing: bool,
     /// When the step in flight began: every rank had done the one before it. Unknown where another leader saw it.
     began: Option<Duration>,
@@ -133,6 +134,8 @@ pub struct Run {
     distrusted: Option<Step>,
     /// The generation that this leader found on record.
     predecessor: Predecessor,
+    /// The group of the generation to come.
+    preparing: Preparing,
     /// What the members of a generation are told once it is on record.
     forms: Vec<(SessionId, Form)>,
     /// When silent workers are looked for next.
@@ -174,6 +177,7 @@ impl Run {
             stranded: false,
             agreement: Agreement::default(),
             distrusted: None,
+            preparing: Preparing::default(),
             forms: Vec::new(),
             next_look: None,
             checkpoints: recovered.checkpoints.into_iter().collect(),
@@ -253,6 +257,7 @@ impl Run {
             Event::Left(session) => self.left(session, now, &mut out),
             Event::GroupReady(session, fence, applied) => self.group_ready(session, fence, applied, now, &mut out),
             Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
+            Event::GroupPrepared(session, fence) => self.group_prepared(session, fence, now, &mut out),
             Event::Reported(session, report) => self.reported(session, &report, now, &mut out),
             Event::Persisted(step) => self.persisted(step, &mut out),
             Event::Recorded(generation) => self.announce(generation, now, &mut out),
@@ -276,6 +281,9 @@ mod absence_tests;
 #[cfg(test)]
 #[path = "run/admission_test.rs"]
 mod admission_tests;
+#[cfg(test)]
+#[path = "run/preparing_test.rs"]
+mod preparing_tests;
 #[cfg(test)]
 #[path = "run/run_test.rs"]
 mod tests;

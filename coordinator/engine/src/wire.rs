@@ -13,7 +13,9 @@ use crate::{
     latency::Latency,
     palette::Choice,
     plan::{RankPlan, Reporter},
-    run::{Activity, Finish, Form, HeldShare, Hello, Message, Origin, Progress, Report, Standing, StepTimings, Stop},
+    run::{
+        Activity, Finish, Form, HeldShare, Hello, Message, Origin, Progress, Report, Seat, Standing, StepTimings, Stop,
+    },
     spec::PaletteRule,
     table::Outcome,
 };
@@ -211,6 +213,18 @@ impl TryFrom<&v1::Form> for Form {
     }
 }
 
+impl From<Seat> for v1::Prepare {
+    fn from(seat: Seat) -> Self {
+        Self { generation: seat.generation.0, rank: seat.rank.0, world: seat.world }
+    }
+}
+
+impl From<v1::Prepare> for Seat {
+    fn from(prepare: v1::Prepare) -> Self {
+        Self { generation: Generation(prepare.generation), rank: Rank(prepare.rank), world: prepare.world }
+    }
+}
+
 impl From<&RankPlan> for v1::Plan {
     fn from(plan: &RankPlan) -> Self {
         let work = |(slot, stitch): &(SlotId, StitchId)| v1::SlotWork { slot: slot.0, stitch: stitch.0 };
@@ -335,6 +349,7 @@ pub fn to_worker(message: &Message) -> v1::coordinator_message::Body {
     use v1::coordinator_message::Body;
     match message {
         Message::Form(form) => Body::Form(form.into()),
+        Message::Prepare(seat) => Body::Prepare((*seat).into()),
         Message::Plan(plan) => Body::Plan(plan.into()),
         Message::Durable(step) => Body::Durable(v1::Durable { next_step: step.0 }),
         Message::Lost(reason) => Body::Lost(v1::Lost { reason: reason.clone() }),

@@ -101,6 +101,16 @@ fn log(notice: &Notice) {
         Notice::Formed(generation, workers) => {
             tracing::info!(generation = generation.0, workers = workers.join(" "), "a generation forms");
         }
+        Notice::Preparing(generation, workers) => {
+            tracing::info!(
+                generation = generation.0,
+                workers = workers.join(" "),
+                "the group of a generation to come is built"
+            );
+        }
+        Notice::Forgone(generation, reason) => {
+            tracing::info!(generation = generation.0, reason, "a generation will not come");
+        }
         Notice::Ended(generation, reason) => {
             tracing::info!(generation = generation.0, reason, "a generation is over");
         }

@@ -1,8 +1,9 @@
-//! The rendezvous store of one generation (HANDS): keys by which the ranks of a process group find each other. Pure: a
-//! request in, replies out.
+//! The rendezvous stores of process groups (HANDS): keys by which the ranks of a group find each other. Pure: a request
+//! in, replies out.
 //!
-//! The semantics are c10d's: a counter is kept as decimal text, `get` and `wait` are answered when the keys appear. The
-//! store lives as long as its generation (MB-1); whoever still waits when it ends hears so.
+//! The semantics are c10d's: a counter is kept as decimal text, `get` and `wait` are answered when the keys appear. A store
+//! lives as long as its generation (MB-1), and begins before it where its group is built on the side; whoever still waits
+//! when it ends hears so.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,16 @@ use esta_proto::{
 /// A reply and whom it is for.
 pub type Reply = (SessionId, StoreReply);
 
-/// Keys of the current generation and those who wait for some.
+/// The stores of the current generation and of the one to come.
 #[derive(Debug, Default)]
 pub struct Rendezvous {
+    current: Store,
+    coming: Option<Store>,
+}
+
+/// Keys of one generation and those who wait for some.
+#[derive(Debug, Default)]
+struct Store {
     fence: Fence,
     keys: BTreeMap<String, Vec<u8>>,
     waiters: Vec<Waiter>,
@@ -38,33 +46,67 @@ enum Wish {
 }
 
 impl Rendezvous {
-    /// Begins the store of a generation with no keys; whoever waits in an earlier one is told.
+    /// Begins the store of a generation to come, beside the current one's; whoever waits in another such is told.
+    pub fn prepare(&mut self, fence: Fence) -> Vec<Reply> {
+        let replies = self.forgo();
+        self.coming = Some(Store::of(fence));
+        replies
+    }
+
+    /// Ends the store of the generation to come.
+    pub fn forgo(&mut self) -> Vec<Reply> {
+        self.coming.take().map(|mut store| store.close()).unwrap_or_default()
+    }
+
+    /// Begins the store of a generation with what was prepared for it, or with no keys; whoever waits in an earlier one is
+    /// told.
     pub fn open(&mut self, fence: Fence) -> Vec<Reply> {
-        let replies = self.close();
-        self.fence = fence;
+        let mut replies = self.close();
+        let prepared = self.coming.take_if(|coming| coming.fence == fence);
+        replies.extend(self.forgo());
+        self.current = prepared.unwrap_or_else(|| Store::of(fence));
         replies
     }
 
     /// Ends the current generation's store: drops its keys and answers whoever waits with an error.
     pub fn close(&mut self) -> Vec<Reply> {
+        self.current.close()
+    }
+
+    /// Forgets what a session waits for.
+    pub fn left(&mut self, session: SessionId) {
+        for store in std::iter::once(&mut self.current).chain(&mut self.coming) {
+            store.waiters.retain(|waiter| waiter.session != session);
+        }
+    }
+
+    /// Carries out a request that a session made under a fence; answers it and every waiter it satisfies.
+    pub fn request(&mut self, session: SessionId, fence: Fence, request: StoreRequest) -> Vec<Reply> {
+        match &mut self.coming {
+            Some(coming) if coming.fence == fence => coming.request(session, request),
+            _ if self.current.fence == fence => self.current.request(session, request),
+            _ => {
+                let why = format!("asked under the fence {fence}, but the current one is {}", self.current.fence);
+                vec![(session, failure(request.id, why))]
+            }
+        }
+    }
+}
+
+impl Store {
+    fn of(fence: Fence) -> Self {
+        Self { fence, ..Self::default() }
+    }
+
+    fn close(&mut self) -> Vec<Reply> {
         self.keys.clear();
         let over = format!("generation {} is over", self.fence.generation);
         let tell = |waiter: Waiter| (waiter.session, failure(waiter.id, over.clone()));
         self.waiters.drain(..).map(tell).collect()
     }
 
-    /// Forgets what a session waits for.
-    pub fn left(&mut self, session: SessionId) {
-        self.waiters.retain(|waiter| waiter.session != session);
-    }
-
-    /// Carries out a request that a session made under a fence; answers it and every waiter it satisfies.
-    pub fn request(&mut self, session: SessionId, fence: Fence, request: StoreRequest) -> Vec<Reply> {
+    fn request(&mut self, session: SessionId, request: StoreRequest) -> Vec<Reply> {
         let id = request.id;
-        if fence != self.fence {
-            let why = format!("asked under the fence {fence}, but the current one is {}", self.fence);
-            return vec![(session, failure(id, why))];
-        }
         let done = |answer| vec![(session, StoreReply { id, result: Some(answer) })];
         match request.op {
             Some(Op::Set(set)) => self.put(set.key, set.value, done(Answer::Flag(true))),
@@ -233,6 +275,36 @@ mod tests {
         let why = "asked under the fence (epoch 1, generation 5), but the current one is (epoch 1, generation 6)";
         let late = store.request(A, G, request(4, set("k", b"v")));
         assert_eq!(late, [(A, failure(4, why.into()))]);
+    }
+
+    #[test]
+    fn the_store_of_a_generation_to_come_stands_beside_the_current_one_and_becomes_it() {
+        let mut store = open();
+        assert_eq!(store.prepare(NEXT), []);
+        store.request(A, G, request(1, set("k", b"old")));
+        store.request(A, NEXT, request(2, set("k", b"new")));
+        assert_eq!(store.request(B, G, request(3, Op::Get("never".into()))), []);
+        assert_eq!(store.close(), [(B, failure(3, "generation 5 is over".into()))]);
+        assert_eq!(store.open(NEXT), []);
+        let kept = store.request(B, NEXT, request(4, Op::Get("k".into())));
+        assert_eq!(kept, [(B, answer(4, Answer::Value(b"new".to_vec())))]);
+    }
+
+    #[test]
+    fn whoever_waits_for_a_generation_that_will_not_come_is_told() {
+        let mut store = open();
+        store.prepare(NEXT);
+        store.request(B, NEXT, request(1, Op::Get("never".into())));
+        let over = [(B, failure(1, "generation 6 is over".into()))];
+        assert_eq!(store.forgo(), over);
+        store.prepare(NEXT);
+        store.request(B, NEXT, request(1, Op::Get("never".into())));
+        let other = Fence { generation: Generation(7), ..NEXT };
+        assert_eq!(store.open(other), over, "another generation came instead");
+        store.prepare(NEXT);
+        store.request(B, NEXT, request(1, Op::Get("never".into())));
+        store.left(B);
+        assert_eq!(store.forgo(), []);
     }
 
     #[test]

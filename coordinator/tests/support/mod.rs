@@ -341,6 +341,10 @@ impl FakeWorker {
                 self.applied = Some(applied);
                 session.send(fence, worker_message::Body::GroupReady(v1::GroupReady { applied: applied.0 }));
             }
+            Body::Prepare(prepare) => {
+                let coming = Fence { generation: prepare.generation.into(), ..fence };
+                session.send(coming, worker_message::Body::GroupPrepared(v1::GroupPrepared {}));
+            }
             Body::Plan(plan) if self.rests_at.is_some_and(|rest| plan.step >= rest.0) => {}
             Body::Plan(plan) => self.carry_out(session, fence, &RankPlan::try_from(&plan).expect("a whole plan")),
             Body::Durable(durable) => self.retained.retain(|report| report.step.0 >= durable.next_step),

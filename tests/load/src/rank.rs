@@ -188,9 +188,12 @@ impl Rank {
                     self.outbound.send(wire::to_coordinator(fence, &reply, self.session)).ok();
                 }
                 Command::Train(command) => self.work.push_back(command),
-                Command::Abandon(generation) => self.work.retain(
-                    |work| !matches!(work, TrainerCommand::Run(of, _) | TrainerCommand::Form(of, _) if *of == generation),
-                ),
+                Command::Prepare(fence, _) => self.handle(Event::Trainer(TrainerEvent::Prepared(fence)))?,
+                Command::Abandon(generation) => self.work.retain(|work| match work {
+                    TrainerCommand::Run(of, _) => *of != generation,
+                    TrainerCommand::Form(fence, _) | TrainerCommand::Enter(fence, _) => fence.generation != generation,
+                    _ => true,
+                }),
                 Command::Exit(_, 0) => {}
                 Command::Exit(reason, code) => bail!("a rank was ended with code {code}: {reason}"),
             }
@@ -206,13 +209,13 @@ impl Rank {
                 self.work.push_front(command);
                 return Ok(());
             }
-            TrainerCommand::Form(generation, form) => {
+            TrainerCommand::Form(fence, form) | TrainerCommand::Enter(fence, form) => {
                 let applied = match form.origin {
                     Origin::Memory(step) | Origin::Checkpoint(step) => step,
                     Origin::Fresh => Step(0),
                 };
                 self.reported.clear();
-                TrainerEvent::Ready(generation, applied)
+                TrainerEvent::Ready(fence.generation, applied)
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use esta_engine::{
-    run::{Form, Origin},
+    run::{Form, Origin, Seat},
     table::Outcome,
 };
-use esta_proto::{Generation, Rank, SlotId, Step, StitchId};
+use esta_proto::{Fence, Generation, Rank, SlotId, Step, StitchId};
 
 use crate::{
     invariants::{Violation, rd_3, st_1},
@@ -58,14 +58,60 @@ pub struct Group {
     pub broken: bool,
 }
 
+/// A group that is built beside the steps of another.
+#[derive(Debug, Default)]
+struct Prepared {
+    world: u32,
+    members: BTreeMap<Rank, Process>,
+    broken: bool,
+}
+
 /// All groups that ever were.
 #[derive(Debug, Default)]
-pub struct Groups(BTreeMap<Generation, Group>);
+pub struct Groups {
+    formed: BTreeMap<Generation, Group>,
+    prepared: BTreeMap<Fence, Prepared>,
+}
+
+/// What became of a group that a rank came to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Built {
+    /// Others have yet to come.
+    Waits,
+    /// These processes stand in it.
+    Stands(Vec<Process>),
+    /// One of them is gone.
+    Broken,
+}
 
 impl Groups {
     /// The group of a generation.
     pub fn get(&self, generation: Generation) -> Option<&Group> {
-        self.0.get(&generation)
+        self.formed.get(&generation)
+    }
+
+    /// A rank comes to build a group beside the steps.
+    pub fn prepare(&mut self, fence: Fence, seat: Seat, process: Process) -> Result<Built, Violation> {
+        let world = seat.world;
+        let group = self.prepared.entry(fence).or_insert_with(|| Prepared { world, ..Prepared::default() });
+        let other = group.members.insert(seat.rank, process).filter(|other| *other != process);
+        if group.world != world || other.is_some() {
+            return Err(Violation::new("MB-1", format!("{fence} is prepared twice: rank {} of {world}", seat.rank)));
+        }
+        Ok(match group.members.len() {
+            _ if group.broken => Built::Broken,
+            came if came < world as usize => Built::Waits,
+            _ => Built::Stands(group.members.values().copied().collect()),
+        })
+    }
+
+    /// A rank enters what it has built; whether that is whole.
+    pub fn enter(&mut self, fence: Fence, form: &Form, process: Process) -> Result<bool, Violation> {
+        let built = self.prepared.get(&fence).filter(|group| group.members.len() == group.world as usize);
+        match built.filter(|group| group.members.get(&form.rank) == Some(&process) && group.world == form.world) {
+            Some(group) => Ok(!group.broken),
+            None => Err(Violation::new("MB-1", format!("rank {} enters what nobody built under {fence}", form.rank))),
+        }
     }
 
     /// A rank comes to form the group with what it holds.
@@ -77,7 +123,7 @@ impl Groups {
         state: Option<State>,
         checkpoint: impl Fn(Step) -> Option<Chain>,
     ) -> Result<Option<Done>, Violation> {
-        let group = self.0.entry(generation).or_insert_with(|| Group { world: form.world, ..Group::default() });
+        let group = self.formed.entry(generation).or_insert_with(|| Group { world: form.world, ..Group::default() });
         if group.world != form.world || group.members.get(&form.rank).is_some_and(|other| *other != process) {
             let what = format!("generation {generation} is formed twice: rank {} of {}", form.rank, form.world);
             return Err(Violation::new("MB-1", what));
@@ -105,7 +151,7 @@ impl Groups {
         share: Share,
         lies: bool,
     ) -> Result<Option<Done>, Violation> {
-        let Some(group) = self.0.get_mut(&generation) else { return Ok(None) };
+        let Some(group) = self.formed.get_mut(&generation) else { return Ok(None) };
         let step = share.step;
         let shares = group.reducing.entry(step).or_default();
         shares.insert(rank, share);
@@ -130,6 +176,19 @@ impl Groups {
         Ok(Some(Done::Reduced(group.members.values().copied().collect(), slots.iter().map(ran).collect())))
     }
 
+    /// The groups that a process has a part in building break; who waits for them to be built.
+    pub fn spoil(&mut self, process: Process) -> Vec<(Fence, Process)> {
+        let mut waiting = Vec::new();
+        for (fence, group) in &mut self.prepared {
+            if group.members.values().any(|member| *member == process) && !group.broken {
+                group.broken = true;
+                let builds = group.members.len() < group.world as usize;
+                waiting.extend(group.members.values().filter(|_| builds).map(|member| (*fence, *member)));
+            }
+        }
+        waiting
+    }
+
     /// A process died: its groups break. Returns the ranks that wait in them for nothing.
     pub fn died(&mut self, process: Process) -> Vec<(Generation, Process)> {
         self.break_with(process).into_iter().filter(|(_, member)| *member != process).collect()
@@ -138,7 +197,7 @@ impl Groups {
     /// The groups of a process break, and nobody dies: its ranks, itself among them.
     pub fn break_with(&mut self, process: Process) -> Vec<(Generation, Process)> {
         let mut waiting = Vec::new();
-        for (generation, group) in &mut self.0 {
+        for (generation, group) in &mut self.formed {
             if group.members.values().any(|member| *member == process) && !group.broken {
                 group.broken = true;
                 waiting.extend(group.members.values().map(|member| (*generation, *member)));

@@ -12,7 +12,7 @@ use esta_engine::{
     run::{Event, Message, Report},
 };
 use esta_proto::{Fence, Generation, SessionId, Step};
-use esta_worker_engine::Reply;
+use esta_worker_engine::{Event as WorkerEvent, Reply, TrainerEvent};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -60,6 +60,10 @@ enum Happening {
     Formed(Process, u64, Result<State, String>),
     /// A trainer hears what a step was reduced to.
     Reduced(Process, u64, Vec<esta_engine::table::Outcome>),
+    /// A worker hears that a group to come stands.
+    Prepared(Process, Fence),
+    /// It hears that it cannot be built.
+    NotPrepared(Process, Fence),
     /// A trainer hears that its group is broken.
     Broke(Process, Generation),
     /// A coordinator's record is written.
@@ -252,6 +256,13 @@ impl Sim {
             Happening::GaveUp(worker, turn) => return self.gave_up(worker, turn),
             Happening::Formed(worker, turn, state) => return self.formed(worker, turn, state),
             Happening::Reduced(worker, turn, outcomes) => return self.reduced(worker, turn, &outcomes),
+            Happening::Prepared(worker, fence) => {
+                return self.advise(worker, WorkerEvent::Trainer(TrainerEvent::Prepared(fence)));
+            }
+            Happening::NotPrepared(worker, fence) => {
+                let reason = "a peer is gone".to_owned();
+                return self.advise(worker, WorkerEvent::Trainer(TrainerEvent::NotPrepared(fence, reason)));
+            }
             Happening::Broke(worker, generation) => return self.broke(worker, generation),
             Happening::Written(coordinator) => return self.written(coordinator),
             Happening::Tick(coordinator, due) => return self.tick(coordinator, due),
@@ -274,6 +285,8 @@ impl Sim {
             | Happening::GaveUp(worker, _)
             | Happening::Formed(worker, ..)
             | Happening::Reduced(worker, ..)
+            | Happening::Prepared(worker, _)
+            | Happening::NotPrepared(worker, _)
             | Happening::Broke(worker, _) => self.paused_worker(*worker),
             Happening::Down(line, ..) => {
                 self.network.line(*line).map_or(Duration::ZERO, |line| self.paused_worker(line.worker))

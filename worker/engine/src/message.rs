@@ -2,7 +2,7 @@
 
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form, Hello, Message, Progress, Report},
+    run::{Finish, Form, Hello, Message, Progress, Report, Seat},
 };
 use esta_proto::{Digest, Fence, Generation, Step};
 
@@ -43,6 +43,10 @@ pub enum TrainerEvent {
     Ready(Generation, Step),
     /// The generation's process group could not be built or a collective failed; the state is that of the last whole step.
     Broke(Generation, String),
+    /// The process group of this fence's generation, which is to come, stands beside the current one.
+    Prepared(Fence),
+    /// It could not be built.
+    NotPrepared(Fence, String),
     /// A step was applied. The report carries the outcomes on every rank.
     Stepped(Report),
     /// A checkpoint of this many applied steps is written under a temporary name.
@@ -58,8 +62,10 @@ pub enum TrainerEvent {
 /// What the trainer is to do, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainerCommand {
-    /// Build the generation's process group and bring everybody to one state.
-    Form(Generation, Form),
+    /// Build the process group of the fence's generation and bring everybody to one state.
+    Form(Fence, Form),
+    /// The same in the group that was prepared under this fence.
+    Enter(Fence, Form),
     /// Run a step of the generation.
     Run(Generation, RankPlan),
     /// Write a checkpoint of this many applied steps under a temporary name, if that is what is applied.
@@ -79,6 +85,9 @@ pub enum Command {
     Send(Fence, Reply),
     /// Queues work for the trainer.
     Train(TrainerCommand),
+    /// At once, beside what the trainer does: builds a process group to come, in place of any other that was prepared. The
+    /// fence is the leader's epoch and that group's generation.
+    Prepare(Fence, Seat),
     /// At once: whatever the trainer does for this generation is in vain; it must not block in its collectives.
     Abandon(Generation),
     /// Ends the process.
@@ -92,6 +101,8 @@ pub enum Reply {
     Hello(Hello),
     /// It stands in the generation's group with this many applied steps.
     GroupReady(Step),
+    /// The group of the fence's generation, which is to come, stands beside the current one.
+    GroupPrepared,
     /// The generation's group broke.
     GroupFailed(String),
     /// It applied a step.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::{
     plan::{RankPlan, Reporter},
-    run::{Form, HeldShare, Hello, Message, Report, Standing, exit},
+    run::{Form, HeldShare, Hello, Message, Report, Seat, Standing, exit},
 };
 use esta_proto::{Digest, Fence, Generation, Rank, SlotId, Step};
 
@@ -39,6 +39,8 @@ pub struct Session {
     /// The newest fence the coordinator has shown.
     fence: Fence,
     place: Option<Place>,
+    /// The group to come that was prepared last: the epoch of who asked for it and its generation, and whether it stands.
+    coming: Option<(Fence, bool)>,
     /// Steps applied to the adapters in memory; none before the first generation stood.
     applied: Option<Step>,
     /// Steps handed to the trainer and not applied.
@@ -67,6 +69,7 @@ impl Session {
             save_steps,
             fence: Fence::default(),
             place: None,
+            coming: None,
             applied: None,
             running: BTreeMap::new(),
             retained: BTreeMap::new(),
@@ -166,7 +169,8 @@ impl Session {
         }
         self.fence = fence;
         match message {
-            Message::Form(form) => self.form(fence.generation, form),
+            Message::Form(form) => self.form(fence, form),
+            Message::Prepare(seat) => self.prepare(fence, seat),
             Message::Plan(plan) => {
                 let mut commands = self.durable(plan.durable);
                 commands.extend(self.plan(fence.generation, plan));
@@ -185,12 +189,32 @@ impl Session {
         }
     }
 
-    fn form(&mut self, generation: Generation, form: Form) -> Vec<Command> {
+    /// A group to come is built beside the steps of this one.
+    fn prepare(&mut self, fence: Fence, seat: Seat) -> Vec<Command> {
+        let fence = Fence { generation: seat.generation, ..fence };
+        self.coming = Some((fence, false));
+        vec![Command::Prepare(fence, seat)]
+    }
+
+    fn prepared(&mut self, fence: Fence) -> Vec<Command> {
+        let Some((_, stands)) = self.coming.as_mut().filter(|(coming, _)| *coming == fence) else { return Vec::new() };
+        *stands = true;
+        vec![Command::Send(fence, Reply::GroupPrepared)]
+    }
+
+    fn not_prepared(&mut self, fence: Fence, reason: String) -> Vec<Command> {
+        let failed = self.coming.take_if(|(coming, _)| *coming == fence);
+        failed.map(|_| Command::Send(fence, Reply::GroupFailed(reason))).into_iter().collect()
+    }
+
+    fn form(&mut self, fence: Fence, form: Form) -> Vec<Command> {
         let mut commands = self.park();
         // Whoever was to report a step may be gone: everybody hands over what is not durable (MB-2).
         commands.extend(self.retained.values().map(|report| self.say(Reply::Report(report.clone()))));
-        self.place = Some(Place { generation, rank: form.rank, next: None });
-        commands.push(Command::Train(TrainerCommand::Form(generation, form)));
+        self.place = Some(Place { generation: fence.generation, rank: form.rank, next: None });
+        let prepared = self.coming.take() == Some((fence, true));
+        let command = if prepared { TrainerCommand::Enter } else { TrainerCommand::Form };
+        commands.push(Command::Train(command(fence, form)));
         commands
     }
 
@@ -257,8 +281,12 @@ impl Session {
     fn trainer(&mut self, event: TrainerEvent) -> Vec<Command> {
         match event {
             TrainerEvent::Ready(generation, applied) => self.ready(generation, applied),
+            TrainerEvent::Prepared(fence) => self.prepared(fence),
+            TrainerEvent::NotPrepared(fence, reason) => self.not_prepared(fence, reason),
             TrainerEvent::Broke(generation, reason) => self.broke(generation, reason),
             TrainerEvent::Stepped(report) => self.stepped(report),
+            // What was written of adapters that are given up is as little the run's as they are.
+            TrainerEvent::Staged(step) if self.distrusted.is_some_and(|from| step > from) => Vec::new(),
             TrainerEvent::Staged(step) => {
                 self.staged.insert(step);
                 self.publish_due()

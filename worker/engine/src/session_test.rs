@@ -197,5 +197,61 @@ fn rd_3_what_is_not_the_runs_is_given_up_even_if_the_trainer_says_it_later() {
     assert_eq!(commands, [Command::Abandon(Generation(1)), Command::Train(TrainerCommand::Forget(Step(6)))]);
     assert_eq!(session.applied(), Some(Step(6)));
     assert_eq!(session.handle(Event::Trainer(TrainerEvent::Stepped(report(6)))), []);
+    assert_eq!(session.handle(Event::Trainer(TrainerEvent::Staged(Step(8)))), []);
     assert_eq!(session.applied(), Some(Step(6)));
+    let durable = session.handle(Event::Received(fence(1), Message::Durable(Step(9))));
+    assert_eq!(durable, [], "a checkpoint of what is given up is never published");
+}
+
+fn seat(generation: u64) -> Seat {
+    Seat { generation: Generation(generation), rank: Rank(1), world: 2 }
+}
+
+#[test]
+fn a_group_that_was_built_beside_the_steps_is_entered_and_the_steps_go_on_meanwhile() {
+    let mut session = standing(1, 5);
+    let told = session.handle(Event::Received(fence(1), Message::Prepare(seat(2))));
+    assert_eq!(told, [Command::Prepare(fence(2), seat(2))]);
+    assert_eq!(run_step(&mut session, 5, Reporter::No).len(), 1, "it trains on where it stands");
+    let stands = session.handle(Event::Trainer(TrainerEvent::Prepared(fence(2))));
+    assert_eq!(stands, [Command::Send(fence(2), Reply::GroupPrepared)]);
+    let commands = session.handle(Event::Received(fence(2), Message::Form(form(1))));
+    assert_eq!(commands[0], Command::Abandon(Generation(1)));
+    assert_eq!(commands.last(), Some(&Command::Train(TrainerCommand::Enter(fence(2), form(1)))));
+}
+
+#[test]
+fn what_was_not_built_or_was_built_for_another_generation_is_not_entered() {
+    let built_anew = [Command::Train(TrainerCommand::Form(fence(3), form(1)))];
+    let mut session = session();
+    session.handle(Event::Received(fence(1), Message::Prepare(seat(3))));
+    assert_eq!(session.handle(Event::Received(fence(3), Message::Form(form(1)))), built_anew, "it does not stand yet");
+    assert_eq!(session.handle(Event::Trainer(TrainerEvent::Prepared(fence(3)))), [], "nobody waits for it any more");
+
+    let mut session = standing(1, 0);
+    session.handle(Event::Received(fence(1), Message::Prepare(seat(2))));
+    session.handle(Event::Trainer(TrainerEvent::Prepared(fence(2))));
+    let commands = session.handle(Event::Received(fence(3), Message::Form(form(1))));
+    assert_eq!(commands[1..], built_anew);
+}
+
+#[test]
+fn mb_1_what_was_built_under_another_leader_is_not_entered() {
+    let mut session = standing(1, 0);
+    session.handle(Event::Received(fence(1), Message::Prepare(seat(2))));
+    session.handle(Event::Trainer(TrainerEvent::Prepared(fence(2))));
+    let later = Fence { epoch: LeaderEpoch(2), generation: Generation(2) };
+    let commands = session.handle(Event::Received(later, Message::Form(form(1))));
+    assert_eq!(commands.last(), Some(&Command::Train(TrainerCommand::Form(later, form(1)))));
+}
+
+#[test]
+fn a_group_that_cannot_be_built_beside_the_steps_costs_nothing_and_the_coordinator_is_told_once() {
+    let mut session = standing(1, 0);
+    session.handle(Event::Received(fence(1), Message::Prepare(seat(2))));
+    let failed = || Event::Trainer(TrainerEvent::NotPrepared(fence(2), "no way there".into()));
+    let told = session.handle(failed());
+    assert_eq!(told, [Command::Send(fence(2), Reply::GroupFailed("no way there".into()))]);
+    assert_eq!(session.handle(failed()), []);
+    assert_eq!(run_step(&mut session, 0, Reporter::No).len(), 1);
 }

@@ -25,6 +25,7 @@ pub fn to_coordinator(fence: Fence, reply: &Reply, session: SessionId) -> v1::Wo
         Reply::Hello(hello) => Body::Hello(v1::Hello { session_id: session.0, ..hello.into() }),
         Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
         Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
+        Reply::GroupPrepared => Body::GroupPrepared(v1::GroupPrepared {}),
         Reply::Report(report) => Body::StepReport(report.into()),
         Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
         Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
@@ -51,6 +52,7 @@ pub fn from_coordinator(message: v1::CoordinatorMessage) -> Result<Inbound, Inva
     let law = match required(message.body, "CoordinatorMessage", "body")? {
         Body::Store(reply) => return Ok(Inbound::Store(reply)),
         Body::Form(form) => Message::Form(Form::try_from(&form)?),
+        Body::Prepare(prepare) => Message::Prepare(prepare.into()),
         Body::Plan(plan) => Message::Plan((&plan).try_into()?),
         Body::Durable(durable) => Message::Durable(durable.next_step.into()),
         Body::Lost(lost) => Message::Lost(lost.reason),

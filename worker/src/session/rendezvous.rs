@@ -11,15 +11,15 @@ use std::{
 
 use esta_c10d::{Store, StoreError};
 use esta_proto::{
-    Generation,
+    Fence,
     v1::{self, store_reply::Result as Answer, store_request::Op},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A call of the store on its way to the session.
 pub struct StoreCall {
-    /// The generation whose keys it means.
-    pub generation: Generation,
+    /// Whose keys it means: those of a generation, under the leader that serves them.
+    pub fence: Fence,
     /// What is asked.
     pub op: Op,
     /// Where the answer goes.
@@ -28,7 +28,7 @@ pub struct StoreCall {
 
 /// The store of one generation.
 pub struct SessionStore {
-    generation: Generation,
+    fence: Fence,
     calls: UnboundedSender<StoreCall>,
     patience: Duration,
 }
@@ -36,14 +36,14 @@ pub struct SessionStore {
 impl SessionStore {
     /// The store of a generation behind a session; calls without a time-out of their own wait this long.
     #[must_use]
-    pub fn new(generation: Generation, calls: UnboundedSender<StoreCall>, patience: Duration) -> Self {
-        Self { generation, calls, patience }
+    pub fn new(fence: Fence, calls: UnboundedSender<StoreCall>, patience: Duration) -> Self {
+        Self { fence, calls, patience }
     }
 
     fn call(&self, op: Op, timeout: Duration) -> Result<Answer, StoreError> {
         let (answer, reply) = sync_channel(1);
         let key = key_of(&op);
-        let call = StoreCall { generation: self.generation, op, answer };
+        let call = StoreCall { fence: self.fence, op, answer };
         self.calls.send(call).map_err(|_| StoreError::Failed("the session has ended".to_owned()))?;
         match reply.recv_timeout(timeout) {
             Ok(answer) => answer,

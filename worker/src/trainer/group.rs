@@ -1,21 +1,14 @@
 //! A generation's process group, and bringing its ranks to one state (HANDS): DESIGN.md section 4, reconfiguration.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use esta_c10d::{Backend, C10dError, GroupConfig, Host, Outcome, ProcessGroup, Work};
-use esta_engine::{
-    run::{Form, Origin},
-    spec::seconds,
-};
+use esta_c10d::{C10dError, Outcome, ProcessGroup, Work};
+use esta_engine::run::{Form, Origin};
 use esta_proto::{Digest, Generation, Step};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
-use super::{Abandoned, DeviceKind, Job, State, state::StateError, thread::Context};
-use crate::session::SessionStore;
+use super::{Abandoned, Job, State, state::StateError};
 
 /// Why a generation does not go on.
 #[derive(Debug, Error)]
@@ -51,26 +44,10 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Forms the process group of a generation.
-    ///
-    /// # Errors
-    /// [`Broken`].
-    pub fn form(generation: Generation, form: &Form, job: &Job, context: &Context) -> Result<Self, Broken> {
-        let options = &context.options;
-        let timeout = seconds(job.family.law.spec.timeouts.collective);
-        let config = GroupConfig {
-            backend: match options.device {
-                DeviceKind::Cpu => Backend::Gloo,
-                DeviceKind::Cuda => Backend::Nccl,
-            },
-            rank: form.rank.0,
-            world: form.world,
-            timeout,
-            host: options.host.clone().map(Host::Hostname),
-        };
-        let store = SessionStore::new(generation, context.calls.clone(), timeout);
-        let group = ProcessGroup::new(&config, Arc::new(store))?;
-        Ok(Self { generation, group, abandoned: context.abandoned.clone(), timeout })
+    /// A place in a group whose collectives may take this long.
+    #[must_use]
+    pub(super) fn new(generation: Generation, group: ProcessGroup, abandoned: Abandoned, timeout: Duration) -> Self {
+        Self { generation, group, abandoned, timeout }
     }
 
     /// Leaves the group without waiting for anybody.

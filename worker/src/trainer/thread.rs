@@ -5,22 +5,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use esta_c10d::ProcessGroup;
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
-    run::{Activity, Finish, Form, Report},
+    run::{Activity, Finish, Form, Report, Seat},
     spec::JobSpec,
 };
-use esta_proto::{Generation, Step};
+use esta_proto::{Fence, Generation, Step};
 use esta_worker_engine::{TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
-    Abandoned, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work, finale,
+    Abandoned, Builder, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work, finale,
     group::{Broken, Standing},
+    in_one_line,
     step::{StepError, Stepper},
 };
-use crate::session::StoreCall;
 
 /// What the thread has from the session.
 pub struct Context {
@@ -30,8 +31,8 @@ pub struct Context {
     pub(super) abandoned: Abandoned,
     /// What the thread is at, for whoever asks.
     pub doing: Doing,
-    /// The way to the rendezvous store.
-    pub calls: UnboundedSender<StoreCall>,
+    /// Builds its process groups.
+    pub builder: Builder,
     /// The way to the worker's law.
     pub events: UnboundedSender<TrainerEvent>,
 }
@@ -76,7 +77,8 @@ struct Thread {
 impl Thread {
     fn carry_out(&mut self, work: Work, waited: Duration) {
         match work.command {
-            TrainerCommand::Form(generation, form) => self.form(generation, &form),
+            TrainerCommand::Form(fence, form) => self.form(fence, &form),
+            TrainerCommand::Enter(fence, form) => self.enter(fence, &form),
             TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches, waited),
             TrainerCommand::Stage(step) => self.stage(step),
             TrainerCommand::Publish(step) => self.publish(step),
@@ -96,18 +98,41 @@ impl Thread {
         self.say(TrainerEvent::Failed(in_one_line(error), i32::from(exit_code)));
     }
 
-    fn form(&mut self, generation: Generation, form: &Form) {
-        self.leave();
-        if self.context.abandoned.covers(generation) {
+    fn form(&mut self, fence: Fence, form: &Form) {
+        self.context.builder.clear();
+        if !self.begin_to_form(fence.generation) {
             return;
         }
+        let Form { rank, world, .. } = *form;
+        match self.context.builder.build(fence, Seat { generation: fence.generation, rank, world }) {
+            Ok(group) => self.stand(group, fence.generation, form),
+            Err(error) => self.broke(fence.generation, &error.into()),
+        }
+    }
+
+    /// Goes over to a group that was built beside the steps.
+    fn enter(&mut self, fence: Fence, form: &Form) {
+        let prepared = self.context.builder.take(fence);
+        if !self.begin_to_form(fence.generation) {
+            return prepared.map_or((), ProcessGroup::abandon);
+        }
+        match prepared {
+            Some(group) => self.stand(group, fence.generation, form),
+            None => self.say(TrainerEvent::Broke(fence.generation, "the group that was prepared is gone".to_owned())),
+        }
+    }
+
+    /// Leaves the group it stood in; false when the next one is over already.
+    fn begin_to_form(&mut self, generation: Generation) -> bool {
+        self.leave();
         self.context.doing.begin(Activity::Forming);
-        let formed = Standing::form(generation, form, &self.job, &self.context).and_then(|standing| {
-            let applied = standing.align(form, &self.job, &mut self.state);
-            self.standing = Some(standing);
-            applied
-        });
-        match formed {
+        !self.context.abandoned.covers(generation)
+    }
+
+    fn stand(&mut self, group: ProcessGroup, generation: Generation, form: &Form) {
+        let (abandoned, timeout) = (self.context.abandoned.clone(), self.context.builder.timeout());
+        let standing = self.standing.insert(Standing::new(generation, group, abandoned, timeout));
+        match standing.align(form, &self.job, &mut self.state) {
             Ok(applied) => self.say(TrainerEvent::Ready(generation, applied)),
             Err(error) => self.broke(generation, &error),
         }
@@ -197,10 +222,4 @@ fn log_step(Report { step, timings, .. }: &Report) {
         apply_us = us(timings.apply),
         "step applied"
     );
-}
-
-/// An error with its causes, in one line.
-fn in_one_line(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

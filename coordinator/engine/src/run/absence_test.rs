@@ -216,6 +216,42 @@ fn a_leader_whose_workers_all_began_anew_forms_at_once() {
     assert_eq!(later.records, undisturbed(1));
 }
 
+/// Workers that have all applied the next step when their group breaks, and have yet to say so; these say something else.
+fn broken_before_anybody_spoke(workers: u32, liars: &[SessionId]) -> World {
+    let mut world = under_way(workers, 5);
+    let sessions: Vec<SessionId> = world.alive.keys().copied().collect();
+    let mut due = |session: &SessionId| world.alive.get_mut(session).expect("it lives").pending.remove(0);
+    let plans: Vec<_> = sessions.iter().map(|session| (*session, due(session))).collect();
+    let slots = plans.iter().flat_map(|(_, plan)| plan.slots.clone()).collect::<BTreeSet<_>>();
+    let outcomes: Vec<_> = slots.iter().map(|(slot, stitch)| outcome(Step(5), *slot, *stitch)).collect();
+    for (session, plan) in plans {
+        world.apply(session, plan, &outcomes);
+        if liars.contains(&session) {
+            let fake = world.alive.get_mut(&session).expect("it lives");
+            fake.retained.get_mut(&Step(5)).expect("it is kept").reduced = Digest([66; 32]);
+        }
+    }
+    let fence = world.run.fence();
+    world.event(Event::GroupFailed(sessions[1], fence, "connection reset".to_owned()));
+    world
+}
+
+#[test]
+fn rd_3_what_is_handed_over_while_no_group_stands_is_one_ranks_word_until_all_have_spoken() {
+    // The one that is wrong speaks first.
+    let mut world = broken_before_anybody_spoke(3, &[W0]);
+    let stop = world.alive[&W0].stopped.clone().expect("two outvote one");
+    assert_eq!(stop.reason, "its reduced gradients of step 5 are not those of most ranks");
+    world.alive.remove(&W0);
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+
+    let world = broken_before_anybody_spoke(2, &[W0]);
+    assert_eq!(world.records.len(), 5, "nobody knows which of the two is the run's");
+    let failed = Notice::Failed("ranks disagree about the reduced gradients of step 5".to_owned());
+    assert!(world.notices.contains(&failed), "{:?}", world.notices.last());
+}
+
 #[test]
 fn rd_3_a_dispute_is_settled_among_those_who_are_left() {
     // Of five, two and one have spoken and disagree when the other two are lost.
@@ -361,8 +397,13 @@ fn joiners_that_come_while_a_group_is_built_are_let_in_together() {
     }
     assert_eq!(run.members().generation(), Generation(2));
     run.handle(Event::Recorded(Generation(2)), world.now);
-    run.handle(Event::GroupReady(W0, run.fence(), Step(5)), world.now);
-    assert_eq!((run.members().generation(), run.members().ranks().len()), (Generation(3), 4));
+    let said = run.handle(Event::GroupReady(W0, run.fence(), Step(5)), world.now);
+    let seat = |command: &Command| match command {
+        Command::Send(session, Message::Prepare(seat)) => Some((session.0, seat.generation, seat.world)),
+        _ => None,
+    };
+    let told: Vec<_> = said.iter().filter_map(seat).collect();
+    assert_eq!(told, [1, 2, 3, 4].map(|session| (session, Generation(3), 4)));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! When those who wait are let in (LAW): DESIGN.md section 4, reconfiguration.
 //!
-//! At a boundary behind the last step given out nothing is lost. Before it the step in flight is begun anew, with one more
-//! rank to run its slots: where steps take long, that is over sooner. Each time the end that is expected of what is given
-//! out comes nearer, so those who come one by one cannot hold up a run.
+//! Once their group is built: at a boundary behind the last step given out nothing is lost. Before it the step in flight is
+//! begun anew, with one more rank to run its slots: where steps take long, that is over sooner. Each time the end that is
+//! expected of what is given out comes nearer, so those who come one by one cannot hold up a run.
 
 use std::time::Duration;
 
-use esta_proto::Step;
+use esta_proto::{SessionId, Step};
 
 use super::{Command, Cursor, Phase, Run};
 
@@ -24,7 +24,7 @@ impl Run {
         let leaves = self.members.in_group().find(|member| member.draining);
         let reason =
             leaves.map_or_else(|| "a worker joins".to_owned(), |member| format!("worker {} leaves", member.name));
-        self.end_generation(&reason, now, out);
+        self.change_over(&reason, now, out);
     }
 
     /// Whether the steps given out are done sooner if the one in flight is begun anew with everybody who lives: what is
@@ -48,7 +48,8 @@ impl Run {
         let ledger = self.ledger.as_ref()?;
         let those_who_are = self.members.slowness(self.normal);
         let leave = |member: &&super::Member| member.draining;
-        let waiting = self.members.live().values().filter(|member| member.rank.is_none() && !member.draining).count();
+        let new = |session: &&SessionId| self.members.live().get(session).is_some_and(|member| member.rank.is_none());
+        let waiting = self.preparing.ranks().map_or(0, |ranks| ranks.iter().filter(new).count());
         let stay = those_who_are.iter().zip(self.members.in_group()).filter(|(_, member)| !leave(member));
         let those_who_will_be: Vec<f64> =
             stay.map(|(slowness, _)| *slowness).chain(std::iter::repeat_n(1.0, waiting)).collect();

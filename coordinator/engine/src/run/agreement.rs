@@ -65,6 +65,13 @@ impl Agreement {
         self.ranks.insert(session);
     }
 
+    /// What is durable was confirmed: whoever was told so has nothing more to say of it.
+    pub fn settle(&mut self, durable: Step) {
+        self.open = self.open.split_off(&durable);
+        self.confirmed = self.confirmed.max(durable);
+        self.confirm();
+    }
+
     /// A rank is gone, and what it said with it.
     pub fn leave(&mut self, session: SessionId) {
         self.ranks.remove(&session);
@@ -133,6 +140,12 @@ impl Agreement {
     #[must_use]
     pub fn verdict(&self) -> Finding {
         self.first_dispute(|tally| tally.votes.len())
+    }
+
+    /// Whether some ranks have said nothing of a step: they may not have done it.
+    #[must_use]
+    pub fn is_partial(&self, step: Step) -> bool {
+        self.open.get(&step).is_some_and(|tally| tally.votes.len() < self.size)
     }
 
     fn first_dispute(&self, voters: impl Fn(&Tally) -> usize) -> Finding {
@@ -260,6 +273,21 @@ mod tests {
         assert_eq!(agreement.verdict(), Finding::Torn(Step(0)));
         agreement.leave(SessionId(2));
         assert_eq!(agreement.verdict(), Finding::Open, "the other opinion is gone");
+    }
+
+    #[test]
+    fn whoever_was_told_that_a_step_is_durable_need_not_name_its_digest_again() {
+        let mut agreement = Agreement::awaiting(3, Step(7));
+        for session in ranks(3) {
+            agreement.enrol(session);
+        }
+        agreement.vote(SessionId(1), Step(7), A);
+        agreement.settle(Step(8));
+        assert_eq!((agreement.confirmed(), agreement.open.len()), (Step(8), 0));
+        for session in ranks(3) {
+            agreement.vote(session, Step(8), B);
+        }
+        assert_eq!(agreement.confirmed(), Step(9));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
 impl Run {
     /// Every step is durable, and every rank holds the final state: the first of them writes the results.
     pub(super) fn finish(&mut self, out: &mut Vec<Command>) {
+        self.forgo("every step is done", out);
         self.phase = Phase::Finishing;
         let palettes = self.palettes();
         for (rank, session) in self.members.ranks().to_vec().into_iter().enumerate() {

@@ -2,12 +2,12 @@
 //!
 //! MB-1: generation and epoch only grow. A worker that cannot take part is told why, with an exit code.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use esta_proto::{Generation, SessionId, Step};
 
 use super::{
-    Command, Cursor, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit,
+    Agreement, Command, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit,
     message::Hello,
 };
 
@@ -32,23 +32,16 @@ impl Run {
                 self.take_fact(report, out);
             }
         }
-        self.check_state(hello)?;
         self.commit_ready(out);
         if self.phase == Phase::Over {
             return Err(stop(exit::DIVERGED, "the run cannot go on"));
         }
-        self.members.insert(session, Member::new(hello, now));
-        if self.phase == Phase::Resuming && hello.standing.is_some() {
-            self.hear_witness(session, hello, out);
-        }
+        self.take_in(session, hello, now, out);
         self.hear(session, now);
         self.first_join.get_or_insert(now);
         out.push(Command::Send(session, Message::Durable(self.durable)));
-        match &mut self.phase {
-            Phase::Running(cursor) => {
-                cursor.closing = true;
-                self.reform_if_drained(now, out);
-            }
+        match self.phase {
+            Phase::Running(_) => self.meet(now, out),
             // It is let in with whoever else comes while the group is built.
             Phase::Forming => {}
             Phase::Resuming => self.resume_if_due(now, out),
@@ -116,16 +109,31 @@ impl Run {
         Ok(())
     }
 
-    /// A worker whose adapters are ahead of every fact the run can know cannot be brought back.
-    fn check_state(&self, hello: &Hello) -> Result<(), Stop> {
+    /// A worker is here, with as much of what it holds as the run can make use of.
+    fn take_in(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) {
+        let mut member = Member::new(hello, now);
         let provable = self.ledger.as_ref().map_or(Step(0), Ledger::provable);
-        match hello.applied {
-            Some(applied) if applied > provable => {
-                let reason = format!("the worker holds {applied} applied steps, but only {provable} are on record");
-                Err(stop(exit::DIVERGED, reason))
-            }
-            _ => Ok(()),
+        // A state that is ahead of every fact the run can know was taken over from a rank that is gone.
+        let ahead = member.applied.take_if(|applied| *applied > provable);
+        let stood = member.standing.take_if(|_| ahead.is_some() || !self.accounts_for(hello)).is_some();
+        let stands = member.standing.is_some();
+        self.members.insert(session, member);
+        if ahead.is_some() {
+            out.push(Command::Send(session, Message::Discard(provable)));
+        } else if stood || (stands && self.phase != Phase::Resuming) {
+            // Nobody comes to the collective that it may wait in.
+            out.push(Command::Send(session, Message::Lost("its group does not go on".to_owned())));
+        } else if stands {
+            self.hear_witness(session, hello, out);
         }
+    }
+
+    /// Whether a worker has reported every step that it holds and that is not durable. One that took over another's state
+    /// has not, and its group is no witness of what it holds.
+    fn accounts_for(&self, hello: &Hello) -> bool {
+        let open = (self.durable.0..hello.applied.unwrap_or_default().0).map(Step);
+        let reported: BTreeSet<Step> = hello.retained.iter().map(|report| report.step).collect();
+        open.take(reported.len() + 1).all(|step| reported.contains(&step))
     }
 
     pub(super) fn left(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
@@ -148,7 +156,7 @@ impl Run {
         }
         match self.phase {
             Phase::Waiting | Phase::Resuming | Phase::Over => return,
-            Phase::Running(Cursor { closing: true, .. }) if ranks.is_empty() => return self.reopen(out),
+            Phase::Running(_) if ranks.is_empty() => return self.regroup(now, out),
             _ if ranks.is_empty() => return,
             Phase::Finishing => {
                 if self.finish_without(out) {
@@ -169,25 +177,13 @@ impl Run {
         self.members.live().values().any(|member| member.rank.is_none() || member.draining)
     }
 
-    /// Whoever a generation was to end for may be gone.
-    fn reopen(&mut self, out: &mut Vec<Command>) {
-        let waits = self.somebody_waits();
-        if let Phase::Running(cursor) = &mut self.phase {
-            cursor.closing = waits;
-        }
-        self.advance(out);
-    }
-
     /// A worker that was asked to leave goes once the steps given out are done, or what it writes is written; at once
     /// where it has nothing in hand.
     pub(super) fn draining(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
         let Some(member) = self.members.get_mut(session) else { return };
         member.draining = true;
-        match &mut self.phase {
-            Phase::Running(cursor) if member.rank.is_some() => {
-                cursor.closing = true;
-                self.reform_if_drained(now, out);
-            }
+        match self.phase {
+            Phase::Running(_) if member.rank.is_some() => self.regroup(now, out),
             Phase::Resuming if member.standing.is_some() => {}
             Phase::Finishing if member.writer && !member.finished => {}
             _ => {
@@ -226,15 +222,35 @@ impl Run {
         self.begin_anew(now, out);
     }
 
+    /// The generation is over, and the group that was prepared takes over; where none was, the next one is built.
+    pub(super) fn change_over(&mut self, reason: &str, now: Duration, out: &mut Vec<Command>) {
+        let Some((generation, ranks)) = self.preparing.take_built() else {
+            return self.end_generation(reason, now, out);
+        };
+        out.push(Command::Notice(Notice::Ended(self.members.generation(), reason.to_owned())));
+        self.members.dissolve();
+        if self.settle(out) {
+            let whole = ranks.iter().all(|session| self.members.live().contains_key(session));
+            self.form(whole.then_some((generation, ranks)), now, out);
+        }
+    }
+
     /// No group stands any more: settles what its ranks left open, lets go who wants to, and forms the next one.
     pub(super) fn begin_anew(&mut self, now: Duration, out: &mut Vec<Command>) {
+        self.forgo("the generation before it broke", out);
+        if self.settle(out) {
+            self.form_if_due(now, out);
+        }
+    }
+
+    /// False when that ends the run.
+    fn settle(&mut self, out: &mut Vec<Command>) -> bool {
         if !self.settle_dispute(out) {
-            return;
+            return false;
         }
         self.phase = Phase::Waiting;
-        self.commit_ready(out);
         self.dismiss_draining(out);
-        self.form_if_due(now, out);
+        true
     }
 
     /// The first generation waits for company; later ones begin with whoever lives.
@@ -242,14 +258,14 @@ impl Run {
         let complete = self.members.live().len() as u64 >= u64::from(self.patience.workers);
         let waited = self.first_join.is_some_and(|since| now >= since + self.patience.grace);
         if self.phase == Phase::Waiting && (self.stood || complete || waited) {
-            self.form(now, out);
+            self.form(None, now, out);
         }
     }
 
-    fn form(&mut self, now: Duration, out: &mut Vec<Command>) {
+    fn form(&mut self, prepared: Option<(Generation, Vec<SessionId>)>, now: Duration, out: &mut Vec<Command>) {
         let Some(ledger) = &self.ledger else { return };
         let resumable = Resumable { earliest: ledger.earliest_plan(), durable: self.durable };
-        let Some(forms) = self.members.form(resumable) else {
+        let Some(forms) = self.members.form(prepared, resumable) else {
             if !self.members.live().is_empty() && !self.stranded {
                 self.stranded = true;
                 out.push(Command::Notice(Notice::Stranded(resumable.earliest)));
@@ -258,6 +274,7 @@ impl Run {
         };
         self.phase = Phase::Forming;
         self.forming.0 = now;
+        self.agreement = Agreement::of(self.members.ranks(), self.durable);
         (self.stood, self.stranded) = (true, false);
         let names: Vec<String> = self.members.in_group().map(|member| member.name.clone()).collect();
         out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));

@@ -78,13 +78,15 @@ pub struct Members {
     /// How many of them stand in its process group.
     ready: usize,
     generation: Generation,
+    /// The last number that was given to a generation, whether it came or not.
+    numbered: Generation,
 }
 
 impl Members {
     /// No members yet, after the last recorded generation.
     #[must_use]
     pub fn after(generation: Generation) -> Self {
-        Self { generation, ..Self::default() }
+        Self { generation, numbered: generation, ..Self::default() }
     }
 
     /// The current generation, or the last one between two.
@@ -190,12 +192,27 @@ impl Members {
         self.in_group().map(slowness).collect()
     }
 
-    /// Begins the next generation with every live worker, ranked in order of session, and says what each must do.
-    /// `None` when nobody lives or nobody holds a state from which the run can go on.
-    pub fn form(&mut self, resumable: Resumable) -> Option<Vec<(SessionId, Form)>> {
-        let (source, origin) = self.source(resumable)?;
-        self.generation = self.generation.next();
-        self.ranks = self.live.keys().copied().collect();
+    /// The number of a generation that may come: no other will have it.
+    pub fn number(&mut self) -> Generation {
+        self.numbered = self.numbered.next();
+        self.numbered
+    }
+
+    /// Begins the generation whose group these sessions have prepared, by rank; where none is, the next one with every live
+    /// worker, ranked in order of session. Says what each must do; `None` when nobody lives or nobody holds a state from
+    /// which the run can go on.
+    pub fn form(
+        &mut self,
+        prepared: Option<(Generation, Vec<SessionId>)>,
+        resumable: Resumable,
+    ) -> Option<Vec<(SessionId, Form)>> {
+        let (generation, ranks) = match prepared {
+            Some((generation, ranks)) => (Some(generation), ranks),
+            None => (None, self.live.keys().copied().collect()),
+        };
+        let (source, origin) = self.source(&ranks, resumable)?;
+        self.generation = generation.unwrap_or_else(|| self.number());
+        self.ranks = ranks;
         self.ready = 0;
         let world = self.ranks.len() as u32;
         let place = |rank: usize| Rank(rank as u32);
@@ -211,26 +228,24 @@ impl Members {
         Some(self.ranks.iter().enumerate().map(form).collect())
     }
 
-    /// The worker whose state the next generation takes: the highest applied step in memory or in a usable checkpoint,
-    /// memory first; else a fresh start. Ties go to the earliest session. A state of before the earliest plan is of no
+    /// The one of these workers whose state the next generation takes: the highest applied step in memory or in a usable
+    /// checkpoint, memory first; else a fresh start. Ties go to the first. A state of before the earliest plan is of no
     /// use, wherever it lies: a worker that was away for long may hold one.
-    fn source(&self, resumable: Resumable) -> Option<(SessionId, Origin)> {
+    fn source(&self, ranks: &[SessionId], resumable: Resumable) -> Option<(SessionId, Origin)> {
         let memory = |member: &Member| member.applied.filter(|applied| *applied >= resumable.earliest);
         let checkpoint =
             |member: &Member| member.checkpoints.range(resumable.earliest..=resumable.durable).next_back().copied();
-        let newest = |held: &dyn Fn(&Member) -> Option<Step>| self.live.values().filter_map(held).max();
+        let members = || ranks.iter().filter_map(|session| Some((*session, self.live.get(session)?)));
+        let newest = |held: &dyn Fn(&Member) -> Option<Step>| members().filter_map(|(_, member)| held(member)).max();
         let holder = |held: &dyn Fn(&Member) -> Option<Step>, step: Step| {
-            self.live.iter().find(|(_, member)| held(member) == Some(step)).map(|(session, _)| *session)
+            members().find(|(_, member)| held(member) == Some(step)).map(|(session, _)| session)
         };
         match (newest(&memory), newest(&checkpoint)) {
             (Some(applied), saved) if saved.is_none_or(|saved| saved <= applied) => {
                 Some((holder(&memory, applied)?, Origin::Memory(applied)))
             }
             (_, Some(step)) => Some((holder(&checkpoint, step)?, Origin::Checkpoint(step))),
-            (_, None) => {
-                let first = self.live.keys().next()?;
-                (resumable.earliest == Step(0)).then_some((*first, Origin::Fresh))
-            }
+            (_, None) => (resumable.earliest == Step(0)).then_some((*ranks.first()?, Origin::Fresh)),
         }
     }
 }

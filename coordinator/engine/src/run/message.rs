@@ -23,6 +23,8 @@ pub enum Event {
     GroupReady(SessionId, Fence, Step),
     /// A worker's process group broke: it could not be built, or a collective failed.
     GroupFailed(SessionId, Fence, String),
+    /// A worker has built its end of the group of the fence's generation, which is to come.
+    GroupPrepared(SessionId, Fence),
     /// A worker finished a step. A fact: its fence does not matter.
     Reported(SessionId, Report),
     /// Every record up to this step, inclusive, is durable.
@@ -49,6 +51,7 @@ impl Event {
             Self::Joined(session, _)
             | Self::GroupReady(session, ..)
             | Self::GroupFailed(session, ..)
+            | Self::GroupPrepared(session, _)
             | Self::Reported(session, _)
             | Self::CheckpointSaved(session, _)
             | Self::FinaleDone(session)
@@ -192,8 +195,10 @@ pub enum Command {
 /// A message to a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
-    /// Form the process group of the fence's generation.
+    /// Form the process group of the fence's generation, or enter it where it was prepared.
     Form(Form),
+    /// Build the process group of a generation to come, beside the steps of the current one.
+    Prepare(Seat),
     /// This rank's share of a step.
     Plan(RankPlan),
     /// Every step below this one is durable.
@@ -221,6 +226,17 @@ pub struct Form {
     pub source: Rank,
     /// Where the source has it from.
     pub origin: Origin,
+}
+
+/// A place in the process group of a generation to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// The generation. A number that a group was prepared under is given to no other group of the same leader.
+    pub generation: Generation,
+    /// The worker's rank.
+    pub rank: Rank,
+    /// Ranks in the group.
+    pub world: u32,
 }
 
 /// Where the source of a generation has its state from.
@@ -306,6 +322,10 @@ pub struct StepRecord {
 pub enum Notice {
     /// A generation was formed with these workers, by rank.
     Formed(Generation, Vec<String>),
+    /// These workers, by rank, build the group of a generation to come.
+    Preparing(Generation, Vec<String>),
+    /// That generation will not come, for this reason.
+    Forgone(Generation, String),
     /// A generation ended.
     Ended(Generation, String),
     /// A report matched no plan of this run.
@@ -342,4 +362,6 @@ pub mod exit {
     pub const DIVERGED: i32 = 5;
     /// The worker's trainer hangs; a new process may do better.
     pub const HUNG: i32 = 10;
+    /// No process group could be built with the worker: its peers and it do not reach each other.
+    pub const UNREACHABLE: i32 = 12;
 }

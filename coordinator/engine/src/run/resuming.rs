@@ -99,13 +99,12 @@ impl Run {
         let applied = ranks.iter().filter_map(|session| self.members.live()[session].applied).max().unwrap_or_default();
         out.push(Command::Notice(Notice::Resumed(self.predecessor.generation)));
         self.members.resume(ranks);
+        self.agreement.settle(self.durable);
         self.stood = true;
-        let closing = self.somebody_waits();
-        self.phase = Phase::Running(Cursor { next, reported: applied, closing, began: None, weighed: None });
+        self.phase = Phase::Running(Cursor { next, reported: applied, closing: false, began: None, weighed: None });
         out.extend(missing.into_iter().map(|(session, share)| Command::Send(session, Message::Plan(share))));
         self.commit_ready(out);
-        self.reform_if_drained(now, out);
-        self.advance(out);
+        self.regroup(now, out);
         true
     }
 

@@ -1,6 +1,6 @@
 //! Giving out steps, taking reports, committing (LAW): DESIGN.md sections 3 and 4.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use esta_proto::{Digest, Fence, SessionId, Step};
 
@@ -28,39 +28,66 @@ impl Run {
         if fence != self.fence() || self.phase != Phase::Forming {
             return refuse(session, fence, out);
         }
-        if let Some(lie) = self.impossible(applied) {
-            return self.turn_out(session, lie, now, out);
-        }
         if !self.members.stands(session, applied) {
             return;
+        }
+        // Only now has everybody handed over what it knows, and a rank may have taken over what another was to report.
+        if let Some(impossible) = self.impossible() {
+            return self.refute(impossible, now, out);
         }
         if self.members.in_group().any(|member| member.applied != Some(applied)) {
             return self.fail("ranks report different applied steps after their states were brought together", out);
         }
+        // Everybody has handed over what is not durable, and what they say of one step has to be one thing.
+        if self.agreement.is_disputed() {
+            return self.end_generation("its ranks disagree about what they handed over", now, out);
+        }
+        self.commit_below(applied, out);
+        if self.phase == Phase::Over {
+            return;
+        }
         self.forming.1 = now.saturating_sub(self.forming.0);
         self.agreement = Agreement::of(self.members.ranks(), applied);
         self.distrusted = None;
-        let closing = self.somebody_waits();
-        let began = Some(now);
+        self.preparing.stands();
+        let (closing, began) = (false, Some(now));
         self.phase = Phase::Running(Cursor { next: applied, reported: applied, closing, began, weighed: None });
-        self.reform_if_drained(now, out);
-        self.advance(out);
+        self.regroup(now, out);
     }
 
-    /// Why no rank can hold so many applied steps; none when one can.
-    fn impossible(&self, applied: Step) -> Option<String> {
+    /// The ranks that say they hold what the run cannot know, and the applied steps that it can.
+    fn impossible(&self) -> Option<(Vec<SessionId>, RangeInclusive<Step>)> {
         let ledger = self.ledger.as_ref()?;
-        let (first, last) = (ledger.earliest_plan(), ledger.provable());
-        let held = (first..=last).contains(&applied);
-        (!held).then(|| format!("it says it holds {applied} applied steps, and the run has {first} to {last}"))
+        let known = ledger.earliest_plan()..=ledger.provable();
+        let lies = |session: &&SessionId| {
+            let member = self.members.live().get(session);
+            !member.and_then(|member| member.applied).is_some_and(|applied| known.contains(&applied))
+        };
+        let ranks: Vec<SessionId> = self.members.ranks().iter().filter(lies).copied().collect();
+        (!ranks.is_empty()).then_some((ranks, known))
     }
 
-    /// Goes on without a worker whose word is not to be taken.
-    fn turn_out(&mut self, session: SessionId, reason: String, now: Duration, out: &mut Vec<Command>) {
-        out.push(Command::Notice(Notice::Evicted(self.name_of(session), reason.clone())));
-        out.push(Command::Send(session, Message::Stop(stop(exit::DIVERGED, reason))));
-        out.push(Command::Close(session));
-        self.lose(&[session], now, out);
+    /// Ranks that stand together hold one state: who says otherwise is turned out. Where all say the same, whoever knew of
+    /// its last steps is gone, and the state goes with it.
+    fn refute(
+        &mut self,
+        (ranks, known): (Vec<SessionId>, RangeInclusive<Step>),
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
+        let (first, last) = known.into_inner();
+        if ranks.len() == self.members.ranks().len() {
+            self.forget_from(last, last, out);
+            return self.broke(&format!("nobody knows of the steps after {last} that its ranks hold"), now, out);
+        }
+        for session in &ranks {
+            let applied = self.members.live().get(session).and_then(|member| member.applied).unwrap_or_default();
+            let reason = format!("it says it holds {applied} applied steps, and the run has {first} to {last}");
+            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
+            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
+            out.push(Command::Close(*session));
+        }
+        self.lose(&ranks, now, out);
     }
 
     pub(super) fn group_failed(
@@ -71,6 +98,10 @@ impl Run {
         now: Duration,
         out: &mut Vec<Command>,
     ) {
+        if self.is_coming(fence) {
+            let name = self.name_of(session);
+            return self.preparing_failed(&format!("worker {name}: {reason}"), now, out);
+        }
         let (fence_now, resuming) = (self.fence(), self.phase == Phase::Resuming);
         let member = self.members.get_mut(session).filter(|_| fence == fence_now);
         match member {
@@ -82,15 +113,18 @@ impl Run {
             Some(member) if member.rank.is_some() => {}
             _ => return refuse(session, fence, out),
         }
+        let name = self.name_of(session);
+        self.broke(&format!("worker {name}: {reason}"), now, out);
+    }
+
+    /// The generation ends because its group is of no use, which may not happen for ever.
+    fn broke(&mut self, reason: &str, now: Duration, out: &mut Vec<Command>) {
         self.barren += 1;
         if self.barren > BARREN_LIMIT {
-            return self.fail(
-                &format!("{BARREN_LIMIT} process groups in a row finished no step, the last one: {reason}"),
-                out,
-            );
+            let reason = format!("{BARREN_LIMIT} process groups in a row finished no step, the last one: {reason}");
+            return self.fail(&reason, out);
         }
-        let name = self.members.live().get(&session).map_or("", |member| &member.name).to_owned();
-        self.end_generation(&format!("worker {name}: {reason}"), now, out);
+        self.end_generation(reason, now, out);
     }
 
     pub(super) fn reported(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) {
@@ -100,6 +134,7 @@ impl Run {
         if !heard {
             return;
         }
+        let confirmed = self.agreement.confirmed();
         // First what the rank says of itself, then what it says of the step: the run takes nobody's word who is outvoted.
         if !self.is_ours(session, report, out) || !self.vote(session, report, now, out) {
             return;
@@ -120,6 +155,9 @@ impl Run {
             }
         }
         self.reform_if_drained(now, out);
+        if self.agreement.confirmed() > confirmed {
+            self.meet(now, out);
+        }
         self.advance(out);
     }
 
@@ -179,6 +217,10 @@ impl Run {
     /// disagree the majority goes on without the others; without a majority nobody can say what the run is. False when
     /// the generation is over.
     fn vote(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) -> bool {
+        if self.phase == Phase::Forming {
+            // Settled once everybody has handed over what it holds.
+            self.agreement.vote(session, report.step, report.reduced);
+        }
         if !matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
             return true;
         }
@@ -202,18 +244,36 @@ impl Run {
     /// is forgotten. False when that ends the run.
     pub(super) fn settle_dispute(&mut self, out: &mut Vec<Command>) -> bool {
         let agreement = std::mem::take(&mut self.agreement);
+        // While a group forms its ranks take over one state, and it may be that of whoever is wrong.
+        let taken_over = self.phase == Phase::Forming;
         match agreement.verdict() {
             Finding::Open => true,
+            Finding::Torn(step) if self.may_redo(step, &agreement) => {
+                self.forget_from(step, step, out);
+                true
+            }
             Finding::Torn(step) => {
                 self.fail(&format!("ranks disagree about the reduced gradients of step {step}"), out);
                 false
             }
-            Finding::Outvoted { step, digest, minority } => self.outvote(step, digest, &minority, out),
+            Finding::Outvoted { step, digest, minority } => {
+                let Some(told) = self.outvote(step, digest, &minority, out) else { return false };
+                let (facts, states) =
+                    (if told { step } else { step.next() }, if taken_over { step } else { step.next() });
+                self.forget_from(facts, states, out);
+                true
+            }
         }
     }
 
-    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> bool {
-        let Some(ledger) = &mut self.ledger else { return false };
+    /// Nobody can say who is right about a step, but it is not on record and not everybody has done it: all do it again.
+    fn may_redo(&self, step: Step, agreement: &Agreement) -> bool {
+        agreement.is_partial(step) && self.ledger.as_ref().is_some_and(|ledger| ledger.committed() <= step)
+    }
+
+    /// The minority goes. Whether its word of the step was taken for a fact; none when it is on record, which ends the run.
+    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> Option<bool> {
+        let ledger = self.ledger.as_ref()?;
         let told = ledger.holds(step, digest) == Some(false);
         if told && ledger.committed() > step {
             let reason = format!(
@@ -221,10 +281,8 @@ impl Run {
                 minority.len()
             );
             self.fail(&reason, out);
-            return false;
+            return None;
         }
-        ledger.distrust(if told { step } else { step.next() });
-        self.distrusted = Some(step.next());
         for session in minority {
             let name = self.name_of(*session);
             let reason = format!("its reduced gradients of step {step} are not those of most ranks");
@@ -233,24 +291,34 @@ impl Run {
             out.push(Command::Close(*session));
             self.members.remove(*session);
         }
+        Some(told)
+    }
+
+    /// Facts of steps from `facts` on are forgotten, and states of more than `states` applied steps.
+    fn forget_from(&mut self, facts: Step, states: Step, out: &mut Vec<Command>) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.distrust(facts);
+        }
+        self.distrusted = Some(states);
         for session in self.members.live().keys().copied().collect::<Vec<_>>() {
             if let Some(member) = self.members.get_mut(session).filter(|member| member.applied.is_some()) {
                 // What it still holds shows when the next group forms; it may be ahead of what was heard of it.
                 member.applied = None;
-                out.push(Command::Send(session, Message::Discard(step.next())));
+                out.push(Command::Send(session, Message::Discard(states)));
             }
         }
-        true
     }
 
-    /// Commits what may be: a step that most ranks hold and whose predecessor every rank has confirmed; anything while no
-    /// rank is training.
+    /// Commits what may be: a step that most ranks hold and whose predecessor every rank has confirmed. While no group
+    /// stands nothing does: what is handed over meanwhile may be one rank's word against another's.
     pub(super) fn commit_ready(&mut self, out: &mut Vec<Command>) {
+        if matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
+            self.commit_below(self.agreement.may_commit(), out);
+        }
+    }
+
+    fn commit_below(&mut self, below: Step, out: &mut Vec<Command>) {
         let Some(ledger) = &mut self.ledger else { return };
-        let below = match self.phase {
-            Phase::Running(_) | Phase::Resuming => self.agreement.may_commit(),
-            _ => Step(u64::MAX),
-        };
         for record in ledger.commit_ready(below) {
             if record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
                 self.skipped = 0;

@@ -1,6 +1,6 @@
 //! The law of a run without a network: fake workers carry out messages at once, in a fixed order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use esta_proto::{Digest, Rank, SessionId, SlotId, StitchId};
 
@@ -61,6 +61,13 @@ pub(super) struct World {
     pub(super) slot_time: Option<Duration>,
     /// Takes this many times as long.
     pub(super) slow: Option<(SessionId, u32)>,
+    /// Whoever is to build a group on the side has it as soon as it is told.
+    pub(super) prepares_at_once: bool,
+    /// Those who were told and have not said that they have it.
+    pub(super) preparing: Vec<(SessionId, Seat)>,
+    /// What is said once everything decided before is carried out.
+    later: VecDeque<Event>,
+    depth: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +118,10 @@ impl World {
             writes_at_once: true,
             slot_time: None,
             slow: None,
+            prepares_at_once: true,
+            preparing: Vec::new(),
+            later: VecDeque::new(),
+            depth: 0,
         }
     }
 
@@ -164,9 +175,24 @@ impl World {
     }
 
     pub(super) fn event(&mut self, event: Event) {
+        self.depth += 1;
         let commands = self.run.handle(event, self.now);
         for command in commands {
             self.carry_out(command);
+        }
+        self.depth -= 1;
+        while self.depth == 0
+            && let Some(event) = self.later.pop_front()
+        {
+            self.event(event);
+        }
+    }
+
+    /// Whoever was told to build a group on the side has done so.
+    pub(super) fn prepared(&mut self) {
+        for (session, seat) in std::mem::take(&mut self.preparing) {
+            let fence = Fence { generation: seat.generation, ..self.run.fence() };
+            self.event(Event::GroupPrepared(session, fence));
         }
     }
 
@@ -204,6 +230,10 @@ impl World {
                 retained.into_iter().for_each(|report| self.event(Event::Reported(session, report)));
                 self.event(Event::GroupReady(session, fence, applied));
             }
+            Message::Prepare(seat) if self.prepares_at_once => {
+                self.later.push_back(Event::GroupPrepared(session, Fence { generation: seat.generation, ..fence }));
+            }
+            Message::Prepare(seat) => self.preparing.push((session, seat)),
             Message::Plan(plan) => {
                 fake.retained = fake.retained.split_off(&plan.durable);
                 fake.stands = Some((fence.generation, plan.step.next()));

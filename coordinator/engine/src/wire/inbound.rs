@@ -28,6 +28,7 @@ pub fn from_worker(session: SessionId, message: v1::WorkerMessage) -> Result<Fro
         Body::Hello(_) => return Err(InvalidMessage::Missing { message: "Session", field: "a single Hello" }),
         Body::GroupReady(ready) => Event::GroupReady(session, fence()?, Step(ready.applied)),
         Body::GroupFailed(failed) => Event::GroupFailed(session, fence()?, failed.reason),
+        Body::GroupPrepared(_) => Event::GroupPrepared(session, fence()?),
         Body::StepReport(report) => Event::Reported(session, Report::try_from(&report)?),
         Body::CheckpointSaved(saved) => Event::CheckpointSaved(session, Step(saved.step)),
         Body::FinaleDone(_) => Event::FinaleDone(session),

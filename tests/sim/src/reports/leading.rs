@@ -70,6 +70,7 @@ impl Reports {
             }
             Reply::GroupReady(step) => Event::GroupReady(session, fence, step),
             Reply::GroupFailed(reason) => Event::GroupFailed(session, fence, reason),
+            Reply::GroupPrepared => Event::GroupPrepared(session, fence),
             Reply::Report(report) => {
                 self.count(sent);
                 Event::Reported(session, report)

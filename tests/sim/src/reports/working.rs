@@ -59,6 +59,10 @@ impl Reports {
                     let moment = self.moment(0);
                     self.clock.at(moment, Heard::Said(worker, fence, Box::new(reply), None));
                 }
+                Command::Prepare(fence, _) => {
+                    let prepared = Event::Trainer(TrainerEvent::Prepared(fence));
+                    commands.extend(self.workers[worker].law.handle(prepared));
+                }
                 Command::Abandon(_) => self.workers[worker].plans.clear(),
                 Command::Train(command) => commands.extend(self.train(worker, command)),
             }
@@ -71,7 +75,9 @@ impl Reports {
                 self.workers[worker].plans.push_back((generation, plan));
                 return Vec::new();
             }
-            TrainerCommand::Form(generation, _) => TrainerEvent::Ready(generation, self.state.applied),
+            TrainerCommand::Form(fence, _) | TrainerCommand::Enter(fence, _) => {
+                TrainerEvent::Ready(fence.generation, self.state.applied)
+            }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),
             TrainerCommand::Finale(_) => TrainerEvent::FinaleDone,

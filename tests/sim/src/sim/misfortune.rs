@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Event as RunEvent, Report};
+use esta_engine::run::{Event as RunEvent, Report, Run};
 use esta_proto::Digest;
 use esta_worker_engine::Event;
 use rand::{RngExt, seq::IndexedRandom};
@@ -97,6 +97,7 @@ impl Sim {
             let delay = self.upto(self.weather.times.broken);
             self.clock.after(delay, Happening::Broke(member, generation));
         }
+        self.spoil(worker);
     }
 
     /// A trainer that computes will never be done: the end of what it is at is the end of something else.
@@ -113,7 +114,13 @@ impl Sim {
     fn lie(&mut self) {
         let now = self.clock.now();
         let well = self.coordinators.iter().all(|coordinator| coordinator.alive && coordinator.paused_until <= now);
-        let generation = self.workers[0].trainer.standing.map(|(generation, _)| generation);
+        // As whoever leads has it: all in one group, which stands.
+        let leads = self.coordinators.iter().filter_map(|coordinator| coordinator.office.as_ref());
+        let whole = |run: &Run| {
+            let all = run.members().ranks().len() == self.workers.len();
+            (all && run.phase_name() == "running").then(|| run.members().generation())
+        };
+        let generation = leads.filter_map(|office| whole(&office.run)).next();
         let trains = |worker: &Worker| {
             let hears = worker.line.and_then(|line| self.network.line(line)).is_some_and(|line| line.carries);
             let (trainer, group) = (&worker.trainer, worker.trainer.standing.map(|(generation, _)| generation));

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Activity, Progress, Report, StepTimings};
-use esta_proto::Generation;
+use esta_engine::run::{Activity, Progress, Report, Seat, StepTimings};
+use esta_proto::{Fence, Generation};
 use esta_worker_engine::{Event, TrainerCommand, TrainerEvent};
 use rand::RngExt;
 
 use super::{Happening, Sim};
 use crate::{
-    group::{Done, Share, State},
+    group::{Built, Done, Share, State},
     invariants::{Violation, dt_1},
     job,
     network::Process,
@@ -38,11 +38,17 @@ impl Sim {
         trainer.began = self.clock.now();
         let turn = trainer.turn;
         match command {
-            TrainerCommand::Form(generation, form) => {
+            TrainerCommand::Form(Fence { generation, .. }, _) | TrainerCommand::Enter(Fence { generation, .. }, _)
+                if trainer.is_over(generation) =>
+            {
                 trainer.standing = None;
-                if trainer.is_over(generation) {
-                    return Ok(());
-                }
+            }
+            TrainerCommand::Enter(fence, form) if !self.groups.enter(fence, &form, process)? => {
+                self.broke_here(process, fence.generation, "a peer is gone")?;
+            }
+            TrainerCommand::Form(Fence { generation, .. }, form)
+            | TrainerCommand::Enter(Fence { generation, .. }, form) => {
+                trainer.standing = None;
                 let state = trainer.state;
                 trainer.busy = Some(Busy::Forming(generation, form));
                 let disk = &self.disk;
@@ -73,6 +79,32 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// A group is built beside whatever the trainer is at.
+    pub(super) fn prepare(&mut self, process: Process, fence: Fence, seat: Seat) -> Result<(), Violation> {
+        match self.groups.prepare(fence, seat, process)? {
+            Built::Waits => {}
+            Built::Stands(processes) => {
+                for process in processes {
+                    let delay = self.weather.times.form + self.upto(Duration::from_millis(8));
+                    self.clock.after(delay, Happening::Prepared(process, fence));
+                }
+            }
+            Built::Broken => {
+                let delay = self.upto(self.weather.times.broken);
+                self.clock.after(delay, Happening::NotPrepared(process, fence));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a process has a part in building will not stand; those who wait for it hear of that.
+    pub(super) fn spoil(&mut self, process: Process) {
+        for (fence, member) in self.groups.spoil(process) {
+            let delay = self.upto(self.weather.times.broken);
+            self.clock.after(delay, Happening::NotPrepared(member, fence));
+        }
     }
 
     fn is_at(&self, process: Process, turn: u64) -> bool {
@@ -117,6 +149,7 @@ impl Sim {
         let trainer = &mut self.workers[process.index].trainer;
         let event = match command {
             TrainerCommand::Stage(step) => trainer.state.filter(|state| state.applied == step).map(|state| {
+                trainer.staged.retain(|other| other.applied != step);
                 trainer.staged.push(state);
                 TrainerEvent::Staged(step)
             }),
@@ -135,7 +168,7 @@ impl Sim {
                 trainer.state = trainer.state.filter(|state| state.applied <= step);
                 None
             }
-            TrainerCommand::Form(..) | TrainerCommand::Run(..) => None,
+            TrainerCommand::Form(..) | TrainerCommand::Enter(..) | TrainerCommand::Run(..) => None,
         };
         if let Some(event) = event {
             self.advise(process, Event::Trainer(event))?;

@@ -93,6 +93,7 @@ impl Sim {
                     self.workers[process.index].trainer.queue.push_back(command);
                     self.work(process)?;
                 }
+                Command::Prepare(fence, seat) => self.prepare(process, fence, seat)?,
                 Command::Abandon(generation) => self.abandon(process, generation),
                 Command::Exit(_, code) => return self.exit(process, code),
             }
@@ -137,8 +138,12 @@ impl Sim {
             _ if !office.sessions.contains_key(&session) => return Ok(()),
             Reply::GroupReady(step) => RunEvent::GroupReady(session, fence, step),
             Reply::GroupFailed(reason) => RunEvent::GroupFailed(session, fence, reason),
+            Reply::GroupPrepared => RunEvent::GroupPrepared(session, fence),
             Reply::Report(report) => {
-                self.heard.push((known.worker, report.clone()));
+                // What was summed with one that lies is nobody's: heard again it would be another story.
+                if !self.workers.iter().any(|worker| worker.trainer.lies) {
+                    self.heard.push((known.worker, report.clone()));
+                }
                 RunEvent::Reported(session, report)
             }
             Reply::CheckpointSaved(step) => RunEvent::CheckpointSaved(session, step),
@@ -201,6 +206,7 @@ impl Sim {
             let delay = self.upto(self.weather.times.broken);
             self.clock.after(delay, Happening::Broke(peer, generation));
         }
+        self.spoil(process);
     }
 
     /// A connection is reset: whoever of its ends lives hears of it.
