@@ -8,7 +8,7 @@ use std::{
 use esta_engine::run::{Event, Record, Run};
 use esta_proto::{Fence, LeaderEpoch, SessionId};
 
-use crate::network::Process;
+use crate::{clock::OwnClock, network::Process};
 
 /// A machine that runs a coordinator.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub struct Coordinator {
     pub alive: bool,
     /// It is stopped until then.
     pub paused_until: Duration,
+    /// The store cannot be reached until then.
+    pub cut_until: Duration,
+    /// What it takes for the time.
+    pub clock: OwnClock,
     /// It leads, or believes it does.
     pub office: Option<Office>,
 }
@@ -32,8 +36,12 @@ pub struct Office {
     pub epoch: LeaderEpoch,
     /// Of what is sent.
     pub fence: Fence,
-    /// When it began: the law's clock.
+    /// When it began, by the coordinator's own clock: the law's clock.
     pub since: Duration,
+    /// When the lease was renewed last, by the coordinator's own clock; none where it needs no lease.
+    pub renewed: Option<Duration>,
+    /// Its clock has not run slow since then.
+    pub sound: bool,
     /// Connections by session.
     pub sessions: BTreeMap<SessionId, u64>,
     /// Sessions given out.
@@ -52,12 +60,14 @@ pub struct Office {
 
 impl Office {
     /// Begins a term at `since`.
-    pub fn new(run: Run, epoch: LeaderEpoch, since: Duration) -> Self {
+    pub fn new(run: Run, epoch: LeaderEpoch, since: Duration, renewed: Option<Duration>) -> Self {
         Self {
             fence: run.fence(),
             run,
             epoch,
             since,
+            renewed,
+            sound: true,
             sessions: BTreeMap::new(),
             given_out: 0,
             events: VecDeque::new(),

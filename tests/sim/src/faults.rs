@@ -26,6 +26,12 @@ pub enum Fault {
     KillCoordinator,
     /// A coordinator is stopped for a while, longer than its lease perhaps.
     PauseCoordinator,
+    /// A coordinator cannot reach the store for a while.
+    CutStore,
+    /// A process's clock leaps ahead, as after its machine was suspended.
+    LeapClock,
+    /// A coordinator's clock runs at another pace than time.
+    BendClock,
     /// A group breaks and nobody dies.
     BreakGroup,
     /// A trainer hangs in the middle of a step.
@@ -36,7 +42,7 @@ pub enum Fault {
     OldReport,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 16] = [
     Fault::KillWorker,
     Fault::KillAllWorkers,
     Fault::PauseWorker,
@@ -46,6 +52,9 @@ const FAULTS: [Fault; 13] = [
     Fault::SlowWorker,
     Fault::KillCoordinator,
     Fault::PauseCoordinator,
+    Fault::CutStore,
+    Fault::LeapClock,
+    Fault::BendClock,
     Fault::BreakGroup,
     Fault::HangTrainer,
     Fault::Lie,

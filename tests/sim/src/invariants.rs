@@ -2,6 +2,7 @@
 
 mod dt_1;
 mod end;
+mod leads_alone;
 mod mb_1;
 mod rd_3;
 mod serial;
@@ -10,7 +11,8 @@ mod st_1;
 use thiserror::Error;
 
 pub use self::{
-    dt_1::dt_1, end::equals_the_undisturbed_run, mb_1::mb_1, rd_3::rd_3, serial::equals_the_serial_replay, st_1::st_1,
+    dt_1::dt_1, end::equals_the_undisturbed_run, leads_alone::leads_alone, mb_1::mb_1, rd_3::rd_3,
+    serial::equals_the_serial_replay, st_1::st_1,
 };
 
 /// An invariant that does not hold.

@@ -1,9 +1,11 @@
 //! The record that coordinators share: what is durable, who may write, and how long writing takes.
 
+use std::time::Duration;
+
 use esta_engine::run::{Record, Recovered, StepRecord};
 use esta_proto::{Generation, LeaderEpoch, Step};
 
-use crate::invariants::Violation;
+use crate::{invariants::Violation, network::Process};
 
 /// A record that outlives every process.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub struct Store {
     /// Every step that was ever durable.
     pub history: Vec<StepRecord>,
     trim: Step,
+    /// Who holds the lease and until when by the store's clock; where one coordinator is alone with its file there is none.
+    lease: Option<(Process, Duration)>,
 }
 
 /// A write came from a leader whose term is over.
@@ -21,6 +25,21 @@ pub struct Store {
 pub struct Fenced;
 
 impl Store {
+    /// Gives the lease to whoever asks first once the last one is over, and begins its term of office.
+    pub fn grant(&mut self, process: Process, now: Duration, lease: Duration) -> Option<(LeaderEpoch, Recovered)> {
+        if self.lease.is_some_and(|(_, until)| until > now) {
+            return None;
+        }
+        self.lease = Some((process, now + lease));
+        Some(self.begin_term())
+    }
+
+    /// Prolongs the lease of whoever holds it still.
+    pub fn renew(&mut self, process: Process, now: Duration, lease: Duration) -> bool {
+        let held = self.lease.as_mut().filter(|(holder, until)| *holder == process && *until > now);
+        held.map(|(_, until)| *until = now + lease).is_some()
+    }
+
     /// Begins a term of office.
     pub fn begin_term(&mut self) -> (LeaderEpoch, Recovered) {
         self.epoch = LeaderEpoch(self.epoch.0 + 1);
@@ -33,8 +52,13 @@ impl Store {
     }
 
     /// Makes a group of records durable, all or none.
-    pub fn append(&mut self, epoch: LeaderEpoch, records: Vec<Record>) -> Result<Result<(), Fenced>, Violation> {
-        if epoch != self.epoch {
+    pub fn append(
+        &mut self,
+        epoch: LeaderEpoch,
+        now: Duration,
+        records: Vec<Record>,
+    ) -> Result<Result<(), Fenced>, Violation> {
+        if epoch != self.epoch || self.lease.is_some_and(|(_, until)| until <= now) {
             return Ok(Err(Fenced));
         }
         for record in records {

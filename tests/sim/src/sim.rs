@@ -1,6 +1,7 @@
 //! The simulation itself: happenings in order, until the run is complete or something does not hold.
 
 mod coordinating;
+mod electing;
 mod misfortune;
 mod training;
 mod working;
@@ -9,15 +10,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use esta_engine::{
     law::Law,
-    run::{Event, Message, Report},
+    run::{Event, Message, Recovered, Report},
 };
-use esta_proto::{Fence, Generation, SessionId, Step};
+use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 use esta_worker_engine::{Event as WorkerEvent, Reply, TrainerEvent};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, OwnClock},
     coordinator::Coordinator,
     faults::Weather,
     group::{Groups, State},
@@ -70,8 +71,20 @@ enum Happening {
     Written(Process),
     /// The law of a coordinator wants to be ticked.
     Tick(Process, Duration),
-    /// Somebody looks whether anybody leads.
-    Election,
+    /// A coordinator that does not lead asks for the lease.
+    Campaign(Process),
+    /// Its request reaches the store, which was sent when its own clock showed this.
+    Asked(Process, Duration),
+    /// The store's answer reaches the coordinator: its term, and what is on record.
+    Granted(Process, Duration, LeaderEpoch, Box<Recovered>),
+    /// A leader's lease is to be renewed.
+    Renew(Process, LeaderEpoch),
+    /// The request reaches the store.
+    RenewalAsked(Process, LeaderEpoch, Duration),
+    /// The answer reaches the leader.
+    Renewed(Process, LeaderEpoch, Duration),
+    /// A leader looks whether it has to stop serving.
+    Expiry(Process, LeaderEpoch),
     /// A coordinator's process is started.
     Restart(usize),
     /// Something goes wrong.
@@ -153,6 +166,8 @@ impl Sim {
             process: Process { index, life: 1 },
             alive: true,
             paused_until: Duration::ZERO,
+            cut_until: Duration::ZERO,
+            clock: OwnClock::default(),
             office: None,
         };
         let mut sim = Self {
@@ -177,7 +192,9 @@ impl Sim {
             verbose: false,
             weather,
         };
-        sim.clock.after(Duration::ZERO, Happening::Election);
+        for coordinator in &sim.coordinators {
+            sim.clock.after(Duration::ZERO, Happening::Campaign(coordinator.process));
+        }
         for index in 0..sim.workers.len() {
             let delay = sim.upto(Duration::from_secs(1));
             sim.clock.after(delay, Happening::Start(index));
@@ -266,10 +283,18 @@ impl Sim {
             Happening::Broke(worker, generation) => return self.broke(worker, generation),
             Happening::Written(coordinator) => return self.written(coordinator),
             Happening::Tick(coordinator, due) => return self.tick(coordinator, due),
-            Happening::Election => return self.elect(),
+            Happening::Campaign(process) => return self.campaign(process),
+            Happening::Asked(process, sent) => self.asked(process, sent),
+            Happening::Granted(process, sent, epoch, recovered) => {
+                return self.granted(process, Some(sent), epoch, *recovered);
+            }
+            Happening::Renew(process, epoch) => self.renew(process, epoch),
+            Happening::RenewalAsked(process, epoch, sent) => self.renewal_asked(process, epoch, sent),
+            Happening::Renewed(process, epoch, sent) => self.renewed(process, epoch, sent),
+            Happening::Expiry(process, epoch) => return self.expire(process, epoch),
             Happening::Restart(index) => self.restart_coordinator(index),
             Happening::Misfortune => return self.misfortune(),
-            Happening::Fair => self.fair_weather(),
+            Happening::Fair => return self.fair_weather(),
         }
         Ok(())
     }
@@ -294,11 +319,17 @@ impl Sim {
             Happening::Up(line, ..) => {
                 self.network.line(*line).map_or(Duration::ZERO, |line| self.paused_coordinator(line.coordinator))
             }
-            Happening::Left(coordinator, _) | Happening::Written(coordinator) | Happening::Tick(coordinator, _) => {
-                self.paused_coordinator(*coordinator)
-            }
+            Happening::Left(coordinator, _)
+            | Happening::Written(coordinator)
+            | Happening::Tick(coordinator, _)
+            | Happening::Campaign(coordinator)
+            | Happening::Granted(coordinator, ..)
+            | Happening::Renew(coordinator, _)
+            | Happening::Renewed(coordinator, ..)
+            | Happening::Expiry(coordinator, _) => self.paused_coordinator(*coordinator),
             Happening::Start(_)
-            | Happening::Election
+            | Happening::Asked(..)
+            | Happening::RenewalAsked(..)
             | Happening::Restart(_)
             | Happening::Misfortune
             | Happening::Fair => Duration::ZERO,

@@ -2,10 +2,9 @@
 
 use esta_sim::Sim;
 
-/// Seeds that once found something: a run that asked to be ticked for ever after its last worker had left (3315), a state
-/// of before the earliest plan taken for the newest (3140), and the report of a worker that trained on while a new leader
-/// waited for its peers, heard and not counted (6638).
-const FOUND: &[u64] = &[3315, 3140, 6638];
+/// Seeds on which a leader that serves for three times as long as its lease allows is caught at it: while they hold, and
+/// no weather is drawn otherwise than it was, leases are put to the test.
+const FOUND: &[u64] = &[252, 282];
 
 fn hold(seeds: impl Iterator<Item = u64>) {
     let broken: Vec<String> =

@@ -27,7 +27,7 @@ impl Reports {
         self.pending.clear();
         let writing = std::mem::take(&mut self.writing);
         if self.rng.random_bool(0.5) {
-            self.store.append(self.store.epoch, writing)?.ok();
+            self.store.append(self.store.epoch, Duration::ZERO, writing)?.ok();
         }
         self.run = begin_term(&self.law, &mut self.store, self.load.ranks)?;
         self.fence = self.run.fence();
@@ -108,7 +108,7 @@ impl Reports {
                 _ => {}
             }
         }
-        if self.store.append(self.store.epoch, records)?.is_err() {
+        if self.store.append(self.store.epoch, Duration::ZERO, records)?.is_err() {
             return Err(Violation::new("MB-1", "the only leader was fenced"));
         }
         self.events.extend(generation.map(Event::Recorded));

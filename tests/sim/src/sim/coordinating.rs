@@ -2,57 +2,23 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Command, Event, Notice, Patience, Record, Run};
+use esta_engine::run::{Command, Event, Notice, Record};
 use esta_proto::SessionId;
 
 use super::{Happening, Sim};
 use crate::{
     coordinator::Office,
-    invariants::Violation,
+    invariants::{Violation, leads_alone},
     network::{Process, Way},
 };
 
-/// A leader that is not heard of for this long is succeeded.
-const LEASE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(700);
-
 impl Sim {
-    /// Somebody leads, or the first coordinator that can begins a term.
-    pub(super) fn elect(&mut self) -> Result<(), Violation> {
-        self.clock.after(LOOK, Happening::Election);
-        let now = self.clock.now();
-        let epoch = self.store.epoch;
-        let leads = |office: &Office| office.epoch == epoch;
-        // A leader whose lease is over stops serving as soon as it looks; one that is stopped cannot look.
-        for index in 0..self.coordinators.len() {
-            let coordinator = &self.coordinators[index];
-            let deposed = coordinator.office.as_ref().is_some_and(|office| !leads(office));
-            if deposed && coordinator.paused_until <= now {
-                self.falls(index, Duration::from_millis(300))?;
-            }
-        }
-        let holds = self.coordinators.iter().any(|coordinator| {
-            let away = coordinator.paused_until > now + LEASE;
-            coordinator.alive && !away && coordinator.office.as_ref().is_some_and(leads)
-        });
-        let candidate = self.coordinators.iter().position(|coordinator| {
-            coordinator.alive && coordinator.paused_until <= now && coordinator.office.is_none()
-        });
-        let (false, Some(index)) = (holds, candidate) else { return Ok(()) };
-        let (epoch, recovered) = self.store.begin_term();
-        let patience = Patience { workers: self.weather.workers as u32, grace: Duration::from_secs(10) };
-        let run = Run::new(self.law.clone(), epoch, patience, recovered)
-            .map_err(|error| Violation::new("SC-2", format!("the record cannot be continued: {error}")))?;
-        self.coordinators[index].office = Some(Office::new(run, epoch, now));
-        let process = self.coordinators[index].process;
-        self.settle(process)
-    }
-
     pub(super) fn restart_coordinator(&mut self, index: usize) {
         let coordinator = &mut self.coordinators[index];
         if !coordinator.alive {
             coordinator.alive = true;
             coordinator.process.life += 1;
+            self.clock.after(Duration::ZERO, Happening::Campaign(coordinator.process));
         }
     }
 
@@ -67,7 +33,7 @@ impl Sim {
         self.coordinators[index].paused_until = Duration::ZERO;
         let office = self.coordinators[index].office.take();
         if let Some(office) = office.filter(|_| self.rng.random_bool(0.5)) {
-            self.store.append(office.epoch, office.writing)?.ok();
+            self.store.append(office.epoch, self.clock.now(), office.writing)?.ok();
         }
         for line in self.network.of(|line| line.coordinator == process) {
             self.reset(line);
@@ -90,17 +56,26 @@ impl Sim {
     }
 
     pub(super) fn tick(&mut self, process: Process, due: Duration) -> Result<(), Violation> {
-        let Some(office) = self.office(process).filter(|office| office.tick == Some(due)) else { return Ok(()) };
+        // Before its clock was meddled with it was to be later.
+        let early = self.coordinators[process.index].clock.shows(self.clock.now()) < due;
+        let Some(office) = self.office(process).filter(|office| office.tick == Some(due) && !early) else {
+            return Ok(());
+        };
         (office.tick, office.ticked) = (None, Some(due));
         office.events.push_back(Event::Tick);
         self.settle(process)
     }
 
     pub(super) fn written(&mut self, process: Process) -> Result<(), Violation> {
+        let (now, cut_until) = (self.clock.now(), self.coordinators[process.index].cut_until);
         let Some(office) = self.office(process) else { return Ok(()) };
+        if cut_until > now {
+            self.clock.at(cut_until, Happening::Written(process));
+            return Ok(());
+        }
         let records = std::mem::take(&mut office.writing);
         let epoch = office.epoch;
-        if self.store.append(epoch, records.clone())?.is_err() {
+        if self.store.append(epoch, now, records.clone())?.is_err() {
             // Another one leads: this one stops serving and begins anew as a standby.
             return self.falls(process.index, Duration::from_millis(300));
         }
@@ -120,8 +95,13 @@ impl Sim {
 
     /// Lets the law decide about everything that happened, and about what follows from carrying its commands out.
     pub(super) fn settle(&mut self, process: Process) -> Result<(), Violation> {
+        // One that slept through its lease finds out before it says a word.
+        if self.office(process).is_some() && self.is_expired(process) {
+            return self.falls(process.index, Duration::from_millis(300));
+        }
+        let own = self.coordinators[process.index].clock.clone();
+        let now = own.shows(self.clock.now());
         loop {
-            let now = self.clock.now();
             let Some(office) = self.office(process) else { return Ok(()) };
             let Some(event) = office.events.pop_front() else { break };
             for command in office.run.handle(event, now - office.since) {
@@ -134,7 +114,7 @@ impl Sim {
         if due.is_some() && office.tick != due && office.ticked != due {
             office.tick = due;
             let due = due.unwrap_or_default();
-            self.clock.at(due, Happening::Tick(process, due));
+            self.clock.at(own.moment(due), Happening::Tick(process, due));
         }
         Ok(())
     }
@@ -143,7 +123,9 @@ impl Sim {
         let Some(office) = self.office(process) else { return Ok(()) };
         match command {
             Command::Send(session, message) => {
-                let fence = office.fence;
+                let (fence, sound) = (office.fence, office.sound);
+                leads_alone(sound, fence.epoch, self.store.epoch)?;
+                let Some(office) = self.office(process) else { return Ok(()) };
                 if let Some(line) = office.sessions.get(&session).copied() {
                     self.post(line, Way::Down, |line| Happening::Down(line, fence, message));
                 }

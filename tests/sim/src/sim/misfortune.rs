@@ -8,7 +8,10 @@ use esta_worker_engine::Event;
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{Happening, Sim};
-use crate::{faults::Fault, invariants::Violation, trainer::Busy, worker::Worker};
+use crate::{clock::Pace, faults::Fault, invariants::Violation, trainer::Busy, worker::Worker};
+
+/// The longest leap of a clock.
+const LEAP: Duration = Duration::from_secs(100);
 
 impl Sim {
     pub(super) fn misfortune(&mut self) -> Result<(), Violation> {
@@ -82,6 +85,17 @@ impl Sim {
                 let until = &mut self.coordinators[index].paused_until;
                 *until = (*until).max(now + while_away);
             }
+            Fault::CutStore => {
+                let index = self.rng.random_range(0..self.coordinators.len());
+                let until = &mut self.coordinators[index].cut_until;
+                *until = (*until).max(now + while_away);
+            }
+            Fault::LeapClock => return self.leap_clock(),
+            Fault::BendClock => {
+                let index = self.rng.random_range(0..self.coordinators.len());
+                let pace = *[Pace::Slow, Pace::Even, Pace::Fast].choose(&mut self.rng).expect("there are choices");
+                return self.bend_clock(index, pace);
+            }
             Fault::BreakGroup => self.break_group(),
             Fault::HangTrainer => self.hang_trainer(),
             Fault::Lie => self.lie(),
@@ -134,6 +148,31 @@ impl Sim {
         self.workers[index].trainer.lies = true;
     }
 
+    /// The clock of a coordinator, or of a worker, leaps ahead.
+    fn leap_clock(&mut self) -> Result<(), Violation> {
+        let (now, by) = (self.clock.now(), self.upto(LEAP));
+        if self.rng.random_bool(0.5) {
+            let index = self.rng.random_range(0..self.coordinators.len());
+            self.coordinators[index].clock.leap(now, by);
+            return self.wakes(index);
+        }
+        // To a worker it is as if its trainer had been at it for longer.
+        if let Some(worker) = self.some_worker() {
+            let began = &mut self.workers[worker.index].trainer.began;
+            *began = began.saturating_sub(by);
+        }
+        Ok(())
+    }
+
+    fn bend_clock(&mut self, index: usize, pace: Pace) -> Result<(), Violation> {
+        let now = self.clock.now();
+        self.coordinators[index].clock.run(now, pace);
+        if let Some(office) = &mut self.coordinators[index].office {
+            office.sound &= pace != Pace::Slow;
+        }
+        self.wakes(index)
+    }
+
     /// A report is heard a second time from the worker that sent it, or one of another run.
     fn old_report(&mut self) -> Result<(), Violation> {
         let Some((worker, report)) = self.heard.choose(&mut self.rng).cloned() else { return Ok(()) };
@@ -145,11 +184,15 @@ impl Sim {
     }
 
     /// Nothing goes wrong any more, and whatever was away comes back.
-    pub(super) fn fair_weather(&mut self) {
+    pub(super) fn fair_weather(&mut self) -> Result<(), Violation> {
         self.fair = true;
+        for index in 0..self.coordinators.len() {
+            self.bend_clock(index, Pace::Even)?;
+        }
         for index in 0..self.workers.len() {
             self.workers[index].slowness = 1;
             self.clock.after(Duration::from_secs(5), Happening::Start(index));
         }
+        Ok(())
     }
 }
