@@ -45,7 +45,7 @@ pub fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
 fn workers(lab: &Lab, rounds: u32) -> anyhow::Result<Vec<Figure>> {
     let job = lab.write_job("kills", "", ENDLESS)?;
     let mut run = Run::start(lab, &job, WORKERS as u32)?;
-    let [mut noticed, mut committed, mut step, mut silent, mut resumed] = [const { Vec::new() }; 5];
+    let [mut noticed, mut committed, mut step, mut silent, mut resumed, mut joins, mut peace] = [const { Vec::new() }; 7];
     for _ in 0..rounds {
         step.push(step_time(&run)?);
         let before = calm(&run, WORKERS)?;
@@ -56,6 +56,9 @@ fn workers(lab: &Lab, rounds: u32) -> anyhow::Result<Vec<Figure>> {
         next_commit(&run, &before)?;
         committed.push(millis(start));
         run.add_worker()?;
+        seen(&run, |sight| sight.workers.len() == WORKERS)?;
+        joins.push(longest_pause(&run, |sight| sight.ready.len() == WORKERS)?);
+        peace.push(longest_pause(&run, |_| true)?);
 
         let before = calm(&run, WORKERS)?;
         let start = Instant::now();
@@ -70,6 +73,8 @@ fn workers(lab: &Lab, rounds: u32) -> anyhow::Result<Vec<Figure>> {
     run.kill_all();
     Ok(vec![
         Figure { id: "-", what: "a step of these runs, for comparison", goal_ms: None, ms: step },
+        Figure { id: "-", what: "the longest time without a commit while nothing happens", goal_ms: None, ms: peace },
+        Figure { id: "-", what: "the same while a worker that has loaded joins", goal_ms: None, ms: joins },
         Figure { id: "F1", what: "a worker is killed: the coordinator knows", goal_ms: Some(50.0), ms: noticed },
         Figure { id: "F2", what: "the same: the others have committed a step", goal_ms: Some(500.0), ms: committed },
         Figure { id: "F3", what: "a worker is stopped: it is evicted", goal_ms: Some(2000.0), ms: silent },
@@ -138,6 +143,22 @@ fn step_time(run: &Run) -> anyhow::Result<f64> {
     let (first, start) = (calm(run, WORKERS)?, Instant::now());
     let last = seen(run, |sight| sight.durable >= first.durable + CALM)?;
     Ok(millis(start) / (last.durable - first.durable) as f64)
+}
+
+/// The longest time between two commits, in milliseconds, from now until it shows this and some steps more.
+fn longest_pause(run: &Run, mut shows: impl FnMut(&Sight) -> bool) -> anyhow::Result<f64> {
+    let (mut longest, mut durable, mut since, mut last) = (0.0_f64, 0, Instant::now(), u64::MAX);
+    seen(run, |sight| {
+        if sight.durable > durable {
+            longest = longest.max(millis(since));
+            (durable, since) = (sight.durable, Instant::now());
+        }
+        if last == u64::MAX && shows(sight) {
+            last = sight.durable + CALM / 5;
+        }
+        sight.durable >= last
+    })?;
+    Ok(longest)
 }
 
 /// Waits for a step that a later generation than that of `before` has committed.

@@ -27,6 +27,7 @@ pub struct Soaked {
 }
 
 /// Runs a job twice, below `folder`: once in peace, once with a `kill -9` of a worker every `every`, each replaced at once.
+/// The last one that trains is spared.
 ///
 /// # Errors
 /// When a run fails, or both do not end with the same bits.
@@ -46,7 +47,9 @@ pub fn soak(folder: &Path, job: &Path, workers: u32, every: Duration) -> anyhow:
         steps = sight.durable;
         ensure!(moved.elapsed() < PATIENCE, "no step was committed for {PATIENCE:?}:\n{}", run.said());
         // What comes after the last step begins anew when its worker is lost: killed again and again it would never end.
-        if sight.phase == "running" && Instant::now() >= next {
+        // Where a machine is slower at starting workers than at losing them, nobody would be left to go on.
+        let goes_on = sight.phase == "running" && sight.ready.len() > 1;
+        if goes_on && Instant::now() >= next {
             run.kill_worker(0);
             run.add_worker()?;
             (killed, next) = (killed + 1, Instant::now() + every);
