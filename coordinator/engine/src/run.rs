@@ -4,6 +4,7 @@
 
 mod admission;
 mod agreement;
+mod disputes;
 mod finishing;
 mod joining;
 mod ledger;

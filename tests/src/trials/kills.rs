@@ -45,7 +45,8 @@ pub fn measure(rounds: u32) -> anyhow::Result<Vec<Figure>> {
 fn workers(lab: &Lab, rounds: u32) -> anyhow::Result<Vec<Figure>> {
     let job = lab.write_job("kills", "", ENDLESS)?;
     let mut run = Run::start(lab, &job, WORKERS as u32)?;
-    let [mut noticed, mut committed, mut step, mut silent, mut resumed, mut joins, mut peace] = [const { Vec::new() }; 7];
+    let [mut noticed, mut committed, mut step, mut silent, mut resumed, mut joins, mut peace] =
+        [const { Vec::new() }; 7];
     for _ in 0..rounds {
         step.push(step_time(&run)?);
         let before = calm(&run, WORKERS)?;

@@ -1,0 +1,143 @@
+//! Ranks that say different things (LAW): DESIGN.md section 4, commit; RD-3.
+//!
+//! Of ranks that disagree the majority goes on without the others. A tie among all of them ends the run; a tie among those
+//! who did a step, while others did not, has all of them do it again.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use esta_proto::{Digest, SessionId, Step};
+
+use super::{Agreement, Command, Message, Notice, Phase, Report, Run, agreement::Finding, exit, joining::stop};
+
+impl Run {
+    /// RD-3: all ranks of a generation hold identical adapters, so their digests of a step are the same. Of ranks that
+    /// disagree the majority goes on without the others; without a majority nobody can say what the run is. False when
+    /// the generation is over.
+    pub(super) fn vote(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) -> bool {
+        if self.phase == Phase::Forming {
+            // Settled once everybody has handed over what it holds.
+            self.agreement.vote(session, report.step, report.reduced);
+        }
+        if !matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
+            return true;
+        }
+        let before = self.agreement.confirmed();
+        let finding = self.agreement.vote(session, report.step, report.reduced);
+        if self.agreement.confirmed() > before {
+            if let Phase::Running(cursor) = &mut self.phase {
+                cursor.began = Some(now);
+            }
+            self.compare_tempi(out);
+        }
+        // While a new leader waits, who is still away may have something to say.
+        if finding == Finding::Open || self.phase == Phase::Resuming {
+            return true;
+        }
+        self.end_generation("its ranks disagree", now, out);
+        false
+    }
+
+    /// What a dispute among ranks comes to now that their generation is over: the minority goes, and what was summed since
+    /// is forgotten. False when that ends the run.
+    pub(super) fn settle_dispute(&mut self, out: &mut Vec<Command>) -> bool {
+        let agreement = std::mem::take(&mut self.agreement);
+        // While a group forms its ranks take over one state, and it may be that of whoever is wrong.
+        let taken_over = self.phase == Phase::Forming;
+        match agreement.verdict() {
+            Finding::Open => true,
+            Finding::Torn(step) if self.may_redo(step, &agreement) => {
+                self.forget_from(step, step, out);
+                true
+            }
+            Finding::Torn(step) => {
+                self.fail(&format!("ranks disagree about the reduced gradients of step {step}"), out);
+                false
+            }
+            Finding::Outvoted { step, digest, minority } => {
+                let Some(told) = self.outvote(step, digest, &minority, out) else { return false };
+                let (facts, states) =
+                    (if told { step } else { step.next() }, if taken_over { step } else { step.next() });
+                self.forget_from(facts, states, out);
+                true
+            }
+        }
+    }
+
+    /// Nobody can say who is right about a step, but it is not on record and not everybody has done it: all do it again.
+    fn may_redo(&self, step: Step, agreement: &Agreement) -> bool {
+        agreement.is_partial(step) && self.ledger.as_ref().is_some_and(|ledger| ledger.committed() <= step)
+    }
+
+    /// The minority goes. Whether its word of the step was taken for a fact; none when it is on record, which ends the run.
+    fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> Option<bool> {
+        let ledger = self.ledger.as_ref()?;
+        let told = ledger.holds(step, digest) == Some(false);
+        if told && ledger.committed() > step {
+            let reason = format!(
+                "{} ranks disagree with the others about the reduced gradients of step {step}, and theirs are on record",
+                minority.len()
+            );
+            self.fail(&reason, out);
+            return None;
+        }
+        for session in minority {
+            let name = self.name_of(*session);
+            let reason = format!("its reduced gradients of step {step} are not those of most ranks");
+            out.push(Command::Notice(Notice::Evicted(name, reason.clone())));
+            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
+            out.push(Command::Close(*session));
+            self.members.remove(*session);
+        }
+        Some(told)
+    }
+
+    /// Facts of steps from `facts` on are forgotten, and states of more than `states` applied steps.
+    fn forget_from(&mut self, facts: Step, states: Step, out: &mut Vec<Command>) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.distrust(facts);
+        }
+        self.distrusted = Some(states);
+        for session in self.members.live().keys().copied().collect::<Vec<_>>() {
+            if let Some(member) = self.members.get_mut(session).filter(|member| member.applied.is_some()) {
+                // What it still holds shows when the next group forms; it may be ahead of what was heard of it.
+                member.applied = None;
+                out.push(Command::Send(session, Message::Discard(states)));
+            }
+        }
+    }
+
+    /// The ranks that say they hold what the run cannot know, and the applied steps that it can.
+    pub(super) fn impossible(&self) -> Option<(Vec<SessionId>, RangeInclusive<Step>)> {
+        let ledger = self.ledger.as_ref()?;
+        let known = ledger.earliest_plan()..=ledger.provable();
+        let lies = |session: &&SessionId| {
+            let member = self.members.live().get(session);
+            !member.and_then(|member| member.applied).is_some_and(|applied| known.contains(&applied))
+        };
+        let ranks: Vec<SessionId> = self.members.ranks().iter().filter(lies).copied().collect();
+        (!ranks.is_empty()).then_some((ranks, known))
+    }
+
+    /// Ranks that stand together hold one state: who says otherwise is turned out. Where all say the same, whoever knew of
+    /// its last steps is gone, and the state goes with it.
+    pub(super) fn refute(
+        &mut self,
+        (ranks, known): (Vec<SessionId>, RangeInclusive<Step>),
+        now: Duration,
+        out: &mut Vec<Command>,
+    ) {
+        let (first, last) = known.into_inner();
+        if ranks.len() == self.members.ranks().len() {
+            self.forget_from(last, last, out);
+            return self.broke(&format!("nobody knows of the steps after {last} that its ranks hold"), now, out);
+        }
+        for session in &ranks {
+            let applied = self.members.live().get(session).and_then(|member| member.applied).unwrap_or_default();
+            let reason = format!("it says it holds {applied} applied steps, and the run has {first} to {last}");
+            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
+            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
+            out.push(Command::Close(*session));
+        }
+        self.lose(&ranks, now, out);
+    }
+}
