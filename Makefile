@@ -52,8 +52,9 @@ sim: ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under de
 	cargo run --release -p esta-sim -- --first $(FIRST) --seeds $(SEEDS)
 
 .PHONY: fuzz
-fuzz: ## Spoilt messages, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
+fuzz: ## Spoilt messages, tokens, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-sim --test reports whatever_somebody
+	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-sim --test spoilt
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-config --test fuzz
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-coordinator --lib spoilt
 
