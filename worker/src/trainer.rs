@@ -25,7 +25,7 @@ use std::{
 use esta_data::BatchTicket;
 use esta_engine::{run::Progress, spec::JobSpec};
 use esta_proto::{Digest, Generation, Step};
-use esta_worker_engine::{TrainerCommand, TrainerEvent};
+use esta_worker_engine::{Reader, TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
 
 pub use checkpoint::{CheckpointError, CheckpointFolder};
@@ -51,8 +51,10 @@ pub struct TrainerOptions {
 }
 
 /// What loading the job found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Setup {
+    /// What a coordinator of the job can say.
+    pub reader: Reader,
     /// This worker's view of the parameter layout.
     pub layout_digest: Digest,
     /// Samples of the training set.
@@ -86,7 +88,7 @@ struct Abandoned(Arc<AtomicU64>);
 
 impl Abandoned {
     fn raise(&self, generation: Generation) {
-        self.0.fetch_max(generation.0 + 1, Ordering::Release);
+        self.0.fetch_max(generation.0.saturating_add(1), Ordering::Release);
     }
 
     fn covers(&self, generation: Generation) -> bool {

@@ -95,7 +95,7 @@ pub enum PlanFlaw {
     #[error("gives slot {0} out of turn")]
     Slot(SlotId),
     /// More than there can be before it.
-    #[error("comes after {0} steps")]
+    #[error("is drawn after {0} steps")]
     After(Step),
     /// A count that its slots do not add up to.
     #[error("says that {count} slots touch group {group}")]
@@ -174,6 +174,8 @@ impl Reader {
         if plan.step >= self.total {
             return Err(Nonsense::Step { found: plan.step, total: self.total });
         }
+        // A step that is run again may be durable for long.
+        self.check_steps(plan.durable)?;
         plan.slots.iter().try_for_each(|(_, stitch)| self.check_stitch(*stitch))?;
         self.plan_flaw(plan).map_or(Ok(()), |flaw| Err(Nonsense::Plan { step: plan.step, flaw }))
     }
@@ -186,8 +188,8 @@ impl Reader {
         if plan.slots_in_step != self.slots {
             return Some(PlanFlaw::Slots { found: plan.slots_in_step, expected: self.slots });
         }
-        if let Some(&after) = [plan.table_version, plan.durable].iter().find(|step| **step > plan.step) {
-            return Some(PlanFlaw::After(after));
+        if plan.table_version > plan.step {
+            return Some(PlanFlaw::After(plan.table_version));
         }
         let mut next = SlotId(0);
         for (slot, _) in &plan.slots {

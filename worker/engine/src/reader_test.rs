@@ -51,8 +51,9 @@ fn share() -> RankPlan {
 #[test]
 fn what_a_leader_gives_out_is_read() {
     let plan = Message::Plan(share());
+    let again = Message::Plan(RankPlan { durable: Step(30), ..share() });
     let stop = Message::Stop(Stop { reason: "done".into(), exit_code: 0 });
-    for message in [plan, stop, Message::Durable(Step(40)), Message::Lost("w left".into())] {
+    for message in [plan, again, stop, Message::Durable(Step(40)), Message::Lost("w left".into())] {
         let Ok(Inbound::Law(_, read)) = read(EPOCH, &message) else { panic!("{message:?}") };
         assert_eq!(read, message);
     }
@@ -75,8 +76,8 @@ fn a_plan_that_no_draw_of_the_job_makes_is_refused_by_what_is_wrong_with_it() {
     assert_eq!(said(&|plan| plan.slots[0].0 = SlotId(4)), "the plan of step 1 gives slot 4 out of turn");
     let twice = format!("the plan of step 1 gives slot {slot} out of turn");
     assert_eq!(said(&|plan| plan.slots.push((slot, stitch))), twice);
-    assert_eq!(said(&|plan| plan.durable = Step(2)), "the plan of step 1 comes after 2 steps");
-    assert_eq!(said(&|plan| plan.table_version = Step(3)), "the plan of step 1 comes after 3 steps");
+    assert_eq!(said(&|plan| plan.durable = Step(41)), "it speaks of step 41, and the run has 40");
+    assert_eq!(said(&|plan| plan.table_version = Step(3)), "the plan of step 1 is drawn after 3 steps");
     let touched =
         |count: u32, group: GroupId| format!("the plan of step 1 says that {count} slots touch group {group}");
     assert_eq!(said(&|plan| plan.touched.last_mut().expect("one").1 = 5), touched(5, group));

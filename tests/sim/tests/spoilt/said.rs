@@ -176,6 +176,7 @@ fn whatever_a_member_says_the_run_goes_on_to_its_end_or_ends_with_one_line() {
         let (phase, durable) = (party.run.phase_name(), party.run.durable());
         let over = party.complete || party.workers.is_empty();
         assert!(over, "{phase} with {durable} steps after {:?}: it neither goes on nor ends", party.now);
-        assert!(party.reasons.iter().all(|reason| reason.lines().count() == 1), "{:?}", party.reasons);
+        let clear = |reason: &String| reason.lines().count() == 1 && !reason.contains("makes no sense");
+        assert!(party.reasons.iter().all(clear), "what a coordinator says always makes sense: {:?}", party.reasons);
     });
 }
