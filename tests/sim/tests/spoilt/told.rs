@@ -140,13 +140,13 @@ fn disturbed(mutator: &mut Mutator, whole: &[Vec<u8>], foreign: &[Vec<u8>]) -> V
     let mut at = 0;
     while at < messages.len() {
         if mutator.flips(chance) {
-            match mutator.one_of(&["spoilt", "noise", "twice", "late", "early", "left out", "foreign"]) {
-                &"spoilt" => messages[at] = mutator.bytes(&messages[at]),
-                &"noise" => messages.insert(at, mutator.noise(200)),
-                &"twice" => messages.insert(at, messages[at].clone()),
-                &"late" if at + 1 < messages.len() => messages.swap(at, at + 1),
-                &"early" => messages.insert(at, mutator.one_of(whole).clone()),
-                &"left out" => drop(messages.remove(at)),
+            match *mutator.one_of(&["spoilt", "noise", "twice", "late", "early", "left out", "foreign"]) {
+                "spoilt" => messages[at] = mutator.bytes(&messages[at]),
+                "noise" => messages.insert(at, mutator.noise(200)),
+                "twice" => messages.insert(at, messages[at].clone()),
+                "late" if at + 1 < messages.len() => messages.swap(at, at + 1),
+                "early" => messages.insert(at, mutator.one_of(whole).clone()),
+                "left out" => drop(messages.remove(at)),
                 _ => messages.insert(at, mutator.one_of(foreign).clone()),
             }
         }
