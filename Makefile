@@ -52,10 +52,11 @@ sim: ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under de
 	cargo run --release -p esta-sim -- --first $(FIRST) --seeds $(SEEDS)
 
 .PHONY: fuzz
-fuzz: ## Spoilt messages, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
-	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-sim --test reports whatever_somebody
-	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-config --test fuzz
-	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test --release -p esta-coordinator --lib spoilt
+fuzz: ## Spoilt messages, tokens, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
+	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-sim --test reports whatever_somebody
+	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-sim --test spoilt
+	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-config --test fuzz
+	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-coordinator --lib spoilt
 
 .PHONY: soak
 soak: build ## The quickstart's training with a worker killed every EVERY=4 seconds: the same bits as in peace

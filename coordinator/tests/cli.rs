@@ -12,6 +12,7 @@ use std::{
 };
 
 use esta_engine::{latency::Latency, law::Law};
+use esta_sim::mutate::Mutator;
 use serde_json::Value;
 use support::*;
 use tempfile::{TempDir, tempdir};
@@ -77,6 +78,9 @@ fn every_kind_of_failure_has_its_line_and_its_code() {
     let (code, line) = at(&["config", "validate", "--config", "job.yaml", "--set", "train.lr_rate=1"]);
     assert_eq!(code, 3);
     assert!(line.contains("unknown key \"lr_rate\""), "{line}");
+    let (code, line) = at(&["serve", "--config", "job.yaml", "--set", "timeouts.collective=1"]);
+    let why = "timeouts.collective: 1 s is not longer than timeouts.phase of 200 s, which has to come first";
+    assert!(code == 3 && line.contains(why), "{code}: {line}");
     let (code, line) = at(&["serve", "--config", "nowhere.yaml"]);
     assert_eq!((code, line.starts_with("esta-coordinator: cannot read nowhere.yaml: ")), (3, true), "{line}");
     let (code, line) = at(&["palette", "--run-dir", "nowhere"]);
@@ -155,8 +159,7 @@ fn an_operator_needs_a_token_where_one_is_asked_for() {
     assert_eq!((code, line), (8, expected));
     let answer: Value = serde_json::from_str(&out(&status(&["--token-file", "token"]))).expect("an answer");
     assert_eq!(answer["phase"], "waiting");
-    terminate(&child);
-    child.wait_with_output().expect("it ends");
+    child.stopped();
 }
 
 #[test]
@@ -183,7 +186,8 @@ fn a_run_on_a_leash_ends_with_its_workers_when_its_parent_lets_go() {
     let worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/lingering-worker.sh");
     let mut command = program(folder.path(), &["run", "--config", "job.yaml", "--workers", "1", "--leash"]);
     command.env("ESTA_WORKER", worker).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut run = command.spawn().expect("it starts");
+    let mut guard = Serving(Some(command.spawn().expect("it starts")));
+    let run = guard.0.as_mut().expect("it runs");
     let mut said = BufReader::new(run.stderr.take().expect("it is piped"));
     let (mut stderr, mut line) = (String::new(), String::new());
     let pid = loop {
@@ -204,16 +208,50 @@ fn a_run_on_a_leash_ends_with_its_workers_when_its_parent_lets_go() {
     assert!(!process.exists(), "the worker was left behind");
 }
 
+/// A coordinator process. It ends with whoever holds it, however that ends.
+struct Serving(Option<Child>);
+
+impl Serving {
+    /// SIGTERM, as an orchestrator sends it.
+    fn terminate(&self) {
+        let child = self.0.as_ref().expect("nobody has waited for it");
+        let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
+        assert!(done.success());
+    }
+
+    /// Its end, and all it said.
+    fn ended(mut self) -> Output {
+        let child = self.0.take().expect("nobody has waited for it");
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// Its end after a SIGTERM.
+    fn stopped(self) -> Output {
+        self.terminate();
+        self.ended()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
 /// A coordinator process that has said where it listens.
-fn serving(folder: &Path, more: &[&str]) -> (Child, SocketAddr) {
+fn serving(folder: &Path, more: &[&str]) -> (Serving, SocketAddr) {
     let mut command = program(folder, &["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"]);
     command.args(more);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut serving = Serving(Some(child));
     let mut line = String::new();
-    let stdout = child.stdout.as_mut().expect("it is piped");
+    let stdout = serving.0.as_mut().and_then(|child| child.stdout.as_mut()).expect("it is piped");
     BufReader::with_capacity(1, stdout).read_line(&mut line).expect("it speaks");
     let address = line.trim().strip_prefix("listening on http://").expect("it says where").parse();
-    (child, address.expect("an address"))
+    (serving, address.expect("an address"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,15 +263,14 @@ async fn a_served_run_stops_at_a_signal_resumes_and_ends_with_its_palette() {
     let status = client.status(esta_proto::v1::StatusRequest {}).await.expect("an answer").into_inner().json;
     assert_eq!(serde_json::from_str::<Value>(&status).expect("JSON")["phase"], "waiting");
     drop(client);
-    terminate(&child);
-    let (code, line) = failure(&child.wait_with_output().expect("it ends"));
+    let (code, line) = failure(&child.stopped());
     assert_eq!((code, line.as_str()), (130, "esta-coordinator: interrupted; the same command resumes the run"));
 
     let (child, address) = serving(folder.path(), &[]);
     let mut worker = FakeWorker::new("w", &law);
     let last = worker.work(address).await;
     assert!(matches!(last, Last::Stopped(stop) if stop.exit_code == 0));
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.ended();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = out(&output);
     assert!(said.contains("budget") && said.contains("a[0]>b["), "{said}");
@@ -266,8 +303,7 @@ fn a_job_with_hardly_a_choice_of_budgets_is_warned_of_by_every_command_that_read
     warned(&call(folder.path(), &[&["config", "validate", "--config", "job.yaml"], &wide[..]].concat()));
     warned(&call(folder.path(), &[&["config", "print", "--config", "job.yaml"], &wide[..]].concat()));
     let (child, _) = serving(folder.path(), &wide);
-    terminate(&child);
-    warned(&child.wait_with_output().expect("it ends"));
+    warned(&child.stopped());
     let mut run = program(folder.path(), &[&["run", "--config", "job.yaml"], &wide[..]].concat());
     warned(&run.env("ESTA_WORKER", dying_worker()).output().expect("it runs"));
     let fine = call(folder.path(), &["catalog", "--config", "job.yaml"]);
@@ -289,7 +325,7 @@ async fn served_to_its_end(folder: &Path, more: &[&str], law: &Arc<Law>) {
     let (child, address) = serving(folder, more);
     let last = FakeWorker::new("w", law).work(address).await;
     assert!(matches!(last, Last::Stopped(stop) if stop.exit_code == 0));
-    assert!(child.wait_with_output().expect("it ends").status.success());
+    assert!(child.ended().status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,8 +434,73 @@ fn listed_latency(listed: &[Value], bin: u64) -> String {
     Latency::from_millis(longest).expect("a latency").to_string()
 }
 
-/// SIGTERM, as an orchestrator sends it.
-fn terminate(child: &Child) {
-    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
-    assert!(done.success());
+/// A folder whose run is on record to its end, and the record's bytes.
+async fn run_on_record() -> (TempDir, PathBuf, Vec<u8>) {
+    let folder = job();
+    served_to_its_end(folder.path(), &[], &law()).await;
+    let record = folder.path().join("run/record.redb");
+    let bytes = fs::read(&record).expect("it is there");
+    (folder, record, bytes)
+}
+
+/// The one line of a command that failed, which is all that it said.
+fn only_line(output: &Output) -> (i32, String) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((said.lines().count(), out(output).as_str()), (1, ""), "{said}");
+    failure(output)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_empty_cut_or_something_else_is_one_line_and_stays_as_it_is() {
+    let (folder, record, whole) = run_on_record().await;
+    let listening = ["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"];
+    let commands: [&[&str]; 3] = [&listening, &["replay", "--run-dir", "run"], &["palette", "--run-dir", "run"]];
+    let cut = whole[..whole.len() / 2].to_vec();
+    let text = b"not a record at all".to_vec();
+    for (found, why) in
+        [(Vec::new(), "run/record.redb is damaged: it is empty"), (cut, "run/record.redb"), (text, "run/record.redb")]
+    {
+        fs::write(&record, &found).expect("writes");
+        for command in commands {
+            let (code, line) = only_line(&call(folder.path(), command));
+            assert_eq!(code, 4, "{command:?}: {line}");
+            assert!(line.contains(why), "{command:?}: {line}");
+            assert!(fs::read(&record).expect("it is there") == found, "{command:?} has changed what it refused");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_a_later_version_wrote_is_one_line() {
+    let (folder, record, _) = run_on_record().await;
+    let meta: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
+    let database = redb::Database::open(&record).expect("it is a record");
+    let transaction = database.begin_write().expect("begins");
+    transaction.open_table(meta).expect("opens").insert("format", 9u64.to_le_bytes().as_slice()).expect("writes");
+    transaction.commit().expect("commits");
+    drop(database);
+    let serve = ["serve", "--config", "job.yaml", "--listen", "127.0.0.1:0"];
+    for command in [&serve[..], &["replay", "--run-dir", "run"]] {
+        let (code, line) = only_line(&call(folder.path(), command));
+        assert!(code == 4 && line.ends_with("run/record.redb has format 9; this program reads up to 1"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_with_something_wrong_somewhere_is_one_line_or_what_was_written() {
+    let (folder, record, whole) = run_on_record().await;
+    let replay = || call(folder.path(), &["replay", "--run-dir", "run"]);
+    let told = out(&replay());
+    let refused = (0..40).filter(|seed| {
+        fs::write(&record, Mutator::new(*seed).file(&whole)).expect("writes");
+        let output = replay();
+        if output.status.success() {
+            assert_eq!(out(&output), told, "seed {seed}: silently another record");
+            return false;
+        }
+        let (code, line) = only_line(&output);
+        assert!(code == 4 && line.contains("run/record.redb"), "seed {seed}: {code} {line}");
+        true
+    });
+    assert!(refused.count() > 10, "hardly anything was spoilt");
 }

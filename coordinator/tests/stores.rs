@@ -13,6 +13,7 @@ use esta_engine::{
     table::Row,
 };
 use esta_proto::{Digest, Generation, LeaderEpoch, Step};
+use esta_tests::EtcdCluster;
 use support::*;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -143,6 +144,58 @@ async fn what_a_later_version_wrote_on_etcd_is_refused() {
     client.put("run/format", "nine", None).await.expect("it writes");
     let error = place.lead(&law()).await.expect_err("it is no number");
     assert!(error.to_string().ends_with("is damaged: format is no number"), "{error}");
+}
+
+/// What an error says, with its causes.
+fn line(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_without_a_quorum_is_said_in_one_line_and_a_leader_goes_on_once_it_has_one_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut cluster = EtcdCluster::start(folder.path(), 3).expect("three members start");
+    let (address, law) = (cluster.store("run").parse().expect("an address"), leased(30.0));
+    let site = Site::open(Some(&address), &law).await.expect("it answers");
+    let mut term = site.lead(&law, "http://127.0.0.1:1", &|_| ()).await.expect("nobody else leads");
+    term.store.append(&[step(0)]).expect("it leads");
+    (1..3).for_each(|number| cluster.member(number).kill());
+    let begun = std::time::Instant::now();
+    let error = timeout(DEADLINE, Site::open(Some(&address), &law)).await.expect("no waiting").expect_err("no quorum");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(line(&error).contains("does not answer") && line(&error).lines().count() == 1, "{}", line(&error));
+
+    let writing = tokio::task::spawn_blocking(move || {
+        term.store.append(&[step(1)]).expect("it is written once there is a quorum");
+        term
+    });
+    cluster.member(1).restart().expect("it starts again");
+    let term = timeout(DEADLINE, writing).await.expect("it answers again").expect("it is written");
+    assert!(term.tenure.holds());
+    assert_eq!(numbers(&term.store.load().expect("reads").steps), [0, 1]);
+    let_go(term).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_takes_its_time_or_refuses_is_said_in_one_line() {
+    let (place, law) = (Place::on_etcd(), law());
+    let etcd = place.etcd.as_ref().expect("it is on etcd");
+    etcd.signal("STOP").expect("it runs");
+    let error = timeout(DEADLINE, place.lead(&law)).await.expect("no waiting").expect_err("nobody answers");
+    etcd.signal("CONT").expect("it runs");
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{}", line(&error));
+    let_go(place.lead(&law).await.expect("it was only slow")).await;
+
+    let mut client = etcd_client::Client::connect([etcd.endpoint()], None).await.expect("it answers");
+    client.user_add("root", "secret", None).await.expect("a user");
+    client.role_add("root").await.expect("a role");
+    client.user_grant_role("root", "root").await.expect("its role");
+    client.auth_enable().await.expect("it asks who calls");
+    let error = timeout(DEADLINE, place.lead(&law)).await.expect("no waiting").expect_err("it does not say who it is");
+    let refused = line(&error);
+    assert!(refused.starts_with("cannot reach etcd://") && refused.contains("user name is empty"), "{refused}");
+    assert_eq!(refused.lines().count(), 1, "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,12 @@ pub enum InvalidMessage {
         /// The field's name.
         field: &'static str,
     },
+    /// It does not come to what its sender says it comes to.
+    #[error("{message} was damaged on its way: it does not come to its field check")]
+    Damaged {
+        /// The message's name.
+        message: &'static str,
+    },
 }
 
 /// Takes a required field out of a message.

@@ -34,6 +34,36 @@ fn of_two_workers_with_one_name_the_later_stays_and_the_earlier_is_told() -> any
 }
 
 #[test]
+fn a_worker_of_a_run_whose_record_is_gone_is_told_that_another_run_is_led_there() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("forgotten", "", 2000)?;
+    let mut run = Run::start(&lab, &job, 1)?;
+    run.wait_for_step(5)?;
+    run.coordinator().kill();
+    fs::remove_file(run.dir().join("record.redb"))?;
+    run.restart_coordinator()?;
+    let line = run.take_worker(0).fails_with(3)?;
+    assert!(line.contains("leads the run forgotten-") && line.contains("this worker is part of forgotten-"), "{line}");
+    assert!(run.coordinator().runs(), "the new run waits for its workers");
+    Ok(())
+}
+
+#[test]
+fn a_worker_whose_job_was_changed_under_it_is_told_so() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("changed", "", 2000)?;
+    let mut run = Run::start(&lab, &job, 1)?;
+    run.wait_for_step(5)?;
+    run.coordinator().kill();
+    fs::remove_file(run.dir().join("record.redb"))?;
+    lab.change(&job, "learning_rate: 3.0e-3", "learning_rate: 1.0e-3")?;
+    run.restart_coordinator()?;
+    let line = run.take_worker(0).fails_with(3)?;
+    assert!(line.ends_with("the coordinator serves another job than the one this worker has joined"), "{line}");
+    Ok(())
+}
+
+#[test]
 fn a_missing_anchor_is_named_with_its_path() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let job = lab.write_job("anchorless", "", 10)?;

@@ -59,6 +59,10 @@ fn a_run_over_mutual_tls_ends_with_the_same_bits_and_strangers_are_told_why() ->
     assert!(line.ends_with("gpu-* may not be the worker \"cpu-0\": it may be called gpu-*"), "{line}");
     let line = worker("bare", "good.token", &[])?.fails_with(11)?;
     assert!(line.ends_with("it asks for a certificate; give --tls-cert and --tls-key"), "{line}");
+    let plain = url.replace("https://", "http://");
+    let args = ["train", "--coordinator", &plain, "--name", "plain"];
+    let line = Process::start(lab.path(), "sealed-plain", "esta-worker", &args)?.fails_with(11)?;
+    assert!(line.ends_with(&format!("{plain} speaks TLS: write https:// instead of http://")), "{line}");
 
     let mut trains = worker("gpu-1", "good.token", &certified)?;
     anyhow::ensure!(coordinator.wait()?.success(), "{}", coordinator.log());

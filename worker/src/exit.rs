@@ -57,7 +57,7 @@ fn of_session(error: &SessionError) -> Option<u8> {
             Some(DENIED)
         }
         SessionError::Unreachable { .. } => Some(UNREACHABLE),
-        SessionError::Refused(_) | SessionError::OtherJob => Some(MISFIT),
+        SessionError::Refused(_) | SessionError::OtherJob | SessionError::OtherRun { .. } => Some(MISFIT),
         SessionError::Setup(_) | SessionError::TrainerGone => None,
     }
 }

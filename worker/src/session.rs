@@ -11,17 +11,15 @@ use std::{future::Future, pin::Pin, time::Duration};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_client::Credentials;
 use esta_engine::spec::{TimeoutSpec, seconds};
-use esta_proto::v1;
-use esta_worker_engine::{
-    Command, Event, Identity, Session, TrainerEvent,
-    wire::{self, Inbound},
-};
+use esta_proto::{LeaderEpoch, v1};
+use esta_worker_engine::{Command, Event, Identity, Reader, Session, TrainerEvent, wire::Inbound};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
 };
+use tonic::Status;
 
 pub use link::{Caller, LinkError};
 use link::{Joined, Link};
@@ -72,6 +70,14 @@ pub enum SessionError {
     /// After a reconnect another job is served there.
     #[error("the coordinator serves another job than the one this worker has joined")]
     OtherJob,
+    /// After a reconnect another run is served there, of the same job.
+    #[error("the coordinator leads the run {found} now, and this worker is part of {joined}: start it again")]
+    OtherRun {
+        /// The worker's.
+        joined: String,
+        /// The coordinator's.
+        found: String,
+    },
     /// The trainer thread is gone.
     #[error("the trainer stopped without a word")]
     TrainerGone,
@@ -94,7 +100,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Se
 /// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
 pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
     let joined = connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)).await?;
-    let spec_digest = joined.spec_digest.clone();
+    let (spec_digest, run_id) = (joined.spec_digest.clone(), joined.run_id.clone());
     if joined.spare {
         tracing::warn!("there are more ranks than slots: this worker is a hot spare that reduces zeros");
     }
@@ -111,9 +117,11 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
     let hands = Hands {
         options,
         law,
+        reader: setup.reader,
         trainer,
         timeouts,
         spec_digest,
+        run_id,
         link: None,
         outstanding: Outstanding::default(),
         ended: None,
@@ -124,9 +132,11 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
 struct Hands {
     options: SessionOptions,
     law: Session,
+    reader: Reader,
     trainer: Trainer,
     timeouts: TimeoutSpec,
     spec_digest: Vec<u8>,
+    run_id: String,
     link: Option<Link>,
     outstanding: Outstanding,
     ended: Option<Ended>,
@@ -153,9 +163,16 @@ impl Hands {
                     self.open(joined?).await?;
                     beat = self.beat();
                 }
-                message = next_message(&mut self.link) => match message {
-                    Some(message) => self.receive(message),
-                    None => self.lose(),
+                (link, message) = next_message(&mut self.link) => match message {
+                    Ok(Some(message)) => {
+                        let epoch = link.epoch;
+                        self.receive(epoch, message);
+                    }
+                    Ok(None) => self.lose("it was closed"),
+                    Err(status) => {
+                        let status = link.ended(status).map_err(SessionError::Refused)?;
+                        self.lose(status.message());
+                    }
                 },
                 event = self.trainer.next_event() => {
                     let event = event.ok_or(SessionError::TrainerGone)?;
@@ -188,6 +205,9 @@ impl Hands {
         if joined.spec_digest != self.spec_digest {
             return Err(SessionError::OtherJob);
         }
+        if joined.run_id != self.run_id {
+            return Err(SessionError::OtherRun { joined: self.run_id.clone(), found: joined.run_id });
+        }
         // A coordinator may come back with other patience; the job is the same.
         self.timeouts = joined.spec.timeouts.clone();
         let mut commands = self.law.handle(Event::Connected).into_iter();
@@ -206,16 +226,16 @@ impl Hands {
         Ok(())
     }
 
-    fn receive(&mut self, message: v1::CoordinatorMessage) {
-        match wire::from_coordinator(message) {
+    fn receive(&mut self, epoch: LeaderEpoch, message: v1::CoordinatorMessage) {
+        match self.reader.read(epoch, message) {
             Ok(Inbound::Law(fence, message)) => self.handle(Event::Received(fence, message)),
             Ok(Inbound::Store(reply)) => self.outstanding.finish(reply),
-            Err(error) => tracing::error!(%error, "a message of the coordinator makes no sense"),
+            Err(nonsense) => self.handle(Event::Misheard(nonsense)),
         }
     }
 
-    fn lose(&mut self) {
-        tracing::warn!("the session with the coordinator broke");
+    fn lose(&mut self, reason: &str) {
+        tracing::warn!(reason, "the session with the coordinator broke");
         self.link = None;
         self.outstanding.fail_all();
         self.handle(Event::Disconnected);
@@ -293,10 +313,13 @@ async fn pending_or(connecting: &mut Option<Connecting>) -> Result<Joined, Sessi
     }
 }
 
-/// The next message of an open session; `None` when it broke or ended.
-async fn next_message(link: &mut Option<Link>) -> Option<v1::CoordinatorMessage> {
+/// The next message of an open session, `None` when it ended, or why it broke.
+async fn next_message(link: &mut Option<Link>) -> (&Link, Result<Option<v1::CoordinatorMessage>, Status>) {
     match link {
-        Some(link) => link.inbound.message().await.ok().flatten(),
+        Some(link) => {
+            let message = link.inbound.message().await;
+            (link, message)
+        }
         None => std::future::pending().await,
     }
 }

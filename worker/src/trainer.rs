@@ -29,7 +29,7 @@ use esta_engine::{
     spec::{JobSpec, seconds},
 };
 use esta_proto::{Digest, Fence, Generation, Step};
-use esta_worker_engine::{TrainerCommand, TrainerEvent};
+use esta_worker_engine::{Reader, TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounded_channel, oneshot};
 
 use builder::Builder;
@@ -56,8 +56,10 @@ pub struct TrainerOptions {
 }
 
 /// What loading the job found out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Setup {
+    /// What a coordinator of the job can say.
+    pub reader: Reader,
     /// This worker's view of the parameter layout.
     pub layout_digest: Digest,
     /// Samples of the training set.
@@ -92,7 +94,7 @@ struct Abandoned(Arc<AtomicU64>);
 
 impl Abandoned {
     fn raise(&self, generation: Generation) {
-        self.0.fetch_max(generation.0 + 1, Ordering::Release);
+        self.0.fetch_max(generation.0.saturating_add(1), Ordering::Release);
     }
 
     fn covers(&self, generation: Generation) -> bool {

@@ -10,7 +10,10 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use crate::{Bearer, Credentials, connector::TlsConnector};
+use crate::{
+    Bearer, Credentials,
+    connector::{PlainConnector, SpeaksTls, TlsConnector},
+};
 
 /// A coordinator that can be called.
 pub type Client = CoordinatorClient<InterceptedService<Channel, Bearer>>;
@@ -79,6 +82,28 @@ pub enum DialError {
         /// Which end, and why.
         flaw: rustls::Error,
     },
+    /// It was spoken to in plain text.
+    #[error("the coordinator at {address} speaks TLS: write https:// instead of http://")]
+    SpeaksTls {
+        /// The address.
+        address: String,
+    },
+    /// It was spoken to in TLS.
+    #[error("what listens at {address} does not speak TLS: a coordinator in plain text is reached by http://")]
+    SpeaksPlainText {
+        /// The address.
+        address: String,
+        /// What it said.
+        source: rustls::Error,
+    },
+    /// A thread that reads files is gone.
+    #[error("the files of certificates and tokens for {address} were not read")]
+    Unread {
+        /// The address.
+        address: String,
+        /// Why.
+        source: tokio::task::JoinError,
+    },
     /// Nobody answers there.
     #[error("no coordinator answers at {address}")]
     Connect {
@@ -95,17 +120,24 @@ impl Credentials {
     /// # Errors
     /// [`DialError`] naming the address or the file.
     pub async fn connect(&self, address: &str, tune: impl FnOnce(Endpoint) -> Endpoint) -> Result<Client, DialError> {
-        let (endpoint, tls) = self.endpoint(address)?;
-        let (endpoint, bearer) = (tune(endpoint), self.bearer()?);
+        let (endpoint, tls, bearer) = self.read(address).await?;
+        let endpoint = tune(endpoint);
         let connected = match tls {
             Some(tls) => endpoint.connect_with_connector(tls).await,
-            None => endpoint.connect().await,
+            None => endpoint.connect_with_connector(PlainConnector).await,
         };
-        let channel = connected.map_err(|source| match distrust(&source) {
-            Some(flaw) => DialError::Distrust { address: address.to_owned(), flaw },
-            None => DialError::Connect { address: address.to_owned(), source },
-        })?;
+        let channel = connected.map_err(|source| unconnected(address, source))?;
         Ok(CoordinatorClient::with_interceptor(channel, bearer))
+    }
+
+    /// Everything that lies in files, read where that keeps nobody waiting.
+    async fn read(&self, address: &str) -> Result<(Endpoint, Option<TlsConnector>, Bearer), DialError> {
+        let (credentials, at) = (self.clone(), address.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let (endpoint, tls) = credentials.endpoint(&at)?;
+            Ok((endpoint, tls, credentials.bearer()?))
+        });
+        read.await.map_err(|source| DialError::Unread { address: address.to_owned(), source })?
     }
 
     /// Where to connect, and with what TLS.
@@ -157,12 +189,25 @@ pub(crate) fn bare(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// The word of TLS among the causes of an error.
-fn distrust(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
+/// What it means that a connection was not made.
+fn unconnected(address: &str, source: tonic::transport::Error) -> DialError {
+    let address = address.to_owned();
+    if cause::<SpeaksTls>(&source).is_some() {
+        return DialError::SpeaksTls { address };
+    }
+    match cause::<rustls::Error>(&source).cloned() {
+        Some(source @ rustls::Error::InvalidMessage(_)) => DialError::SpeaksPlainText { address, source },
+        Some(flaw) => DialError::Distrust { address, flaw },
+        None => DialError::Connect { address, source },
+    }
+}
+
+/// An error of this type among the causes of another.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(cause) = next {
-        if let Some(flaw) = cause.downcast_ref::<rustls::Error>() {
-            return Some(flaw.clone());
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
         // What an I/O error wraps is not among its sources: only what lies below that.
         next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
@@ -187,7 +232,6 @@ fn said(flaw: &rustls::Error) -> String {
     let alert = match flaw {
         rustls::Error::AlertReceived(alert) => alert,
         rustls::Error::InvalidCertificate(_) => return format!("its certificate is refused: {flaw}"),
-        rustls::Error::InvalidMessage(_) => return format!("it does not speak TLS: {flaw}"),
         _ => return format!("the handshake failed: {flaw}"),
     };
     let why = match alert {
@@ -242,13 +286,13 @@ mod tests {
         let expired = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         let wrapped = io::Error::new(io::ErrorKind::InvalidData, expired);
         let outer = tonic::Status::from_error(Box::new(wrapped));
-        let flaw = distrust(&outer).expect("it is there");
+        let flaw = cause::<rustls::Error>(&outer).expect("it is there").clone();
         let error = DialError::Distrust { address: "https://a:1".into(), flaw };
         assert!(error.is_passing() && error.is_about_trust());
         assert_eq!(
             error.to_string(),
             "no trust between this program and the coordinator at https://a:1: the certificate shown to it has expired"
         );
-        assert!(distrust(&tonic::Status::unavailable("gone")).is_none());
+        assert!(cause::<rustls::Error>(&tonic::Status::unavailable("gone")).is_none());
     }
 }

@@ -10,7 +10,7 @@ use esta_engine::{
 
 use crate::{
     failure::Failure,
-    store::{self, RECORD_FILE, StoreAddress},
+    store::{self, RECORD_FILE, StoreAddress, StoreError},
 };
 
 /// A record that no coordinator has open: whole, from the first step.
@@ -29,7 +29,7 @@ impl Recorded {
             return Err(Failure::Other("no record is named".to_owned()));
         };
         let (meta, recovered) = store::read(address).await?;
-        let damaged = |why: String| Failure::Other(format!("the record of {} is damaged: {why}", meta.run_id));
+        let damaged = |what: String| StoreError::Damaged { place: format!("the record of {}", meta.run_id), what };
         let spec: JobSpec = serde_json::from_str(&meta.spec_json).map_err(|error| damaged(error.to_string()))?;
         let law = Arc::new(Law::new(spec).map_err(|error| damaged(error.to_string()))?);
         Ok(Self { law, recovered })

@@ -125,7 +125,7 @@ async fn welcome(
     }
     let stream = match tls {
         None => Stream::Plain(tcp),
-        Some(tls) => match shake_hands(tcp, tls.current(), patience).await {
+        Some(tls) => match shake_hands(tcp, tls.current().await, patience).await {
             Ok(stream) => Stream::Tls(Box::new(stream)),
             Err(error) => {
                 tracing::warn!(peer = %address, %error, "a handshake failed");

@@ -2,12 +2,12 @@
 
 use std::{
     convert::Infallible,
-    future::{Ready, ready},
+    mem,
     task::{Context, Poll},
 };
 
 use esta_proto::EXPIRED;
-use futures::future::Either;
+use futures::future::BoxFuture;
 use tonic::{
     Code, Status,
     body::Body,
@@ -39,38 +39,51 @@ impl<S: NamedService> NamedService for Gated<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S: Service<Request, Response = Response, Error = Infallible>> Service<Request> for Gated<S> {
+impl<S> Service<Request> for Gated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, Ready<Result<Response, Infallible>>>;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let Some(call) = Call::of_path(request.uri().path()) else {
-            return refuse(Status::unimplemented(format!("there is no call {}", request.uri().path())));
-        };
-        let peer = request.extensions().get::<Peer>();
-        let authorization = request.headers().get(http::header::AUTHORIZATION);
-        let certificate = peer.and_then(|peer| peer.certificate);
-        match self.guard.admit(certificate, authorization.map(http::HeaderValue::as_bytes), call) {
-            Ok(caller) => {
-                request.extensions_mut().insert(caller);
-                Either::Left(self.service.call(request))
+    fn call(&mut self, request: Request) -> Self::Future {
+        // It is the one that was found ready that has to be called.
+        let clone = self.service.clone();
+        let mut service = mem::replace(&mut self.service, clone);
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            match admitted(&guard, request).await {
+                Ok(request) => service.call(request).await,
+                Err(status) => Ok(status.into_http()),
             }
-            Err(denied) => {
-                let peer = peer.map(|peer| peer.address.to_string());
-                tracing::warn!(peer, reason = %denied, "a call is refused");
-                refuse(denied.into())
-            }
-        }
+        })
     }
 }
 
-fn refuse<F>(status: Status) -> Either<F, Ready<Result<Response, Infallible>>> {
-    Either::Right(ready(Ok(status.into_http())))
+/// The request with its caller, if it may call that.
+async fn admitted(guard: &Guard, mut request: Request) -> Result<Request, Status> {
+    let path = request.uri().path();
+    let call = Call::of_path(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
+    let peer = request.extensions().get::<Peer>().cloned();
+    let authorization = request.headers().get(http::header::AUTHORIZATION).cloned();
+    let certificate = peer.as_ref().and_then(|peer| peer.certificate);
+    match guard.admit(certificate, authorization.as_ref().map(http::HeaderValue::as_bytes), call).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(request)
+        }
+        Err(denied) => {
+            let peer = peer.map(|peer| peer.address.to_string());
+            tracing::warn!(peer, reason = %denied, "a call is refused");
+            Err(denied.into())
+        }
+    }
 }
 
 impl From<Denied> for Status {

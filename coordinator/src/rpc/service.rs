@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     message,
@@ -203,7 +203,7 @@ impl Office {
     ) -> Result<(SessionId, Hello), Status> {
         let first = timeout(HELLO_WITHIN, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("the session did not begin with a Hello in time"))?;
-        let Some(WorkerMessage { body: Some(Body::Hello(hello)), .. }) = first? else {
+        let Some(WorkerMessage { body: Some(Body::Hello(hello)), .. }) = first.map_err(unreadable)? else {
             return Err(Status::invalid_argument("a session begins with a Hello"));
         };
         let session = SessionId(hello.session_id);
@@ -214,13 +214,18 @@ impl Office {
 
     /// Passes messages on until the stream ends; a malformed one ends it with a reason.
     async fn listen(&self, session: SessionId, inbound: &mut Streaming<WorkerMessage>) -> Option<Status> {
-        while let Ok(Some(message)) = inbound.message().await {
-            match message::input(session, message) {
-                Ok(input) => self.tell(input).await.ok()?,
-                Err(flaw) => return Some(Status::invalid_argument(flaw.to_string())),
+        loop {
+            match inbound.message().await {
+                Ok(Some(message)) => match message::input(session, message) {
+                    Ok(input) => self.tell(input).await.ok()?,
+                    Err(flaw) => return Some(Status::invalid_argument(flaw.to_string())),
+                },
+                Err(status) if matches!(status.code(), Code::Internal | Code::OutOfRange) => {
+                    return Some(unreadable(status));
+                }
+                Ok(None) | Err(_) => return None,
             }
         }
-        None
     }
 }
 
@@ -304,6 +309,14 @@ impl Coordinator for Service {
 /// Whom the gate has let through.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request.extensions().get().cloned().ok_or_else(|| Status::internal("a call came past the gate"))
+}
+
+/// Bytes that are no message: tonic calls that an error of its own, and whoever sent them would send them again.
+fn unreadable(status: Status) -> Status {
+    match status.code() {
+        Code::Internal => Status::invalid_argument(format!("a message cannot be read: {}", status.message())),
+        _ => status,
+    }
 }
 
 fn stopping() -> Status {

@@ -52,8 +52,8 @@ impl ServiceAccounts {
         Ok(Self { keys, expected: Expected { issuer, audience }, roles })
     }
 
-    fn identity(&self, token: &str, now: u64) -> Result<Identity, Denied> {
-        let subject = self.keys.current().verify(token, &self.expected, now)?;
+    async fn identity(&self, token: &str, now: u64) -> Result<Identity, Denied> {
+        let subject = self.keys.current().await.verify(token, &self.expected, now)?;
         let Some(&role) = self.roles.get(&subject.name) else { return Err(Denied::Nobody { subject: subject.name }) };
         let name = subject.pod.as_deref().and_then(NamePattern::exactly);
         Ok(Identity { subject: subject.name, name, role })
@@ -78,13 +78,16 @@ impl Guard {
     ///
     /// # Errors
     /// [`Denied`] saying why not.
-    pub fn admit(
+    pub async fn admit(
         &self,
         certificate: Option<Digest>,
         authorization: Option<&[u8]>,
         call: Call,
     ) -> Result<Caller, Denied> {
-        let identity = self.0.as_ref().map(|authorities| authorities.identity(authorization)).transpose()?;
+        let identity = match &self.0 {
+            Some(authorities) => Some(authorities.identity(authorization).await?),
+            None => None,
+        };
         let caller = Caller { certificate, identity };
         caller.may(call)?;
         Ok(caller)
@@ -92,15 +95,16 @@ impl Guard {
 }
 
 impl Authorities {
-    fn identity(&self, authorization: Option<&[u8]>) -> Result<Identity, Denied> {
+    async fn identity(&self, authorization: Option<&[u8]>) -> Result<Identity, Denied> {
         let token = authorization.and_then(bearer).ok_or(Denied::NoToken)?;
-        let given_out = self.tokens.as_ref().map(Watched::current);
-        if let Some(identity) = given_out.as_ref().and_then(|tokens| tokens.find(token)) {
+        if let Some(tokens) = &self.tokens
+            && let Some(identity) = tokens.current().await.find(token)
+        {
             return Ok(identity.clone());
         }
         // Tokens of a cluster have three parts; what has not is a wrong token of the other kind.
         match &self.accounts {
-            Some(accounts) if token.split('.').count() == 3 => accounts.identity(token, now()),
+            Some(accounts) if token.split('.').count() == 3 => accounts.identity(token, now()).await,
             _ => Err(Denied::Unknown),
         }
     }
@@ -113,4 +117,35 @@ fn bearer(header: &[u8]) -> Option<&str> {
 
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_sim::mutate::{Mutator, over_seeds};
+
+    use super::*;
+
+    /// `printf %s secret | sha256sum`.
+    const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    #[test]
+    fn a_spoilt_header_lets_nobody_in_but_who_has_the_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("tokens");
+        std::fs::write(&path, format!("w worker {SECRET}\n")).expect("writes");
+        let guard = Guard::new(Authorities { tokens: Some(Tokens::watch(path).expect("tokens")), accounts: None });
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let admitted = |header: Option<&[u8]>| runtime.block_on(guard.admit(None, header, Call::Join));
+        admitted(Some(b"Bearer secret")).expect("that is the token");
+        assert_eq!(admitted(None), Err(Denied::NoToken));
+        over_seeds(500, |seed| {
+            let mut mutator = Mutator::new(seed);
+            let header = if mutator.flips(0.8) { mutator.bytes(b"Bearer secret") } else { mutator.noise(60) };
+            if admitted(Some(&header)).is_ok() {
+                let text = String::from_utf8(header).expect("a token is text");
+                let (scheme, token) = text.split_once(' ').expect("two words");
+                assert_eq!((scheme.to_ascii_lowercase().as_str(), token.trim()), ("bearer", "secret"));
+            }
+        });
+    }
 }

@@ -215,6 +215,8 @@ fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use esta_sim::mutate::{Mutator, over_seeds};
+
     use super::*;
 
     /// The example of RFC 7515, A.2: RS256.
@@ -295,5 +297,56 @@ mod tests {
             flaw(r#"{"keys": [{"kty": "RSA", "use": "enc", "n": "AA", "e": "AQAB"}]}"#),
             "holds no key for RS256 or ES256"
         );
+    }
+
+    /// A key, the set it is published in, and a token of it that holds.
+    fn issued() -> (String, String) {
+        use ring::{
+            rand::SystemRandom,
+            signature::{ECDSA_P256_SHA256_FIXED_SIGNING as ES256, EcdsaKeyPair, KeyPair},
+        };
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ES256, &random).expect("a key");
+        let key = EcdsaKeyPair::from_pkcs8(&ES256, document.as_ref(), &random).expect("it was just made");
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let point = key.public_key().as_ref();
+        let (x, y) = (part(&point[1..33]), part(&point[33..65]));
+        let keys = format!(
+            "{{\"keys\": [\n{{\"kty\": \"RSA\", \"n\": \"{RSA_MODULUS}\", \"e\": \"AQAB\"}},\n\
+             {{\"kty\": \"EC\", \"crv\": \"P-256\", \"kid\": \"k\", \"x\": \"{x}\", \"y\": \"{y}\"}}\n]}}"
+        );
+        let claims =
+            br#"{"iss":"joe","sub":"me","aud":["b","a"],"exp":99,"nbf":1,"kubernetes.io":{"pod":{"name":"p"}}}"#;
+        let signed = format!("{}.{}", part(br#"{"alg":"ES256","kid":"k"}"#), part(claims));
+        let signature = key.sign(&random, signed.as_bytes()).expect("signs");
+        (keys, format!("{signed}.{}", part(signature.as_ref())))
+    }
+
+    #[test]
+    fn a_spoilt_token_is_refused_and_a_spoilt_set_of_keys_believes_no_other() {
+        let (set, token) = issued();
+        let expected = Expected { issuer: "joe".into(), audience: "a".into() };
+        let keys = Keys::parse(set.as_bytes()).expect("a key set");
+        let me = Subject { name: "me".into(), pod: Some("p".into()) };
+        assert_eq!(keys.verify(&token, &expected, 50), Ok(me.clone()));
+        let others = [RSA_TOKEN.to_owned(), EC_TOKEN.to_owned(), token.clone()];
+        over_seeds(2000, |seed| {
+            let mut mutator = Mutator::new(seed);
+            let spoilt = mutator.one_of(&others).clone();
+            let spoilt = String::from_utf8_lossy(&mutator.bytes(spoilt.as_bytes())).into_owned();
+            if keys.verify(&spoilt, &expected, 50).is_ok() {
+                assert_eq!(spoilt, token, "another token is believed");
+            }
+            let parts =
+                [mutator.noise(40), mutator.noise(80), mutator.noise(64)].map(|part| URL_SAFE_NO_PAD.encode(part));
+            keys.verify(&parts.join("."), &expected, 50).expect_err("noise is no token");
+
+            let bytes =
+                if mutator.flips(0.5) { mutator.bytes(set.as_bytes()) } else { mutator.text(&set).into_bytes() };
+            match Keys::parse(&bytes) {
+                Ok(keys) => drop(keys.verify(&spoilt, &expected, 50).map(|subject| assert_eq!(subject, me))),
+                Err(flaw) => assert_eq!(flaw.lines().count(), 1, "{flaw:?}"),
+            }
+        });
     }
 }

@@ -45,9 +45,8 @@ impl ServerTls {
     }
 
     /// For the next handshake.
-    #[must_use]
-    pub fn current(&self) -> Arc<ServerConfig> {
-        self.config.current()
+    pub async fn current(&self) -> Arc<ServerConfig> {
+        self.config.current().await
     }
 
     /// Whether whoever connects has to show a certificate.

@@ -69,6 +69,8 @@ fn sha256(hex: &str) -> Option<Sha256> {
 
 #[cfg(test)]
 mod tests {
+    use esta_sim::mutate::{Mutator, over_seeds};
+
     use super::*;
 
     /// `printf %s secret | sha256sum`, and the same of `other`.
@@ -94,5 +96,24 @@ mod tests {
         assert_eq!(flaw("w worker secret"), "line 2: the third word is no SHA-256 in 64 hex digits");
         assert_eq!(flaw(&format!("w boss {SECRET}")), "line 2: the second word is no role: worker, viewer or admin");
         assert_eq!(flaw(&format!("w*1 worker {SECRET}")), "line 2: \"w*1\" has a * that is not at its end");
+    }
+
+    #[test]
+    fn a_spoilt_file_of_tokens_is_refused_in_one_line_or_holds_tokens() {
+        let whole = format!("# who\n\n worker-*  worker {SECRET}\nops admin {}\nops viewer {OTHER}\n", "0".repeat(64));
+        over_seeds(1000, |seed| {
+            let mut mutator = Mutator::new(seed);
+            let bytes = if mutator.flips(0.5) { mutator.bytes(whole.as_bytes()) } else { mutator.noise(200) };
+            match Tokens::parse(&String::from_utf8_lossy(&bytes)) {
+                Ok(tokens) => {
+                    assert_eq!(tokens.find(""), None);
+                    assert_eq!(tokens.find(&String::from_utf8_lossy(&mutator.noise(40))), None);
+                }
+                Err(flaw) => {
+                    assert!(flaw.lines().count() == 1 && flaw.starts_with("line "), "{flaw:?}");
+                    assert!(!flaw.contains(SECRET), "{flaw}");
+                }
+            }
+        });
     }
 }

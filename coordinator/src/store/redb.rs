@@ -1,21 +1,23 @@
 //! The record in one redb file (HANDS): `<run dir>/record.redb`.
 
+mod guard;
+mod trial;
 mod whole;
 
 use std::{
     io,
     ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
 use esta_engine::run::{Record, Recovered, StepRecord};
 use esta_proto::{Generation, LeaderEpoch, Step};
 use redb::{
-    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition, WriteTransaction,
+    Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    WriteTransaction,
 };
 
+use self::guard::guarded;
 use super::{Meta, RECORD_FILE, RecordStore, StoreError, codec, job};
 
 /// The format this program writes. Readers refuse a later one.
@@ -80,7 +82,7 @@ impl RecordStore for RedbStore {
 
     fn steps(&self, range: Range<Step>) -> Result<Vec<StepRecord>, StoreError> {
         let read = || steps(&self.database.begin_read()?, range.clone());
-        read().map_err(|flaw| flaw.at(&self.path, "read"))
+        guarded(&self.path, || read().map_err(|flaw| flaw.at(&self.path, "read")))
     }
 
     fn meta(&self) -> &Meta {
@@ -97,9 +99,7 @@ pub fn read_only(path: &Path) -> Result<(Meta, Recovered), StoreError> {
 }
 
 fn read_whole(path: &Path) -> Result<(Meta, Recovered), StoreError> {
-    // Held while its content is read, so that nobody writes meanwhile.
-    let _held = ReadOnlyDatabase::open(path).map_err(|error| opening(path, error))?;
-    let database = whole::copy(path).map_err(|error| opening(path, error))?;
+    let database = whole::look(path).map_err(|error| opening(path, error))?;
     let read = || -> Result<_, Flaw> {
         let transaction = database.begin_read()?;
         let table = transaction.open_table(META)?;
@@ -111,14 +111,6 @@ fn read_whole(path: &Path) -> Result<(Meta, Recovered), StoreError> {
         Ok((meta, whole))
     };
     read().map_err(|flaw| flaw.at(path, "read"))
-}
-
-/// Does something with a file that may be damaged: redb panics where pages that it trusts contradict each other.
-fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        let what = "its pages contradict each other".to_owned();
-        Err(StoreError::Damaged { place: path.display().to_string(), what })
-    })
 }
 
 /// Checks whose record this is, and makes the next leader's epoch durable before anybody acts under it (MB-1).
@@ -393,7 +385,10 @@ mod tests {
             let spoilt = mutator.file(&bytes);
             match found(folder.path(), &spoilt) {
                 Ok(other) => assert_eq!(other, whole, "silently another record"),
-                Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => {}
+                Err(StoreError::Damaged { .. } | StoreError::Failed { .. }) => {
+                    let kept = std::fs::read(folder.path().join(RECORD_FILE)).expect("reads");
+                    assert!(kept == spoilt, "what was refused is not as it was found");
+                }
                 Err(error) => panic!("{error}"),
             }
             match read_only(&folder.path().join(RECORD_FILE)) {
@@ -402,6 +397,20 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         });
+    }
+
+    #[test]
+    fn an_empty_file_is_a_record_that_was_lost_and_stays_as_it_is() {
+        let folder = folder();
+        let path = folder.path().join(RECORD_FILE);
+        std::fs::write(&path, b"").expect("writes");
+        let line = format!("{} is damaged: it is empty; where no run ever began, remove it", path.display());
+        let opened = RedbStore::open(folder.path(), "job", "{}").expect_err("nothing is in it");
+        let read = read_only(&path).expect_err("nothing is in it");
+        assert_eq!((opened.to_string(), read.to_string()), (line.clone(), line));
+        assert_eq!(std::fs::metadata(&path).expect("it is there").len(), 0);
+        std::fs::remove_file(&path).expect("it is there");
+        RedbStore::open(folder.path(), "job", "{}").expect("a new run");
     }
 
     #[test]

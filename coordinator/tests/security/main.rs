@@ -18,7 +18,11 @@ use esta_proto::v1::{self, StatusRequest, worker_message::Body};
 use ring::digest::{SHA256, digest};
 use support::*;
 use tempfile::TempDir;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tonic::{Code, Status};
 
 /// A folder with the files of both ends.
@@ -176,10 +180,47 @@ async fn a_coordinator_that_cannot_show_who_it_is_is_not_told_anything() {
     lab.sign("server", Holds::NoMore);
     let error = ask(&lab.with("client"), served.address).await.expect_err("it has expired");
     assert!(error.to_string().contains("expired") && error.is_passing(), "{error}");
+}
 
-    let (plain, ..) = serve_at(Entrance::open(local())).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_tls_for_plain_text_or_the_reverse_is_told_what_to_write() {
+    let lab = Lab::new();
+    let ((plain, ..), (tls, ..)) = (serve_at(Entrance::open(local())).await, serve_at(lab.certified()).await);
     let error = reach(&lab.with("client"), "https", plain.address).await.expect_err("it speaks plain text");
-    assert!(error.to_string().contains("it does not speak TLS"), "{error}");
+    let line = format!(
+        "what listens at https://{} does not speak TLS: a coordinator in plain text is reached by http://",
+        plain.address
+    );
+    assert_eq!((error.to_string(), error.is_passing()), (line, false));
+    let error = reach(&Credentials::default(), "http", tls.address).await.expect_err("it speaks TLS");
+    let line = format!("the coordinator at http://{} speaks TLS: write https:// instead of http://", tls.address);
+    assert_eq!((error.to_string(), error.is_passing()), (line, false));
+    ask(&lab.with("client"), tls.address).await.expect("others are served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn something_else_that_listens_there_is_no_coordinator() {
+    let listener = tokio::net::TcpListener::bind(local()).await.expect("binds");
+    let address = listener.local_addr().expect("an address");
+    for (said, why) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "what answers does not speak HTTP/2"),
+        ("", "closed before a word was said"),
+    ] {
+        let answers = async {
+            let (mut peer, _) = listener.accept().await.expect("somebody comes");
+            peer.write_all(said.as_bytes()).await.expect("writes");
+            peer.shutdown().await.expect("ends");
+            peer.read_to_end(&mut Vec::new()).await.ok();
+        };
+        let nothing = Credentials::default();
+        let (error, ()) = tokio::join!(reach(&nothing, "http", address), answers);
+        let error = error.expect_err("it is none");
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        assert_eq!((error.is_passing(), cause.to_string()), (true, why.to_owned()), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

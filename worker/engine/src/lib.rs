@@ -4,8 +4,10 @@
 //! carries commands out in order and compares no fence: what is stale is stopped here, by [`Command::Abandon`].
 
 mod message;
+mod reader;
 mod session;
 pub mod wire;
 
 pub use message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent};
+pub use reader::{Nonsense, PlanFlaw, Reader};
 pub use session::Session;

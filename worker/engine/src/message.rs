@@ -6,6 +6,8 @@ use esta_engine::{
 };
 use esta_proto::{Digest, Fence, Generation, Step};
 
+use crate::Nonsense;
+
 /// Who a worker process is and what it sees; fixed for its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -28,6 +30,8 @@ pub enum Event {
     Disconnected,
     /// The coordinator said something under a fence.
     Received(Fence, Message),
+    /// It said something that no coordinator of this job says.
+    Misheard(Nonsense),
     /// The trainer did something.
     Trainer(TrainerEvent),
     /// It is time to say what the trainer is at.

@@ -11,7 +11,10 @@ use esta_engine::{
 };
 use esta_proto::{Digest, Fence, Generation, Rank, SlotId, Step};
 
-use crate::message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent};
+use crate::{
+    Nonsense,
+    message::{Command, Event, Identity, Reply, TrainerCommand, TrainerEvent},
+};
 
 /// The worker's place in the current generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct Session {
     place: Option<Place>,
     /// The group to come that was prepared last: the epoch of who asked for it and its generation, and whether it stands.
     coming: Option<(Fence, bool)>,
+    /// The last generation that it was told to form.
+    formed: Generation,
     /// Steps applied to the adapters in memory; none before the first generation stood.
     applied: Option<Step>,
     /// Steps handed to the trainer and not applied.
@@ -70,6 +75,7 @@ impl Session {
             fence: Fence::default(),
             place: None,
             coming: None,
+            formed: Generation(0),
             applied: None,
             running: BTreeMap::new(),
             retained: BTreeMap::new(),
@@ -103,6 +109,7 @@ impl Session {
                 if self.draining { self.leave() } else { Vec::new() }
             }
             Event::Received(fence, message) => self.received(fence, message),
+            Event::Misheard(nonsense) => self.misheard(&nonsense),
             Event::Trainer(event) => self.trainer(event),
             Event::Beat(progress) => vec![self.say(Reply::Heartbeat(progress))],
             Event::Drain => self.drain(),
@@ -183,7 +190,7 @@ impl Session {
             Message::Finish(finish) => vec![Command::Train(TrainerCommand::Finale(finish))],
             Message::Stop(stop) => {
                 let mut commands = self.park();
-                commands.push(Command::Exit(stop.reason, stop.exit_code));
+                commands.push(Command::Exit(in_one_line(&stop.reason), stop.exit_code));
                 commands
             }
         }
@@ -207,7 +214,22 @@ impl Session {
         failed.map(|_| Command::Send(fence, Reply::GroupFailed(reason))).into_iter().collect()
     }
 
+    /// Whoever says such things is of another release or was damaged on its way: what it says next is no better, and a plan
+    /// that is left out would leave the peers waiting.
+    fn misheard(&mut self, nonsense: &Nonsense) -> Vec<Command> {
+        let reason = format!("the coordinator says what makes no sense in this job: {nonsense}");
+        let mut commands = self.park();
+        commands.push(self.say(Reply::Leaving(reason.clone(), exit::MISFIT)));
+        commands.push(Command::Exit(reason, exit::MISFIT));
+        commands
+    }
+
     fn form(&mut self, fence: Fence, form: Form) -> Vec<Command> {
+        // What the trainer was told to abandon it does not form again.
+        if fence.generation <= self.formed {
+            return Vec::new();
+        }
+        self.formed = fence.generation;
         let mut commands = self.park();
         // Whoever was to report a step may be gone: everybody hands over what is not durable (MB-2).
         commands.extend(self.retained.values().map(|report| self.say(Reply::Report(report.clone()))));
@@ -337,6 +359,14 @@ impl Session {
             self.retained.insert(report.step, report);
         }
         vec![self.say(Reply::Report(sent))]
+    }
+}
+
+/// What somebody else says is shown to people as one line, whatever is in it.
+fn in_one_line(said: &str) -> String {
+    match said.split(|c: char| c.is_control()).collect::<Vec<_>>().join(" ") {
+        line if line.trim().is_empty() => "the coordinator ended this worker and gave no reason".to_owned(),
+        line => line,
     }
 }
 

@@ -255,3 +255,41 @@ fn a_group_that_cannot_be_built_beside_the_steps_costs_nothing_and_the_coordinat
     assert_eq!(session.handle(failed()), []);
     assert_eq!(run_step(&mut session, 0, Reporter::No).len(), 1);
 }
+
+#[test]
+fn what_makes_no_sense_ends_the_worker_with_a_reason_and_its_peers_hear_of_it() {
+    let mut session = standing(1, 5);
+    let commands = session.handle(Event::Misheard(crate::Nonsense::Stitch(StitchId(99))));
+    let reason =
+        "the coordinator says what makes no sense in this job: it names stitch 99, which the job does not have";
+    let leaving = Reply::Leaving(reason.to_owned(), exit::MISFIT);
+    let exit = Command::Exit(reason.to_owned(), exit::MISFIT);
+    assert_eq!(commands, [Command::Abandon(Generation(1)), Command::Send(fence(1), leaving), exit]);
+}
+
+#[test]
+fn a_group_is_formed_once_however_often_it_is_told() {
+    let mut session = standing(1, 5);
+    assert_eq!(session.handle(Event::Received(fence(1), Message::Form(form(1)))), [], "it stands");
+    run_step(&mut session, 5, Reporter::Yes);
+    assert_eq!(session.applied(), Some(Step(6)), "and goes on");
+    session.handle(Event::Trainer(TrainerEvent::Broke(Generation(1), "a peer is gone".into())));
+    assert_eq!(
+        session.handle(Event::Received(fence(1), Message::Form(form(1)))),
+        [],
+        "the trainer would not build it again"
+    );
+}
+
+#[test]
+fn whatever_a_coordinator_gives_as_a_reason_is_one_line() {
+    let ended = |reason: &str| {
+        let stop = Stop { reason: reason.into(), exit_code: 5 };
+        match standing(1, 0).handle(Event::Received(fence(1), Message::Stop(stop))).pop() {
+            Some(Command::Exit(reason, 5)) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ended("ranks disagree\nabout \x1b[31mstep 3"), "ranks disagree about  [31mstep 3");
+    assert_eq!(ended("\n"), "the coordinator ended this worker and gave no reason");
+}

@@ -5,14 +5,14 @@ use std::time::Duration;
 use esta_client::{Client, Credentials, DialError, weigh};
 use esta_engine::spec::JobSpec;
 use esta_proto::{
-    Fence, LEADER, PROTOCOL, SessionId,
+    Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
 use esta_worker_engine::{Reply, wire};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{Code, Streaming, transport::Endpoint};
 
 /// Why there is no session.
 #[derive(Debug, Error)]
@@ -82,12 +82,15 @@ pub struct Caller {
 pub struct Joined {
     address: String,
     client: Client,
+    /// The run's name.
+    pub run_id: String,
     /// The job.
     pub spec: JobSpec,
     /// Digest of the job but for its time-outs: a run of another digest is another run.
     pub spec_digest: Vec<u8>,
     /// This worker would be a hot spare.
     pub spare: bool,
+    epoch: LeaderEpoch,
     session: SessionId,
 }
 
@@ -97,6 +100,10 @@ pub struct Link {
     pub outbound: mpsc::UnboundedSender<v1::WorkerMessage>,
     /// What arrives.
     pub inbound: Streaming<v1::CoordinatorMessage>,
+    /// Of the leader at the other end.
+    pub epoch: LeaderEpoch,
+    /// Where it serves.
+    pub address: String,
     session: SessionId,
 }
 
@@ -118,9 +125,11 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
     Ok(Joined {
         address: address.to_owned(),
         client,
+        run_id: response.run_id,
         spec,
         spec_digest: response.spec_digest,
         spare: response.spare,
+        epoch: LeaderEpoch(response.epoch),
         session: SessionId(response.session_id),
     })
 }
@@ -147,7 +156,7 @@ impl Joined {
         outbound.send(hello).unwrap_or_else(|_| unreachable!("the receiver is held right here"));
         let answer = self.client.session(UnboundedReceiverStream::new(queue)).await;
         let inbound = answer.map_err(|status| refused(&self.address, "open a session", status))?.into_inner();
-        Ok(Link { outbound, inbound, session: self.session })
+        Ok(Link { outbound, inbound, epoch: self.epoch, address: self.address, session: self.session })
     }
 }
 
@@ -155,6 +164,20 @@ impl Link {
     /// Queues a reply; false when the session is gone.
     pub fn send(&self, fence: Fence, reply: &Reply) -> bool {
         self.outbound.send(wire::to_coordinator(fence, reply, self.session)).is_ok()
+    }
+
+    /// What the coordinator said last, and whether it ends more than this session.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] where every other session would end in the same way.
+    pub fn ended(&self, status: tonic::Status) -> Result<tonic::Status, LinkError> {
+        match status.code() {
+            // It cannot read what this program says, or may not hear it: it will not next time either.
+            Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied => {
+                Err(refused(&self.address, "go on with a session", status))
+            }
+            _ => Ok(status),
+        }
     }
 
     /// Queues a request of the rendezvous store under the fence of its generation; false when the session is gone.

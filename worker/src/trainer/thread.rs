@@ -13,7 +13,7 @@ use esta_engine::{
     spec::JobSpec,
 };
 use esta_proto::{Fence, Generation, Step};
-use esta_worker_engine::{TrainerCommand, TrainerEvent};
+use esta_worker_engine::{Reader, TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
@@ -47,9 +47,11 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
     };
     // Sums inside kernels depend on the number of threads, so it belongs to the job.
     tch::set_num_threads(job.family.law.spec.train.intra_op_threads.cast_signed());
+    let samples = job.train.dataset().len();
     let setup = Setup {
+        reader: Reader::new(&job.family.law, samples),
         layout_digest: job.family.law.layout_digest,
-        samples: job.train.dataset().len(),
+        samples,
         save_steps: job.family.law.spec.train.save_steps,
         checkpoints: job.family.checkpoints.complete(),
     };
