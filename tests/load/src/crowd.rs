@@ -104,6 +104,8 @@ pub struct Crowd {
     holding: usize,
     /// The newest generation that a rank heard of, and the ranks of that.
     group: (Generation, u32),
+    /// Steps that the coordinator has said are durable.
+    durable: Step,
     /// Ranks that the coordinator knows, and those that it has come to know again.
     known: [usize; 2],
     /// When the last of these was answered.
@@ -144,6 +146,7 @@ impl Crowd {
             beat,
             holding: 0,
             group: (Generation(0), 0),
+            durable: Step(0),
             known: [0; 2],
             answered: now,
             ended: 0,
@@ -163,13 +166,17 @@ impl Crowd {
         let joined = self.listen_while(join_all(door, cast)).await??;
         self.open(joined, cast);
         self.listen_until("more ranks are known", |crowd| crowd.known[0] == crowd.ranks.len()).await?;
-        // Those who wait are let in behind the steps that are given out.
+        // Those who wait are let in behind the steps that are given out, or before that. Who takes no time for its step must
+        // not be ahead of its peers' reports then.
         while self.holding < self.ranks.len() {
-            if self.holding == self.group.1 as usize {
+            let whole = |crowd: &Self| crowd.holding == crowd.group.1 as usize;
+            self.listen_until("a group holds a plan", whole).await?;
+            if self.holding < self.ranks.len() {
+                let (due, group) = (self.ranks.iter().find_map(Rank::due).map(|plan| plan.step), self.group);
                 self.finish()?;
+                let heard = |crowd: &Self| Some(crowd.durable) > due || crowd.group > group;
+                self.listen_until("its step is durable", heard).await?;
             }
-            let settled = |crowd: &Self| crowd.holding == crowd.group.1 as usize;
-            self.listen_until("more ranks are let in", settled).await?;
         }
         Ok(())
     }
@@ -356,11 +363,15 @@ impl Crowd {
             self.answered = at;
         }
         let held = rank.due().is_some();
-        if let Told::Plan(step, since) = rank.hear(message, &self.trade)? {
-            self.arrived.insert(step, at);
-            self.waits.extend(since.map(|since| at.saturating_duration_since(since).as_secs_f64()));
-            // A trainer that is gone wants no more plans.
-            self.taps.get(number).map(|tap| tap.send(()).ok());
+        match rank.hear(message, &self.trade)? {
+            Told::Nothing => {}
+            Told::Durable(steps) => self.durable = self.durable.max(steps),
+            Told::Plan(step, since) => {
+                self.arrived.insert(step, at);
+                self.waits.extend(since.map(|since| at.saturating_duration_since(since).as_secs_f64()));
+                // A trainer that is gone wants no more plans.
+                self.taps.get(number).map(|tap| tap.send(()).ok());
+            }
         }
         self.group = self.group.max(rank.group());
         match (held, rank.due().is_some()) {

@@ -9,7 +9,7 @@ use anyhow::bail;
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Activity, Origin, Progress, Report, StepTimings},
+    run::{Activity, Message, Origin, Progress, Report, StepTimings},
     table::Outcome,
 };
 use esta_proto::{
@@ -99,6 +99,8 @@ pub struct Rank {
 pub enum Told {
     /// Nothing that is measured.
     Nothing,
+    /// So many steps are durable.
+    Durable(Step),
     /// It holds the plan of a step, and waited for it since it made this report.
     Plan(Step, Option<Instant>),
 }
@@ -168,12 +170,13 @@ impl Rank {
     /// When it makes no sense, or ends the rank with anything but success.
     pub fn hear(&mut self, message: CoordinatorMessage, trade: &Trade) -> anyhow::Result<Told> {
         let Inbound::Law(fence, message) = wire::from_coordinator(message)? else { return Ok(Told::Nothing) };
-        let plan = match &message {
-            esta_engine::run::Message::Plan(plan) => Some(plan.step),
-            _ => None,
+        let told = match &message {
+            Message::Plan(plan) => Told::Plan(plan.step, None),
+            Message::Durable(step) => Told::Durable(*step),
+            _ => Told::Nothing,
         };
         self.handle(Event::Received(fence, message))?;
-        let Some(step) = plan else { return Ok(Told::Nothing) };
+        let Told::Plan(step, _) = told else { return Ok(told) };
         let unlocked_by = step.0.checked_sub(1 + trade.lookahead);
         while self.reported.front().is_some_and(|(reported, _)| Some(reported.0) < unlocked_by) {
             self.reported.pop_front();
