@@ -61,10 +61,10 @@ async fn a_ranks_step_takes_at_most_512_bytes_both_ways_however_many_ranks_there
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encrypted_it_takes_at_most_512_bytes_as_well() {
+async fn encryption_adds_a_fifth_to_that_at_most() {
     let counted = async { (bytes(50, Wire::Plain).await, bytes(50, Wire::Tls).await) };
     let (plain, encrypted) = timeout(DEADLINE, counted).await.expect("in time");
-    assert!(plain < encrypted && encrypted <= 512.0, "{plain:.0} B in plain text, {encrypted:.0} B encrypted");
+    assert!(plain < encrypted && encrypted <= 1.2 * plain, "{plain:.0} B in plain text, {encrypted:.0} B encrypted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
