@@ -149,8 +149,9 @@ def load(options, table):
 
 
 def soak(options, table):
-    """The coordinator's memory over a million steps, and plans in hand over a hundred thousand."""
-    rows_of(table, options.programs / "esta-load", "--only=soak", "--only=waits", "--wait-steps=100000")
+    """The coordinator's memory over a million steps; plans in hand, and a kill, after a hundred thousand."""
+    parts = ("--only=soak", "--only=waits", "--wait-steps=100000", "--only=restart", "--history=100000")
+    rows_of(table, options.programs / "esta-load", *parts)
 
 
 def coordinate(options, table):

@@ -2,6 +2,7 @@
 //!
 //! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
 
+mod certificates;
 mod etcd;
 mod evidence;
 mod lab;
@@ -12,6 +13,7 @@ mod sight;
 pub mod tensors;
 pub mod trials;
 
+pub use certificates::Certificates;
 pub use etcd::{EtcdCluster, EtcdServer, EtcdTls};
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};

@@ -105,7 +105,7 @@ impl Process {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
+    pub fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let open = |kind: &str| File::options().create(true).append(true).open(folder.join(format!("{name}.{kind}")));
         let child = command
             .stdin(Stdio::null())

@@ -1,45 +1,28 @@
 //! Mutual TLS and tokens between real processes: such a run ends with the bits of an open one, and whoever is turned away
 //! says why in its last line.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
-use esta_tests::{Lab, Outcome, Process, Run, deadline};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use esta_tests::{Certificates, Lab, Outcome, Process, Run, deadline};
 
 /// `printf %s secret | sha256sum`.
 const SECRET: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
-
-/// `ca.pem`, and one certificate of its for both ends: `both.pem`, `both.key`.
-fn write_certificates(folder: &Path) -> anyhow::Result<()> {
-    let mut params = CertificateParams::new(Vec::new())?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &ca)?;
-    fs::write(folder.join("ca.pem"), ca.as_ref().pem())?;
-    fs::write(folder.join("both.pem"), certificate.pem())?;
-    fs::write(folder.join("both.key"), key.serialize_pem())?;
-    Ok(())
-}
 
 #[test]
 fn a_run_over_mutual_tls_ends_with_the_same_bits_and_strangers_are_told_why() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let open = Run::start(&lab, &lab.write_job("open", "", 40)?, 1)?.finish()?;
     let job = lab.write_job("sealed", "", 40)?;
-    write_certificates(lab.path())?;
+    let certificates = Certificates::write(lab.path())?;
     fs::write(lab.path().join("tokens"), format!("gpu-* worker {SECRET}\n"))?;
     fs::write(lab.path().join("good.token"), "secret\n")?;
     fs::write(lab.path().join("bad.token"), "guess\n")?;
     let path = |file: &str| lab.path().join(file).to_string_lossy().into_owned();
     let (ca, cert, key) = (path("ca.pem"), path("both.pem"), path("both.key"));
 
-    let (config, tokens) = (job.to_string_lossy(), path("tokens"));
-    let serve = ["serve", "--config", &config, "--listen", "127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key];
-    let serve = [&serve[..], &["--tls-client-ca", &ca, "--tokens", &tokens]].concat();
+    let (config, tokens, sealed) = (job.to_string_lossy(), path("tokens"), certificates.server_args());
+    let serve = ["serve", "--config", &config, "--listen", "127.0.0.1:0", "--tokens", &tokens];
+    let serve = [&serve[..], &sealed.each_ref().map(String::as_str)].concat();
     let mut coordinator = Process::start(lab.path(), "sealed-coordinator", "esta-coordinator", &serve)?;
     let url = deadline("the coordinator to listen", || {
         coordinator.out().lines().next()?.strip_prefix("listening on ").map(str::to_owned)

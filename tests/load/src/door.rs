@@ -1,7 +1,8 @@
-//! The way into a coordinator (HANDS): connections that count what passes, HTTP/2 frames included.
+//! The way into a coordinator (HANDS): connections that count what passes, HTTP/2 frames and what TLS adds included.
 
 use std::{
-    io,
+    fs, io,
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -12,7 +13,9 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use esta_proto::v1::coordinator_client::CoordinatorClient;
+use esta_tests::Certificates;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,7 +23,7 @@ use tokio::{
 };
 use tonic::{
     codegen::http::Uri,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 /// Bytes that passed through a door.
@@ -44,18 +47,30 @@ impl Traffic {
     }
 }
 
+/// What is spoken between ranks and coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wire {
+    /// Everybody can read it.
+    Plain,
+    /// Mutual TLS.
+    Tls,
+}
+
 /// Where a coordinator is reached, and how.
 #[derive(Debug, Clone)]
 pub struct Door {
     url: String,
+    tls: Option<ClientTlsConfig>,
     traffic: Arc<Traffic>,
 }
 
 impl Door {
-    /// The door at this address.
-    #[must_use]
-    pub fn new(url: String) -> Self {
-        Self { url, traffic: Arc::default() }
+    /// The door at this address, with what to show there where TLS is spoken.
+    ///
+    /// # Errors
+    /// When a file of the certificates cannot be read.
+    pub fn new(url: String, certificates: Option<&Certificates>) -> anyhow::Result<Self> {
+        Ok(Self { url, tls: certificates.map(client).transpose()?, traffic: Arc::default() })
     }
 
     /// What has passed through it and its clones.
@@ -64,10 +79,13 @@ impl Door {
         &self.traffic
     }
 
-    /// How it is reached. Certificates belong here: what is counted is then what is encrypted.
+    /// How it is reached. TLS is spoken above the connection: what is counted is what is encrypted.
     fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let endpoint =
+        let mut endpoint =
             Endpoint::from_shared(self.url.clone()).with_context(|| format!("{} is no address", self.url))?;
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint.tls_config(tls.clone()).context("the certificates cannot be used")?;
+        }
         Ok(endpoint.connect_timeout(Duration::from_secs(30)))
     }
 
@@ -89,6 +107,12 @@ impl Door {
         let channel = self.endpoint()?.connect_with_connector(connector).await;
         Ok(CoordinatorClient::new(channel.with_context(|| format!("connecting to {}", self.url))?))
     }
+}
+
+fn client(certificates: &Certificates) -> anyhow::Result<ClientTlsConfig> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let (ca, cert, key) = (read(&certificates.ca)?, read(&certificates.cert)?, read(&certificates.key)?);
+    Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).identity(Identity::from_pem(cert, key)))
 }
 
 /// A connection whose bytes are counted.

@@ -13,7 +13,7 @@ mod rank;
 mod served;
 
 pub use crowd::{Cast, Crowd};
-pub use door::{Door, Traffic};
+pub use door::{Door, Traffic, Wire};
 pub use figures::{mean, quantile};
 pub use job::{Family, Job, SAMPLES};
 pub use rank::{Rank, Trade};

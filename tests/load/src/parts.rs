@@ -5,16 +5,18 @@
 mod idle;
 mod lockstep;
 mod record;
+mod restart;
 mod soak;
 mod waits;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{Cast, Crowd, Door, Job, Served};
+pub use self::restart::{Comeback, Kill};
+use crate::{Cast, Crowd, Door, Job, Served, Wire};
 
 /// A part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,13 +31,15 @@ pub enum Part {
     Idle,
     /// D1: what a durable step takes.
     Record,
+    /// F5: how long the only coordinator is missed after a kill.
+    Restart,
     /// Memory over a long run.
     Soak,
 }
 
 impl Part {
     /// Those that take seconds.
-    pub const SHORT: [Self; 5] = [Self::Lockstep, Self::Share, Self::Waits, Self::Idle, Self::Record];
+    pub const SHORT: [Self; 6] = [Self::Lockstep, Self::Share, Self::Waits, Self::Idle, Self::Record, Self::Restart];
 }
 
 /// Where programs and folders are, and how much is done.
@@ -47,6 +51,10 @@ pub struct Bench {
     pub soak_steps: u64,
     /// Steps of the run whose trainers' waits are measured.
     pub wait_steps: u64,
+    /// What is spoken where ranks are in lockstep, one after the other.
+    pub wires: Vec<Wire>,
+    /// What is done to a coordinator, one after the other.
+    pub kills: Vec<Kill>,
 }
 
 /// A coordinator at work with its ranks.
@@ -69,6 +77,7 @@ impl Bench {
             Part::Waits => waits::measure(self).await,
             Part::Idle => idle::measure(self).await,
             Part::Record => record::measure(self).await,
+            Part::Restart => restart::measure(self).await,
             Part::Soak => soak::measure(self).await,
         }
     }
@@ -79,9 +88,8 @@ impl Bench {
     }
 
     async fn stage_in(&self, folder: TempDir, job: Job, cast: &Cast, more: &[&str]) -> anyhow::Result<Stage> {
-        let program: &Path = &self.coordinator;
-        let served = Served::start(program, &job, cast.ranks, folder.path(), more).await?;
-        let door = served.door();
+        let served = Served::start(&self.coordinator, &job, cast, folder.path(), more).await?;
+        let door = served.door()?;
         let crowd = Crowd::enter(&door, cast).await?;
         Ok(Stage { served, door, crowd, _folder: folder })
     }
@@ -93,6 +101,14 @@ fn section(title: &str) {
 
 fn row(what: &str, ours: &str, other: &str, ratio: &str, goal: &str) {
     println!("{}", json!({ "row": [what, ours, other, ratio, goal] }));
+}
+
+/// As the title of a section says it.
+fn spoken(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Plain => "plain text",
+        Wire::Tls => "mutual TLS",
+    }
 }
 
 fn milliseconds(seconds: f64) -> String {

@@ -9,11 +9,11 @@ use anyhow::bail;
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Activity, Origin, Progress, Report, StepTimings},
+    run::{Activity, Message, Origin, Progress, Report, StepTimings},
     table::Outcome,
 };
 use esta_proto::{
-    Digest, SessionId, SlotId, Step, StitchId,
+    Digest, Generation, SessionId, SlotId, Step, StitchId,
     v1::{CoordinatorMessage, WorkerMessage},
 };
 use esta_worker_engine::{
@@ -36,12 +36,15 @@ pub struct Trade {
     layout_digest: Digest,
     save_steps: u64,
     lookahead: u64,
+    /// Whether every rank has the scores of a step, as every worker has, or whoever reports them alone.
+    shared: bool,
 }
 
 impl Trade {
-    /// The trade of a job.
+    /// The trade of a job. Whether every rank keeps the scores of a step until they are durable, as every worker does: of
+    /// thousands of slots they would not fit into one process.
     #[must_use]
-    pub fn of(law: &Law) -> Self {
+    pub fn of(law: &Law, shared: bool) -> Self {
         let mut takes = vec![Duration::ZERO; law.catalog.id_bound()];
         for stitch in law.catalog.stitches() {
             let blocks: u32 = stitch.segments.iter().map(|segment| segment.last - segment.first + 1).sum();
@@ -49,7 +52,7 @@ impl Trade {
                 Duration::from_secs_f64(PER_BLOCK * f64::from(blocks) + PER_MAC * stitch.macs as f64);
         }
         let (save_steps, lookahead) = (law.spec.train.save_steps, law.spec.sampling.lookahead.into());
-        Self { takes, layout_digest: law.layout_digest, save_steps, lookahead }
+        Self { takes, layout_digest: law.layout_digest, save_steps, lookahead, shared }
     }
 
     /// What the forward and backward pass of a stitch takes.
@@ -59,7 +62,8 @@ impl Trade {
     }
 
     /// What a slot reports: a function of step and slot, so that every run makes the same table.
-    fn outcome(step: Step, slot: u64) -> Outcome {
+    #[must_use]
+    pub fn outcome(step: Step, slot: u64) -> Outcome {
         let mut state = step.0 << 24 | slot;
         let mut number = || {
             // SplitMix64.
@@ -74,9 +78,14 @@ impl Trade {
 /// A rank's session and what its trainer was told.
 #[derive(Debug)]
 pub struct Rank {
+    name: String,
     law: Session,
     session: SessionId,
     outbound: mpsc::UnboundedSender<WorkerMessage>,
+    /// Its sessions that the coordinator has said something on, and whether the last one is among them.
+    answered: (u32, bool),
+    /// The last generation it was to stand in, and the ranks of that.
+    group: (Generation, u32),
     /// What its trainer was told and has not done.
     work: VecDeque<TrainerCommand>,
     /// How many times as long as others it takes.
@@ -90,8 +99,10 @@ pub struct Rank {
 pub enum Told {
     /// Nothing that is measured.
     Nothing,
-    /// It holds a plan that it waited for since it made this report.
-    Plan(Option<Instant>),
+    /// So many steps are durable.
+    Durable(Step),
+    /// It holds the plan of a step, and waited for it since it made this report.
+    Plan(Step, Option<Instant>),
 }
 
 impl Rank {
@@ -104,11 +115,53 @@ impl Rank {
         slowness: f64,
         outbound: mpsc::UnboundedSender<WorkerMessage>,
     ) -> Self {
-        let identity = Identity { name, incarnation: 1, layout_digest: trade.layout_digest, samples: SAMPLES };
+        let identity =
+            Identity { name: name.clone(), incarnation: 1, layout_digest: trade.layout_digest, samples: SAMPLES };
         let law = Session::new(identity, trade.save_steps, []);
-        let mut rank = Self { law, session, outbound, work: VecDeque::new(), slowness, reported: VecDeque::new() };
+        let (work, reported, answered, group) = Default::default();
+        let mut rank = Self { name, law, session, outbound, answered, group, work, slowness, reported };
         rank.handle(Event::Connected).unwrap_or_else(|_| unreachable!("a greeting ends nothing"));
         rank
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its session broke.
+    ///
+    /// # Errors
+    /// When that ends the rank.
+    pub fn lose(&mut self) -> anyhow::Result<()> {
+        self.handle(Event::Disconnected)
+    }
+
+    /// It has joined again: says its first word on another session.
+    ///
+    /// # Errors
+    /// When that ends the rank.
+    pub fn come_back(
+        &mut self,
+        session: SessionId,
+        outbound: mpsc::UnboundedSender<WorkerMessage>,
+    ) -> anyhow::Result<()> {
+        (self.session, self.outbound, self.answered.1) = (session, outbound, false);
+        self.handle(Event::Connected)
+    }
+
+    /// How many of its sessions the coordinator has answered, when it answers another one.
+    pub fn answer(&mut self) -> Option<u32> {
+        let first = !std::mem::replace(&mut self.answered.1, true);
+        self.answered.0 += u32::from(first);
+        first.then_some(self.answered.0)
+    }
+
+    /// The last generation it was to stand in, and how many ranks that has.
+    #[must_use]
+    pub fn group(&self) -> (Generation, u32) {
+        self.group
     }
 
     /// Takes in a message.
@@ -117,17 +170,18 @@ impl Rank {
     /// When it makes no sense, or ends the rank with anything but success.
     pub fn hear(&mut self, message: CoordinatorMessage, trade: &Trade) -> anyhow::Result<Told> {
         let Inbound::Law(fence, message) = wire::from_coordinator(message)? else { return Ok(Told::Nothing) };
-        let plan = match &message {
-            esta_engine::run::Message::Plan(plan) => Some(plan.step),
-            _ => None,
+        let told = match &message {
+            Message::Plan(plan) => Told::Plan(plan.step, None),
+            Message::Durable(step) => Told::Durable(*step),
+            _ => Told::Nothing,
         };
         self.handle(Event::Received(fence, message))?;
-        let Some(step) = plan else { return Ok(Told::Nothing) };
+        let Told::Plan(step, _) = told else { return Ok(told) };
         let unlocked_by = step.0.checked_sub(1 + trade.lookahead);
         while self.reported.front().is_some_and(|(reported, _)| Some(reported.0) < unlocked_by) {
             self.reported.pop_front();
         }
-        Ok(Told::Plan(self.reported.front().filter(|(step, _)| Some(step.0) == unlocked_by).map(|(_, at)| *at)))
+        Ok(Told::Plan(step, self.reported.front().filter(|(step, _)| Some(step.0) == unlocked_by).map(|(_, at)| *at)))
     }
 
     /// The plan that its trainer is to carry out next.
@@ -151,8 +205,7 @@ impl Rank {
         plan.slots.iter().map(|(_, stitch)| trade.takes(*stitch).mul_f64(self.slowness)).sum()
     }
 
-    /// Finishes the step that is due, if one is, and reports it. Only whoever reports the scores has them: what thousands
-    /// of real workers keep until a step is durable would not fit into one process.
+    /// Finishes the step that is due, if one is, and reports it.
     ///
     /// # Errors
     /// When that ends the rank.
@@ -161,8 +214,8 @@ impl Rank {
         let slots = plan.slots.iter().map(|(slot, stitch)| (*slot, trade.takes(*stitch).mul_f64(self.slowness)));
         let slots: Vec<(SlotId, Duration)> = slots.collect();
         let outcomes = match plan.reporter {
-            Reporter::Yes => (0..plan.slots_in_step).map(|slot| Trade::outcome(plan.step, slot.into())).collect(),
-            Reporter::No => Vec::new(),
+            Reporter::No if !trade.shared => Vec::new(),
+            _ => (0..plan.slots_in_step).map(|slot| Trade::outcome(plan.step, slot.into())).collect(),
         };
         let timings = StepTimings { slots, ..StepTimings::default() };
         let (step, digest) = (plan.step, plan.digest);
@@ -215,6 +268,7 @@ impl Rank {
                     Origin::Fresh => Step(0),
                 };
                 self.reported.clear();
+                self.group = (fence.generation, form.world);
                 TrainerEvent::Ready(fence.generation, applied)
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),

@@ -1,81 +1,113 @@
 //! A coordinator in a process of its own (HANDS): ended by its handle, whatever happens.
 
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
+use esta_tests::{Certificates, Process};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    time::timeout,
-};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use crate::{door::Door, job::Job};
+use crate::{
+    crowd::Cast,
+    door::{Door, Wire},
+    job::Job,
+};
 
 /// Far longer than a coordinator takes to begin, or to end.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A coordinator that serves a job.
-#[derive(Debug)]
 pub struct Served {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
+    program: PathBuf,
+    args: Vec<String>,
+    folder: PathBuf,
+    certificates: Option<Certificates>,
     url: String,
-    log: PathBuf,
+    process: Process,
+    /// Processes so far: each writes files of its own.
+    starts: u32,
 }
 
 impl Served {
-    /// Starts `program serve` for so many workers, in a folder of its own, with further arguments.
+    /// Starts `program serve` for a cast, in a folder of its own, with further arguments.
     ///
     /// # Errors
     /// When it does not listen in time; what it said is in the error.
-    pub async fn start(program: &Path, job: &Job, workers: u32, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
-        let (path, log) = (job.write(folder)?, folder.join("coordinator.log"));
-        let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--workers", &workers.to_string(), "--config"]).arg(&path);
-        command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
-        let said = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
-        let mut served = Self { child, said, url: String::new(), log };
+    pub async fn start(program: &Path, job: &Job, cast: &Cast, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        let certificates = match cast.wire {
+            Wire::Plain => None,
+            Wire::Tls => Some(Certificates::write(folder)?),
+        };
+        let (config, workers) = (job.write(folder)?, cast.ranks.to_string());
+        let config = config.to_string_lossy();
+        let own = ["serve", "--workers", &workers, "--config", &config];
+        let mut args: Vec<String> = own.iter().chain(more).map(|&arg| arg.to_owned()).collect();
+        args.extend(certificates.iter().flat_map(Certificates::server_args));
+        let process = spawn(program, &args, "127.0.0.1:0", folder, 1)?;
+        let (program, folder) = (program.to_owned(), folder.to_owned());
+        let mut served = Self { program, args, folder, certificates, url: String::new(), process, starts: 1 };
         served.url = served.heard("listening on ").await?;
         Ok(served)
     }
 
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again where it was, on what it left, and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not; what it said is in the error.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let address = self.url.split_once("://").map_or(self.url.as_str(), |(_, address)| address);
+        self.starts += 1;
+        self.process = spawn(&self.program, &self.args, address, &self.folder, self.starts)?;
+        self.heard("listening on ").await?;
+        Ok(())
+    }
+
     /// What follows `prefix` on the first line that begins with it.
     async fn heard(&mut self, prefix: &str) -> anyhow::Result<String> {
-        let found = async {
-            while let Some(line) = self.said.next_line().await? {
-                if let Some(rest) = line.strip_prefix(prefix) {
-                    return Ok::<_, std::io::Error>(Some(rest.to_owned()));
-                }
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // Looked at first: what a process said before it ended is there once it has.
+            let runs = self.process.runs();
+            let said = self.process.out();
+            if let Some(rest) = said.lines().find_map(|line| line.strip_prefix(prefix)) {
+                return Ok(rest.to_owned());
             }
-            Ok(None)
-        };
-        match timeout(PATIENCE, found).await {
-            Ok(found) => {
-                found?.with_context(|| format!("the coordinator ended before it said {prefix:?}: {}", self.log()))
-            }
-            Err(_) => bail!("the coordinator did not say {prefix:?} within {PATIENCE:?}: {}", self.log()),
+            ensure!(runs, "the coordinator ended before it said {prefix:?}: {}", self.log());
+            ensure!(
+                tokio::time::Instant::now() < end,
+                "the coordinator did not say {prefix:?} within {PATIENCE:?}: {}",
+                self.log()
+            );
+            tokio::time::sleep(LOOK).await;
         }
     }
 
     /// The way in.
-    #[must_use]
-    pub fn door(&self) -> Door {
-        Door::new(self.url.clone())
+    ///
+    /// # Errors
+    /// When certificates cannot be read.
+    pub fn door(&self) -> anyhow::Result<Door> {
+        Door::new(self.url.clone(), self.certificates.as_ref())
     }
 
     /// What it has written to standard error.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        self.process.log()
     }
 
     /// Bytes of memory that it holds.
@@ -83,7 +115,7 @@ impl Served {
     /// # Errors
     /// When it does not run.
     pub fn memory(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id()?)).context("reading its memory")?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).context("reading its memory")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kibibytes * 1024)
@@ -94,15 +126,12 @@ impl Served {
     /// # Errors
     /// When it does not run.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()?)).context("reading its processor time")?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.context("reading its processor time")?;
         let fields = stat.rsplit_once(')').context("no name in its stat")?.1;
         let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
         // The kernel counts in hundredths of a second, whatever its own ticks.
         Ok(Duration::from_millis(10 * ticks))
-    }
-
-    fn id(&self) -> anyhow::Result<u32> {
-        self.child.id().context("the coordinator has ended")
     }
 
     /// What it tells an operator.
@@ -110,7 +139,7 @@ impl Served {
     /// # Errors
     /// When it does not answer.
     pub async fn status(&self) -> anyhow::Result<Value> {
-        let mut client: CoordinatorClient<Channel> = self.door().connect().await?;
+        let mut client: CoordinatorClient<Channel> = self.door()?.connect().await?;
         Ok(serde_json::from_str(&client.status(StatusRequest {}).await?.into_inner().json)?)
     }
 
@@ -119,15 +148,22 @@ impl Served {
     /// # Errors
     /// When it fails or does not end in time; what it said is in the error.
     pub async fn finish(mut self) -> anyhow::Result<()> {
-        // Whoever prints needs somebody who reads.
         let end = async {
-            while self.said.next_line().await?.is_some() {}
-            self.child.wait().await
+            while self.process.runs() {
+                tokio::time::sleep(LOOK).await;
+            }
         };
-        match timeout(PATIENCE, end).await {
-            Ok(status) if status.as_ref().is_ok_and(std::process::ExitStatus::success) => Ok(()),
-            Ok(status) => bail!("the coordinator ended with {}: {}", status?, self.log()),
-            Err(_) => bail!("the coordinator did not end within {PATIENCE:?}: {}", self.log()),
+        if timeout(PATIENCE, end).await.is_err() {
+            bail!("the coordinator did not end within {PATIENCE:?}: {}", self.log());
         }
+        let status = self.process.wait()?;
+        ensure!(status.success(), "the coordinator ended with {status}: {}", self.log());
+        Ok(())
     }
+}
+
+fn spawn(program: &Path, args: &[String], listen: &str, folder: &Path, start: u32) -> anyhow::Result<Process> {
+    let mut command = Command::new(program);
+    command.args(args).args(["--listen", listen]);
+    Process::spawn(folder, &format!("coordinator-{start}"), &mut command)
 }

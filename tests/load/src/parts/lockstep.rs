@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Bench, Stage, milliseconds, percent, row, section, thousands};
-use crate::{Cast, Family, Job, mean, quantile};
+use super::{Bench, Stage, milliseconds, percent, row, section, spoken, thousands};
+use crate::{Cast, Family, Job, Wire, mean, quantile};
 
 /// Steps that are left out at the front.
 const WARM: u64 = 10;
@@ -27,14 +27,24 @@ struct Figures {
 
 /// L1, L3, L4, L6.
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
-    section("Ranks in lockstep, strict sampling, every step durable before the next; generator on the same processors");
+    for wire in &bench.wires {
+        lockstep(bench, *wire).await?;
+    }
+    Ok(())
+}
+
+async fn lockstep(bench: &Bench, wire: Wire) -> anyhow::Result<()> {
+    section(&format!(
+        "Ranks in lockstep over {}, strict sampling, every step durable before the next; generator on the same processors",
+        spoken(wire)
+    ));
     let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     row("processes that wanted a processor when it began", busy.split(' ').next().unwrap_or_default(), "", "", "");
-    let few = run(bench, FEW, 120).await?;
+    let few = run(bench, FEW, 120, wire).await?;
     for (ranks, steps, goals) in
         [(1_000, 120, ["<= 10 ms", "<= 25 ms"]), (4_000, 40, ["", "<= 150 ms"]), (10_000, 20, ["", ""])]
     {
-        let mut found = run(bench, ranks, steps).await?;
+        let mut found = run(bench, ranks, steps, wire).await?;
         let what = |figure: &str| format!("{} ranks: {figure}", thousands(ranks.into()));
         for (q, name, goal) in [(0.5, "p50", goals[0]), (0.99, "p99", goals[1])] {
             let wait = milliseconds(quantile(&mut found.waits, q));
@@ -43,7 +53,14 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         let [up, down] = found.bytes;
         let (all, other) = (up + down, few.bytes[0] + few.bytes[1]);
         let (bytes, beside) = (format!("{all:.0} B"), format!("{other:.0} B of {FEW}"));
-        row(&what("bytes of a rank's step"), &bytes, &beside, &format!("{:.3}", all / other), "<= 512 B");
+        let encrypted = if wire == Wire::Tls { ", encrypted" } else { "" };
+        row(
+            &what(&format!("bytes of a rank's step{encrypted}")),
+            &bytes,
+            &beside,
+            &format!("{:.3}", all / other),
+            "<= 512 B",
+        );
         row(&what("of which reports | plans"), &format!("{up:.0} B"), &format!("{down:.0} B"), "", "");
         let (processor, beside) =
             (format!("{:.1} us", 1e6 * found.processor), format!("{:.1} us of {FEW}", 1e6 * few.processor));
@@ -54,9 +71,10 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(bench: &Bench, ranks: u32, steps: u64) -> anyhow::Result<Figures> {
+async fn run(bench: &Bench, ranks: u32, steps: u64, wire: Wire) -> anyhow::Result<Figures> {
     let job = Job { family: Family::Vit, slots: ranks, steps: WARM + steps, lookahead: 0 };
-    let Stage { served, door, mut crowd, _folder } = bench.stage(job, &Cast { slow: SLOW, ..Cast::of(ranks) }).await?;
+    let cast = Cast { slow: SLOW, wire, ..Cast::of(ranks) };
+    let Stage { served, door, mut crowd, _folder } = bench.stage(job, &cast).await?;
     let mut waits = Vec::new();
     let (mut bytes, mut processor, mut memory) = ([0; 2], Duration::ZERO, 0);
     while let Some((step, _)) = crowd.ready().await? {
@@ -85,10 +103,17 @@ async fn run(bench: &Bench, ranks: u32, steps: u64) -> anyhow::Result<Figures> {
 
 /// L8.
 pub(super) async fn share(bench: &Bench) -> anyhow::Result<()> {
+    for wire in &bench.wires {
+        share_over(bench, *wire).await?;
+    }
+    Ok(())
+}
+
+async fn share_over(bench: &Bench, wire: Wire) -> anyhow::Result<()> {
     let (ranks, steps) = (1_000, 100);
-    section("Coordination of 1,000 ranks whose steps take 100 ms, one plan ahead");
+    section(&format!("Coordination of 1,000 ranks whose steps take 100 ms, one plan ahead, over {}", spoken(wire)));
     let job = Job { family: Family::Vit, slots: ranks, steps: WARM + steps, lookahead: 1 };
-    let Stage { served, mut crowd, _folder, .. } = bench.stage(job, &Cast::of(ranks)).await?;
+    let Stage { served, mut crowd, _folder, .. } = bench.stage(job, &Cast { wire, ..Cast::of(ranks) }).await?;
     let (mut processor, mut waits, mut end) = (Duration::ZERO, Vec::new(), None::<Instant>);
     while let Some((step, complete)) = crowd.ready().await? {
         if step.0 == WARM {

@@ -19,8 +19,9 @@ const LOOKAHEAD: u32 = 8;
 
 /// L5.
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
-    section("Wait for the next plan on a trainer's thread, steps of 2 ms, eight plans ahead");
     let steps = bench.wait_steps;
+    let title = "Wait for the next plan on a trainer's thread, steps of 2 ms, eight plans ahead";
+    section(&format!("{title}, {} steps of {RANKS} ranks", thousands(steps)));
     let job = Job { family: Family::Vit, slots: 8, steps, lookahead: LOOKAHEAD };
     let Stage { served, mut crowd, _folder, .. } = bench.stage(job, &Cast::of(RANKS)).await?;
     let (done, mut over) = mpsc::unbounded_channel();
@@ -44,9 +45,15 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
     let mut seconds: Vec<f64> = waits.iter().map(|(wait, _)| *wait).collect();
     for (q, name, goal) in [(0.5, "p50", ""), (0.99, "p99", "<= 50 us")] {
         let wait = format!("{:.1} us", 1e6 * quantile(&mut seconds, q));
-        row(&format!("wait for the next plan, {name} of {} steps", thousands(steps)), &wait, "", "", goal);
+        row(&format!("wait for the next plan, {name}"), &wait, "", "", goal);
     }
-    row("times that a queue was empty", &starved.to_string(), "", "", "0");
+    row(
+        &format!("times that a queue was empty, of {}", thousands(waits.len() as u64)),
+        &starved.to_string(),
+        "",
+        "",
+        "0",
+    );
     Ok(())
 }
 
