@@ -1,6 +1,7 @@
 //! Anchors from scratch (HANDS): the trainer's own step, one stitch, no coordinator. For demonstrations and tests; real
 //! families come pre-trained.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use esta_data::{BatchTicket, DataError};
@@ -121,7 +122,7 @@ fn one_step(
     let batch = u64::from(job.family.law.spec.train.batch_size);
     let draw = Draw { stitch: anchor, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
     let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.family.law.layout);
-    let share = plan.shares(&job.family.law.catalog, &Pace::default(), &[1.0]).swap_remove(0);
+    let share = plan.shares(&job.family.law.catalog, &Pace::default(), &[1.0], &BTreeMap::new()).swap_remove(0);
     let failed = |source| PretrainError::Step { step, source };
     let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut StepTimings::default()).map_err(failed)?;
     let report = stepper.apply(state, &share, buffer);

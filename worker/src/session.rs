@@ -10,7 +10,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_client::Credentials;
-use esta_engine::spec::{TimeoutSpec, seconds};
+use esta_engine::{
+    run::Ready,
+    spec::{TimeoutSpec, seconds},
+};
 use esta_proto::{LeaderEpoch, v1};
 use esta_worker_engine::{Command, Event, Identity, Reader, Session, TrainerEvent, wire::Inbound};
 use thiserror::Error;
@@ -252,7 +255,7 @@ impl Hands {
 
     fn note(&self, event: &TrainerEvent) {
         match event {
-            TrainerEvent::Ready(generation, applied) => {
+            TrainerEvent::Ready(generation, Ready { applied, .. }) => {
                 tracing::info!(generation = generation.0, applied = applied.0, "the process group stands");
             }
             TrainerEvent::Broke(generation, reason) => {

@@ -1,6 +1,7 @@
 //! What the law costs, and what a job costs by formula: rows of `make bench`, one JSON object per line.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     hint::black_box,
     time::{Duration, Instant},
@@ -56,7 +57,7 @@ fn times() -> Result<(), Box<dyn Error>> {
     let draws = draw(3);
     let time = median(|| {
         let plan = Plan::new(Step(3), Step(2), 0, draws.clone(), &law.layout);
-        Ok(plan.shares(&law.catalog, &Pace::default(), &[1.0; 1000]).len())
+        Ok(plan.shares(&law.catalog, &Pace::default(), &[1.0; 1000], &BTreeMap::new()).len())
     })?;
     row(["a plan of 1,000 slots and its shares for 1,000 ranks", &short(time), "", "", ""]);
     Ok(())

@@ -1,6 +1,6 @@
 //! The plan of a step (LAW): its slots' stitches and how many slots touch each parameter group. Immutable once issued.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use esta_proto::{Digest, GroupId, Rank, SlotId, Step, StitchId};
 
@@ -65,11 +65,23 @@ impl Plan {
     }
 
     /// The shares of all ranks, by rank, packed for slots of this pace and ranks of this slowness. Rank 0 reports the
-    /// score vector.
+    /// score vector. Slots that a rank has `computed` stay with it, and cost it nothing.
     #[must_use]
-    pub fn shares(&self, catalog: &Catalog, pace: &Pace, slowness: &[f64]) -> Vec<RankPlan> {
+    pub fn shares(
+        &self,
+        catalog: &Catalog,
+        pace: &Pace,
+        slowness: &[f64],
+        computed: &BTreeMap<SlotId, Rank>,
+    ) -> Vec<RankPlan> {
         let ranks: Vec<Rank> = (0..slowness.len() as u32).map(Rank).collect();
-        self.packed(catalog, pace, &[], &ranks, slowness)
+        let taken: Vec<SlotId> = computed.keys().copied().collect();
+        let mut shares = self.packed(catalog, pace, &taken, &ranks, slowness);
+        for (slot, rank) in computed {
+            shares[rank.index()].slots.push((*slot, self.draws[slot.index()].stitch));
+        }
+        shares.iter_mut().for_each(|share| share.slots.sort_unstable());
+        shares
     }
 
     /// The shares of some ranks, in their order, of the slots that nobody holds: `taken` is ascending.

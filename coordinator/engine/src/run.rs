@@ -23,8 +23,8 @@ use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 pub use ledger::{Ledger, ReplayError, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
-    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Record, Report, Seat,
-    Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
+    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Ready, Record, Report,
+    Seat, Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
 };
 pub use tempo::{Normal, Tempo};
 
@@ -256,7 +256,7 @@ impl Run {
         match event {
             Event::Joined(session, hello) => self.joined(session, &hello, now, &mut out),
             Event::Left(session) => self.left(session, now, &mut out),
-            Event::GroupReady(session, fence, applied) => self.group_ready(session, fence, applied, now, &mut out),
+            Event::GroupReady(session, fence, ready) => self.group_ready(session, fence, ready, now, &mut out),
             Event::GroupFailed(session, fence, reason) => self.group_failed(session, fence, &reason, now, &mut out),
             Event::GroupPrepared(session, fence) => self.group_prepared(session, fence, now, &mut out),
             Event::Reported(session, report) => self.reported(session, &report, now, &mut out),

@@ -14,7 +14,8 @@ use crate::{
     palette::Choice,
     plan::{RankPlan, Reporter},
     run::{
-        Activity, Finish, Form, HeldShare, Hello, Message, Origin, Progress, Report, Seat, Standing, StepTimings, Stop,
+        Activity, Finish, Form, HeldShare, Hello, Message, Origin, Progress, Ready, Report, Seat, Standing,
+        StepTimings, Stop,
     },
     spec::PaletteRule,
     table::Outcome,
@@ -118,18 +119,35 @@ impl TryFrom<&v1::Hello> for Hello {
     }
 }
 
-impl From<&Standing> for v1::Standing {
-    fn from(standing: &Standing) -> Self {
-        let held = |share: &HeldShare| v1::HeldShare {
+impl From<&HeldShare> for v1::HeldShare {
+    fn from(share: &HeldShare) -> Self {
+        Self {
             step: share.step.0,
             plan_digest: share.plan.0.to_vec(),
             slots: share.slots.iter().map(|slot| slot.0).collect(),
-        };
+        }
+    }
+}
+
+impl TryFrom<&v1::HeldShare> for HeldShare {
+    type Error = InvalidMessage;
+
+    fn try_from(share: &v1::HeldShare) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            step: Step(share.step),
+            plan: digest(&share.plan_digest, "HeldShare.plan_digest")?,
+            slots: share.slots.iter().copied().map(SlotId).collect(),
+        })
+    }
+}
+
+impl From<&Standing> for v1::Standing {
+    fn from(standing: &Standing) -> Self {
         Self {
             generation: standing.generation.0,
             rank: standing.rank.0,
             next_step: standing.next.0,
-            held: standing.held.iter().map(held).collect(),
+            held: standing.held.iter().map(Into::into).collect(),
         }
     }
 }
@@ -138,19 +156,27 @@ impl TryFrom<&v1::Standing> for Standing {
     type Error = InvalidMessage;
 
     fn try_from(standing: &v1::Standing) -> Result<Self, InvalidMessage> {
-        let held = |share: &v1::HeldShare| {
-            Ok::<_, InvalidMessage>(HeldShare {
-                step: Step(share.step),
-                plan: digest(&share.plan_digest, "HeldShare.plan_digest")?,
-                slots: share.slots.iter().copied().map(SlotId).collect(),
-            })
-        };
         Ok(Self {
             generation: Generation(standing.generation),
             rank: Rank(standing.rank),
             next: Step(standing.next_step),
-            held: standing.held.iter().map(held).collect::<Result<_, _>>()?,
+            held: standing.held.iter().map(HeldShare::try_from).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl From<&Ready> for v1::GroupReady {
+    fn from(ready: &Ready) -> Self {
+        Self { applied: ready.applied.0, computed: ready.computed.as_ref().map(Into::into) }
+    }
+}
+
+impl TryFrom<&v1::GroupReady> for Ready {
+    type Error = InvalidMessage;
+
+    fn try_from(ready: &v1::GroupReady) -> Result<Self, InvalidMessage> {
+        let computed = ready.computed.as_ref().map(HeldShare::try_from).transpose()?;
+        Ok(Self { applied: Step(ready.applied), computed })
     }
 }
 

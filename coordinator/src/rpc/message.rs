@@ -35,7 +35,10 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named() {
         assert_eq!(flaw(WorkerMessage::default()), "WorkerMessage lacks its field body");
-        assert_eq!(flaw(message(Body::GroupReady(GroupReady { applied: 3 }))), "WorkerMessage lacks its field fence");
+        assert_eq!(
+            flaw(message(Body::GroupReady(GroupReady { applied: 3, computed: None }))),
+            "WorkerMessage lacks its field fence"
+        );
         let short = StepReport { plan_digest: vec![1; 5], ..StepReport::default() };
         assert_eq!(flaw(message(Body::StepReport(short))), "StepReport.plan_digest has 5 bytes; a digest has 32");
     }

@@ -24,7 +24,7 @@ use esta_coordinator::{
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Form, Ledger, Origin, Patience, Recovered, Report, StepRecord, StepTimings},
+    run::{Form, Ledger, Origin, Patience, Ready, Recovered, Report, StepRecord, StepTimings},
     spec::JobSpec,
     table::{Outcome, Table},
 };
@@ -339,7 +339,7 @@ impl FakeWorker {
                     Origin::Fresh => Step(0),
                 };
                 self.applied = Some(applied);
-                session.send(fence, worker_message::Body::GroupReady(v1::GroupReady { applied: applied.0 }));
+                session.send(fence, worker_message::Body::GroupReady((&Ready::at(applied)).into()));
             }
             Body::Prepare(prepare) => {
                 let coming = Fence { generation: prepare.generation.into(), ..fence };

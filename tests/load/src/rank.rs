@@ -9,7 +9,7 @@ use anyhow::bail;
 use esta_engine::{
     law::Law,
     plan::{RankPlan, Reporter},
-    run::{Activity, Message, Origin, Progress, Report, StepTimings},
+    run::{Activity, Message, Origin, Progress, Ready, Report, StepTimings},
     table::Outcome,
 };
 use esta_proto::{
@@ -269,7 +269,7 @@ impl Rank {
                 };
                 self.reported.clear();
                 self.group = (fence.generation, form.world);
-                TrainerEvent::Ready(fence.generation, applied)
+                TrainerEvent::Ready(fence.generation, Ready::at(applied))
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),

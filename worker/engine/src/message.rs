@@ -2,7 +2,7 @@
 
 use esta_engine::{
     plan::RankPlan,
-    run::{Finish, Form, Hello, Message, Progress, Report, Seat},
+    run::{Finish, Form, Hello, Message, Progress, Ready, Report, Seat},
 };
 use esta_proto::{Digest, Fence, Generation, Step};
 
@@ -44,7 +44,7 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TrainerEvent {
     /// The generation's process group stands and everybody holds the same state.
-    Ready(Generation, Step),
+    Ready(Generation, Ready),
     /// The generation's process group could not be built or a collective failed; the state is that of the last whole step.
     Broke(Generation, String),
     /// The process group of this fence's generation, which is to come, stands beside the current one.
@@ -103,8 +103,8 @@ pub enum Command {
 pub enum Reply {
     /// Who it is and what it holds; the first message of every session.
     Hello(Hello),
-    /// It stands in the generation's group with this many applied steps.
-    GroupReady(Step),
+    /// It stands in the generation's group, holding this.
+    GroupReady(Ready),
     /// The group of the fence's generation, which is to come, stands beside the current one.
     GroupPrepared,
     /// The generation's group broke.

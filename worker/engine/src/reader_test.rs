@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use esta_engine::{
     palette::Choice,
     plan::Reporter,
@@ -43,7 +45,7 @@ fn flaw(message: &Message) -> String {
 fn share() -> RankPlan {
     let ledger = Ledger::new(law(), 40);
     let plan = ledger.plan(Step(1)).expect("it is drawn");
-    let mut share = plan.shares(&law().catalog, &Default::default(), &[1.0, 1.0]).remove(0);
+    let mut share = plan.shares(&law().catalog, &Default::default(), &[1.0, 1.0], &BTreeMap::new()).remove(0);
     share.slots.truncate(1);
     share
 }

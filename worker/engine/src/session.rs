@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::{
     plan::{RankPlan, Reporter},
-    run::{Form, HeldShare, Hello, Message, Report, Seat, Standing, exit},
+    run::{Form, HeldShare, Hello, Message, Ready, Report, Seat, Standing, exit},
 };
 use esta_proto::{Digest, Fence, Generation, Rank, SlotId, Step};
 
@@ -302,7 +302,7 @@ impl Session {
 
     fn trainer(&mut self, event: TrainerEvent) -> Vec<Command> {
         match event {
-            TrainerEvent::Ready(generation, applied) => self.ready(generation, applied),
+            TrainerEvent::Ready(generation, ready) => self.ready(generation, ready),
             TrainerEvent::Prepared(fence) => self.prepared(fence),
             TrainerEvent::NotPrepared(fence, reason) => self.not_prepared(fence, reason),
             TrainerEvent::Broke(generation, reason) => self.broke(generation, reason),
@@ -324,7 +324,8 @@ impl Session {
         }
     }
 
-    fn ready(&mut self, generation: Generation, applied: Step) -> Vec<Command> {
+    fn ready(&mut self, generation: Generation, ready: Ready) -> Vec<Command> {
+        let applied = ready.applied;
         // The state is real whoever asked for it: another process may need it as a source.
         self.applied = Some(applied);
         self.distrusted = None;
@@ -332,7 +333,7 @@ impl Session {
             return Vec::new();
         };
         place.next = Some(applied);
-        vec![self.say_of(generation, Reply::GroupReady(applied))]
+        vec![self.say_of(generation, Reply::GroupReady(ready))]
     }
 
     fn broke(&mut self, generation: Generation, reason: String) -> Vec<Command> {

@@ -1,5 +1,5 @@
 use esta_engine::{
-    run::{Origin, StepTimings, Stop},
+    run::{Origin, Ready, StepTimings, Stop},
     table::Outcome,
 };
 use esta_proto::{Digest, LeaderEpoch, SlotId, StitchId};
@@ -48,7 +48,7 @@ fn report(step: u64) -> Report {
 fn standing(rank: u32, applied: u64) -> Session {
     let mut session = session();
     session.handle(Event::Received(fence(1), Message::Form(form(rank))));
-    session.handle(Event::Trainer(TrainerEvent::Ready(Generation(1), Step(applied))));
+    session.handle(Event::Trainer(TrainerEvent::Ready(Generation(1), Ready::at(Step(applied)))));
     session
 }
 

@@ -23,7 +23,7 @@ pub fn to_coordinator(fence: Fence, reply: &Reply, session: SessionId) -> v1::Wo
     use worker_message::Body;
     let body = match reply {
         Reply::Hello(hello) => Body::Hello(v1::Hello { session_id: session.0, ..hello.into() }),
-        Reply::GroupReady(step) => Body::GroupReady(v1::GroupReady { applied: step.0 }),
+        Reply::GroupReady(ready) => Body::GroupReady(ready.into()),
         Reply::GroupFailed(reason) => Body::GroupFailed(v1::GroupFailed { reason: reason.clone() }),
         Reply::GroupPrepared => Body::GroupPrepared(v1::GroupPrepared {}),
         Reply::Report(report) => Body::StepReport(report.into()),

@@ -7,6 +7,7 @@
 mod reduce;
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     io::{BufRead, Write},
     ops::Range,
@@ -109,7 +110,7 @@ impl Bench {
         let draw = Draw { stitch: self.stitch.id, budget: BudgetId(0), probability: 1.0, reason: Reason::Uniform };
         let plan =
             Plan::new(Step(self.next), Step(self.next), self.samples().start, vec![draw], &self.job.family.law.layout);
-        plan.shares(&self.job.family.law.catalog, &Pace::default(), &[1.0]).swap_remove(0)
+        plan.shares(&self.job.family.law.catalog, &Pace::default(), &[1.0], &BTreeMap::new()).swap_remove(0)
     }
 
     /// Counters of the coming step's samples.

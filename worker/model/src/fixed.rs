@@ -88,6 +88,12 @@ impl StepBuffer {
         }
     }
 
+    /// The same sum in memory of its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { contents: self.contents.clone(), sum: self.sum.copy() }
+    }
+
     /// The buffer itself, for the all-reduce (sum) in place: i64, or f32 where `reduce.kind` says so.
     pub fn tensor(&self) -> Tensor {
         self.sum.shallow_clone()

@@ -50,6 +50,12 @@ impl Standing {
         Self { generation, group, abandoned, timeout }
     }
 
+    /// Whether nobody else stands in it.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.group.world() == 1
+    }
+
     /// Leaves the group without waiting for anybody.
     pub fn abandon(self) {
         self.group.abandon();

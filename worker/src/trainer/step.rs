@@ -1,19 +1,22 @@
 //! One step on one rank (HANDS): DESIGN.md section 3, rows 5 to 8.
+//!
+//! What a rank has summed of a step outlives the group that was to reduce it: a slot's quantised gradient depends on
+//! nothing but the plan and the state (RD-4), so where the step is done again only what a lost rank had is run again.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use esta_data::{Batch, BatchTicket, DataError};
 use esta_engine::{
     law::Law,
     plan::RankPlan,
-    run::{Activity, Report, StepTimings},
+    run::{Activity, HeldShare, Report, StepTimings},
     schedule::Schedule,
     spec::{DistillSpec, Mode},
     streams::Stream,
     table::Outcome,
 };
 use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, run_slot};
-use esta_proto::{Digest, SlotId, StitchId};
+use esta_proto::{Digest, SlotId, Step, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
 use thiserror::Error;
@@ -58,6 +61,18 @@ pub struct Stepper {
     schedule: Schedule,
     dropout: bool,
     doing: Doing,
+    /// Of the step that was not applied, if the last one was not.
+    kept: Option<Sum>,
+}
+
+/// The sum of some slots of a step, over one state.
+struct Sum {
+    step: Step,
+    plan: Digest,
+    /// The state's chained digest.
+    chain: Digest,
+    slots: BTreeSet<SlotId>,
+    buffer: StepBuffer,
 }
 
 impl Stepper {
@@ -89,6 +104,7 @@ impl Stepper {
             schedule: Schedule::of(train, job.total_steps),
             dropout: pst.lora_dropout > 0.0,
             doing,
+            kept: None,
         }
     }
 
@@ -97,7 +113,7 @@ impl Stepper {
     /// # Errors
     /// [`StepError`]; `state` is that of the step before then.
     pub fn run(
-        &self,
+        &mut self,
         job: &Job,
         standing: &Standing,
         state: &mut State,
@@ -105,10 +121,31 @@ impl Stepper {
         batches: Vec<BatchTicket>,
     ) -> Result<Report, StepError> {
         let mut timings = StepTimings::default();
-        let buffer = self.accumulate_while(&|| standing.goes_on(), job, state, plan, batches, &mut timings)?;
+        let kept = self.kept.take().filter(|kept| kept.is_of(plan, state));
+        if let Some(kept) = &kept {
+            let (step, slots) = (plan.step.0, kept.slots.len());
+            tracing::info!(
+                step,
+                slots,
+                of = plan.slots.len(),
+                "slots of the share were summed before and are not run again"
+            );
+        }
+        let mut sum = kept.unwrap_or_else(|| Sum::new(job, state, plan));
+        if let Err(error) = self.add_slots(&|| standing.goes_on(), job, state, (plan, batches), &mut sum, &mut timings)
+        {
+            self.kept = Some(sum);
+            return Err(error);
+        }
+        // The all-reduce leaves nothing of it where it breaks.
+        let spare = (!standing.is_alone()).then(|| sum.copy());
         let started = Instant::now();
         self.doing.begin(Activity::Reduce(plan.step));
-        standing.sum(&buffer.tensor())?;
+        let buffer = sum.buffer;
+        if let Err(error) = standing.sum(&buffer.tensor()) {
+            self.kept = spare;
+            return Err(error.into());
+        }
         self.doing.begin(Activity::Apply(plan.step));
         timings.reduce = started.elapsed();
         let started = Instant::now();
@@ -129,21 +166,33 @@ impl Stepper {
         batches: Vec<BatchTicket>,
         timings: &mut StepTimings,
     ) -> Result<StepBuffer, StepError> {
-        self.accumulate_while(&|| Ok(()), job, state, plan, batches, timings)
+        let mut sum = Sum::new(job, state, plan);
+        self.add_slots(&|| Ok(()), job, state, (plan, batches), &mut sum, timings)?;
+        Ok(sum.buffer)
     }
 
-    /// The same as long as anybody waits for it: where a slot takes seconds, the rest of a share that is in vain is not run.
-    fn accumulate_while(
+    /// Slots of the step after these that need not be run again over this state.
+    #[must_use]
+    pub fn computed(&self, state: &State) -> Option<HeldShare> {
+        let kept = self.kept.as_ref().filter(|kept| (kept.step, kept.chain) == (state.applied, state.chain))?;
+        Some(HeldShare { step: kept.step, plan: kept.plan, slots: kept.slots.iter().copied().collect() })
+    }
+
+    /// Adds the slots that are missing, as long as anybody waits for them: where a slot takes seconds, the rest of a share
+    /// that is in vain is not run.
+    fn add_slots(
         &self,
         goes_on: &dyn Fn() -> Result<(), Broken>,
         job: &Job,
         state: &State,
-        plan: &RankPlan,
-        batches: Vec<BatchTicket>,
+        (plan, batches): (&RankPlan, Vec<BatchTicket>),
+        sum: &mut Sum,
         timings: &mut StepTimings,
-    ) -> Result<StepBuffer, StepError> {
-        let mut buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
+    ) -> Result<(), StepError> {
         for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
+            if sum.slots.contains(&slot) {
+                continue;
+            }
             goes_on()?;
             let started = Instant::now();
             self.doing.begin(Activity::Batch(plan.step, slot));
@@ -152,10 +201,11 @@ impl Stepper {
             timings.batch += started.elapsed();
             let started = Instant::now();
             self.doing.begin(Activity::Compute(plan.step, slot));
-            self.run_slot(job, state, plan, (slot, stitch), &batch, &mut buffer)?;
+            self.run_slot(job, state, plan, (slot, stitch), &batch, &mut sum.buffer)?;
+            sum.slots.insert(slot);
             timings.slots.push((slot, started.elapsed()));
         }
-        Ok(buffer)
+        Ok(())
     }
 
     fn run_slot(
@@ -193,6 +243,23 @@ impl Stepper {
         let outcomes = reduced.outcomes().iter().map(outcome).collect();
         let timings = StepTimings::default();
         Report { step: plan.step, plan: plan.digest, reduced: state.chain, outcomes, timings }
+    }
+}
+
+impl Sum {
+    fn new(job: &Job, state: &State, plan: &RankPlan) -> Self {
+        let buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
+        Self { step: plan.step, plan: plan.digest, chain: state.chain, slots: BTreeSet::new(), buffer }
+    }
+
+    /// Whether a share of a plan over this state can go on from it: it has no slot that now is another rank's (ST-1).
+    fn is_of(&self, plan: &RankPlan, state: &State) -> bool {
+        let share: BTreeSet<SlotId> = plan.slots.iter().map(|(slot, _)| *slot).collect();
+        (self.step, self.plan, self.chain) == (plan.step, plan.digest, state.chain) && self.slots.is_subset(&share)
+    }
+
+    fn copy(&self) -> Self {
+        Self { slots: self.slots.clone(), buffer: self.buffer.copy(), ..*self }
     }
 }
 

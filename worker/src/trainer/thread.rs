@@ -9,7 +9,7 @@ use esta_c10d::ProcessGroup;
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
-    run::{Activity, Finish, Form, Report, Seat},
+    run::{Activity, Finish, Form, Ready, Report, Seat},
     spec::JobSpec,
 };
 use esta_proto::{Fence, Generation, Step};
@@ -135,7 +135,10 @@ impl Thread {
         let (abandoned, timeout) = (self.context.abandoned.clone(), self.context.builder.timeout());
         let standing = self.standing.insert(Standing::new(generation, group, abandoned, timeout));
         match standing.align(form, &self.job, &mut self.state) {
-            Ok(applied) => self.say(TrainerEvent::Ready(generation, applied)),
+            Ok(applied) => {
+                let computed = self.state.as_ref().and_then(|state| self.stepper.computed(state));
+                self.say(TrainerEvent::Ready(generation, Ready { applied, computed }));
+            }
             Err(error) => self.broke(generation, &error),
         }
     }

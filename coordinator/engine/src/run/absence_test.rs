@@ -1,6 +1,8 @@
 //! Workers that fall silent, hang, disagree, are slow, are asked to leave, or outlive their leader.
 
-use esta_proto::{Digest, Rank, SessionId};
+use std::collections::BTreeMap;
+
+use esta_proto::{Digest, Rank, SessionId, SlotId};
 
 use super::{world::*, *};
 
@@ -397,7 +399,7 @@ fn joiners_that_come_while_a_group_is_built_are_let_in_together() {
     }
     assert_eq!(run.members().generation(), Generation(2));
     run.handle(Event::Recorded(Generation(2)), world.now);
-    let said = run.handle(Event::GroupReady(W0, run.fence(), Step(5)), world.now);
+    let said = run.handle(Event::GroupReady(W0, run.fence(), Ready::at(Step(5))), world.now);
     let seat = |command: &Command| match command {
         Command::Send(session, Message::Prepare(seat)) => Some((session.0, seat.generation, seat.world)),
         _ => None,
@@ -469,6 +471,57 @@ fn a_run_whose_state_nobody_holds_says_so_once_and_waits_for_who_does() {
     assert!(world.evicted.is_empty(), "whoever waits is looked after");
     world.checkpoints = checkpoints;
     world.join(World::fresh("w2"));
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
+fn st_1_what_survivors_have_summed_of_a_step_they_keep_and_only_the_rest_is_run_again() {
+    let mut world = under_way(3, 5);
+    let plan = |world: &World| world.run.ledger().and_then(|ledger| ledger.plan(Step(5))).expect("it was drawn");
+    let slots = |world: &World, session: SessionId| -> Vec<SlotId> {
+        world.alive[&session].pending[0].slots.iter().map(|(slot, _)| *slot).collect()
+    };
+    let before: BTreeMap<SessionId, Vec<SlotId>> = [W0, W1, W2].map(|session| (session, slots(&world, session))).into();
+    for session in [W0, W1] {
+        let computed = HeldShare { step: Step(5), plan: plan(&world).digest, slots: before[&session].clone() };
+        world.alive.get_mut(&session).expect("it lives").computed = Some(computed);
+    }
+    world.kill(W2);
+    let after: BTreeMap<SessionId, Vec<SlotId>> = [W0, W1].map(|session| (session, slots(&world, session))).into();
+    for session in [W0, W1] {
+        assert!(before[&session].iter().all(|slot| after[&session].contains(slot)), "{before:?} {after:?}");
+    }
+    let mut all: Vec<SlotId> = after.into_values().flatten().collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..4).map(SlotId).collect::<Vec<_>>());
+    world.run_to_end();
+    assert_eq!(world.records, undisturbed(1));
+}
+
+#[test]
+fn st_1_a_sum_that_overlaps_anothers_or_is_of_another_plan_counts_nothing() {
+    let mut world = under_way(2, 5);
+    let digest = world.run.ledger().and_then(|ledger| ledger.plan(Step(5))).expect("it was drawn").digest;
+    let say = |world: &mut World, session, plan, slots: &[u32]| {
+        let slots = slots.iter().copied().map(SlotId).collect();
+        let fake = world.alive.get_mut(&session).expect("it lives");
+        fake.computed = Some(HeldShare { step: Step(5), plan, slots });
+    };
+    say(&mut world, W0, digest, &[0, 1, 2]);
+    say(&mut world, W1, digest, &[2, 3]);
+    let fence = world.run.fence();
+    world.event(Event::GroupFailed(W0, fence, "connection reset".to_owned()));
+    let held = |world: &World, session| -> Vec<u32> {
+        world.alive[&session].pending[0].slots.iter().map(|(slot, _)| slot.0).collect()
+    };
+    assert_eq!((held(&world, W0), held(&world, W1)), (vec![0, 1, 2, 3], vec![]), "the one slot left is anybody's");
+    say(&mut world, W0, Digest([9; 32]), &[0, 1, 2]);
+    say(&mut world, W1, digest, &[7]);
+    let fence = world.run.fence();
+    world.event(Event::GroupFailed(W0, fence, "connection reset".to_owned()));
+    assert_eq!(held(&world, W0).len() + held(&world, W1).len(), 4);
+    assert_eq!(held(&world, W1).len(), 2, "packed as if nobody had anything");
     world.run_to_end();
     assert_eq!(world.records, undisturbed(1));
 }

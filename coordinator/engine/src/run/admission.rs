@@ -9,6 +9,7 @@ use std::time::Duration;
 use esta_proto::{SessionId, Step};
 
 use super::{Command, Cursor, Phase, Run};
+use crate::sampler::Draw;
 
 /// What is known of slots tells no smaller part of their time than one in so many.
 const TELLING: u32 = 20;
@@ -27,9 +28,9 @@ impl Run {
         self.change_over(&reason, now, out);
     }
 
-    /// Whether the steps given out are done sooner if the one in flight is begun anew with everybody who lives: what is
-    /// lost is the time since it began, and another group has to be built. Weighed once for each step and number of the
-    /// living, since it is ever less worth.
+    /// Whether the steps given out are done sooner if the one in flight is begun anew with everybody who will be there.
+    /// Ranks keep the sums of the slots that they have done, so what is lost is a slot at most, and what it takes to enter
+    /// the group. Weighed once for each step and number of the living, since it is ever less worth.
     fn is_worth_it(&mut self, now: Duration) -> bool {
         let (in_flight, alive) = (self.agreement.confirmed(), self.members.live().len());
         let disputed = self.agreement.is_disputed();
@@ -39,8 +40,17 @@ impl Run {
         }
         cursor.weighed = Some((in_flight, alive));
         let (Some(began), next) = (cursor.began, cursor.next) else { return false };
-        let lost = now.saturating_sub(began) + self.forming.1;
+        let Some(slot) = self.longest_slot(in_flight) else { return false };
+        // Whoever entered the last group had a slot in hand, too.
+        let lost = now.saturating_sub(began).min(slot) + self.forming.1.saturating_sub(slot);
         self.gain(in_flight, next).is_some_and(|gain| lost < gain)
+    }
+
+    /// The time to expect of the longest slot of a step.
+    fn longest_slot(&self, step: Step) -> Option<Duration> {
+        let plan = self.ledger.as_ref()?.plan(step)?;
+        let time = |draw: &Draw| self.pace.time(self.law.catalog.get(draw.stitch)?);
+        plan.draws.iter().filter_map(time).max()
     }
 
     /// By how much less time those who will be there take for these steps than those who are.

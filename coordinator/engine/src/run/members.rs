@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use esta_proto::{Generation, Rank, SessionId, Step};
+use esta_proto::{Generation, Rank, SessionId, SlotId, Step};
 
 use super::{
-    message::{Form, Hello, Origin, Progress, Standing},
+    message::{Form, HeldShare, Hello, Origin, Progress, Ready, Standing},
     tempo::{Normal, Tempo},
 };
+use crate::plan::Plan;
 
 /// A live worker.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Member {
     pub rank: Option<Rank>,
     /// Stands in the current generation's process group.
     pub ready: bool,
+    /// Slots of the first step of its generation whose sum it has from an earlier one.
+    pub computed: Option<HeldShare>,
     /// Has done what the end of the run asked.
     pub finished: bool,
     /// Writes the results at the end of the run.
@@ -56,6 +59,7 @@ impl Member {
             checkpoints: hello.checkpoints.iter().copied().collect(),
             rank: None,
             ready: false,
+            computed: None,
             finished: false,
             writer: false,
             draining: false,
@@ -137,13 +141,29 @@ impl Members {
         self.ranks.iter().filter_map(|session| self.live.get(session))
     }
 
-    /// A member of the current generation stands in its process group, holding this many applied steps; whether all do.
-    pub fn stands(&mut self, session: SessionId, applied: Step) -> bool {
+    /// A member of the current generation stands in its process group, and says what it holds; whether all do.
+    pub fn stands(&mut self, session: SessionId, ready: Ready) -> bool {
         let Some(member) = self.live.get_mut(&session).filter(|member| member.rank.is_some()) else { return false };
         self.ready += usize::from(!member.ready);
         member.ready = true;
-        member.applied = Some(applied);
+        (member.applied, member.computed) = (Some(ready.applied), ready.computed);
         self.ready == self.ranks.len()
+    }
+
+    /// Which ranks need not run slots of this plan again: each slot at most once (ST-1). Of two that have the same one the
+    /// second keeps none, since its sum cannot be parted.
+    #[must_use]
+    pub fn computed(&self, plan: &Plan) -> BTreeMap<SlotId, Rank> {
+        let mut kept = BTreeMap::new();
+        for (member, rank) in self.in_group().zip((0..).map(Rank)) {
+            let share = member.computed.as_ref().filter(|share| (share.step, share.plan) == (plan.step, plan.digest));
+            let Some(HeldShare { slots, .. }) = share else { continue };
+            let fits = |slot: &SlotId| slot.index() < plan.draws.len() && !kept.contains_key(slot);
+            if slots.iter().all(fits) {
+                kept.extend(slots.iter().map(|slot| (*slot, rank)));
+            }
+        }
+        kept
     }
 
     /// Everybody has been heard of now.
@@ -221,8 +241,7 @@ impl Members {
             let member = self.live.get_mut(session)?;
             member.rank = Some(place(rank));
             member.ready = false;
-            member.standing = None;
-            member.doing = None;
+            (member.standing, member.doing, member.computed) = (None, None, None);
         }
         let form = |(rank, session): (usize, &SessionId)| (*session, Form { rank: place(rank), world, source, origin });
         Some(self.ranks.iter().enumerate().map(form).collect())

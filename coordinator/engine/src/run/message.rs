@@ -19,8 +19,8 @@ pub enum Event {
     Joined(SessionId, Hello),
     /// A session ended, for whatever reason.
     Left(SessionId),
-    /// A worker stands in the process group of the fence's generation, holding this many applied steps.
-    GroupReady(SessionId, Fence, Step),
+    /// A worker stands in the process group of the fence's generation, and this is what it holds.
+    GroupReady(SessionId, Fence, Ready),
     /// A worker's process group broke: it could not be built, or a collective failed.
     GroupFailed(SessionId, Fence, String),
     /// A worker has built its end of the group of the fence's generation, which is to come.
@@ -105,6 +105,23 @@ pub struct HeldShare {
     pub plan: Digest,
     /// Its slots, ascending.
     pub slots: Vec<SlotId>,
+}
+
+/// What a rank holds where its group stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Steps applied to its adapters.
+    pub applied: Step,
+    /// Slots of the next step whose sum it has from before: it need not run them again.
+    pub computed: Option<HeldShare>,
+}
+
+impl Ready {
+    /// With nothing of the next step.
+    #[must_use]
+    pub fn at(applied: Step) -> Self {
+        Self { applied, computed: None }
+    }
 }
 
 /// What a worker's trainer is doing.

@@ -375,7 +375,7 @@ fn a_rank_that_says_it_holds_what_nobody_can_hold_is_turned_out_and_the_others_g
     world.event(Event::Joined(STRANGER, hello));
     world.join(World::fresh("w0"));
     assert_eq!(world.run.phase_name(), "forming", "the liar has yet to say that it stands");
-    world.event(Event::GroupReady(STRANGER, world.run.fence(), Step(u64::MAX)));
+    world.event(Event::GroupReady(STRANGER, world.run.fence(), Ready::at(Step(u64::MAX))));
     assert!(!world.run.members().live().contains_key(&STRANGER));
     world.run_to_end();
     assert_eq!(world.records, undisturbed(1));

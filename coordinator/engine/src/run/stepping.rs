@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use esta_proto::{Fence, SessionId, Step};
 
-use super::{Agreement, Command, Cursor, Member, Message, Notice, Phase, Record, Report, Run, Verdict};
+use super::{Agreement, Command, Cursor, Member, Message, Notice, Phase, Ready, Record, Report, Run, Verdict};
 use crate::{plan::RankPlan, table::Outcome};
 
 /// Generations that may break in a row without finishing one step before the run gives up.
@@ -18,14 +18,15 @@ impl Run {
         &mut self,
         session: SessionId,
         fence: Fence,
-        applied: Step,
+        ready: Ready,
         now: Duration,
         out: &mut Vec<Command>,
     ) {
         if fence != self.fence() || self.phase != Phase::Forming {
             return refuse(session, fence, out);
         }
-        if !self.members.stands(session, applied) {
+        let applied = ready.applied;
+        if !self.members.stands(session, ready) {
             return;
         }
         // Only now has everybody handed over what it knows, and a rank may have taken over what another was to report.
@@ -226,7 +227,8 @@ impl Run {
         let held = cursor.closing || self.agreement.is_disputed();
         while !held && cursor.next.0 <= last && cursor.next < ledger.total() {
             let Some(plan) = ledger.plan(cursor.next) else { break };
-            let shares = plan.shares(&self.law.catalog, &self.pace, &self.members.slowness(self.normal));
+            let slowness = self.members.slowness(self.normal);
+            let shares = plan.shares(&self.law.catalog, &self.pace, &slowness, &self.members.computed(&plan));
             let durable = self.durable;
             let sends = self.members.ranks().iter().zip(shares);
             out.extend(

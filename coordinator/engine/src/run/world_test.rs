@@ -78,6 +78,8 @@ pub(super) struct Fake {
     pub(super) retained: BTreeMap<Step, Report>,
     pub(super) ran: Vec<(Step, Vec<(SlotId, StitchId)>)>,
     pub(super) pending: Vec<RankPlan>,
+    /// What it says it has of the next step when a group stands.
+    pub(super) computed: Option<HeldShare>,
     /// The generation it stands in, and the next step it has no plan of.
     pub(super) stands: Option<(Generation, Step)>,
     pub(super) stopped: Option<Stop>,
@@ -134,6 +136,7 @@ impl World {
             retained,
             ran,
             pending,
+            computed: None,
             stands: None,
             stopped: None,
             finishing: None,
@@ -225,10 +228,11 @@ impl World {
                 };
                 fake.applied = Some(applied);
                 fake.stands = Some((fence.generation, applied));
+                let computed = fake.computed.clone();
                 // Everybody hands over what is not durable, before anything else.
                 let retained: Vec<Report> = fake.retained.values().cloned().collect();
                 retained.into_iter().for_each(|report| self.event(Event::Reported(session, report)));
-                self.event(Event::GroupReady(session, fence, applied));
+                self.event(Event::GroupReady(session, fence, Ready { applied, computed }));
             }
             Message::Prepare(seat) if self.prepares_at_once => {
                 self.later.push_back(Event::GroupPrepared(session, Fence { generation: seat.generation, ..fence }));

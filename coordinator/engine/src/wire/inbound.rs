@@ -5,7 +5,7 @@ use esta_proto::{
     v1::{self, worker_message::Body},
 };
 
-use crate::run::{Event, Progress, Report};
+use crate::run::{Event, Progress, Ready, Report};
 
 /// What a worker's message is to a coordinator.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +26,7 @@ pub fn from_worker(session: SessionId, message: v1::WorkerMessage) -> Result<Fro
     let fence = || required(message.fence, "WorkerMessage", "fence").map(Fence::from);
     let event = match required(message.body, "WorkerMessage", "body")? {
         Body::Hello(_) => return Err(InvalidMessage::Missing { message: "Session", field: "a single Hello" }),
-        Body::GroupReady(ready) => Event::GroupReady(session, fence()?, Step(ready.applied)),
+        Body::GroupReady(ready) => Event::GroupReady(session, fence()?, Ready::try_from(&ready)?),
         Body::GroupFailed(failed) => Event::GroupFailed(session, fence()?, failed.reason),
         Body::GroupPrepared(_) => Event::GroupPrepared(session, fence()?),
         Body::StepReport(report) => Event::Reported(session, Report::try_from(&report)?),

@@ -68,7 +68,7 @@ impl Reports {
                 self.clock.at(later, Heard::Said(worker, fence, Box::new(reply), sent));
                 return Ok(());
             }
-            Reply::GroupReady(step) => Event::GroupReady(session, fence, step),
+            Reply::GroupReady(ready) => Event::GroupReady(session, fence, ready),
             Reply::GroupFailed(reason) => Event::GroupFailed(session, fence, reason),
             Reply::GroupPrepared => Event::GroupPrepared(session, fence),
             Reply::Report(report) => {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use esta_engine::{
     law::Law,
-    run::{Report, StepTimings},
+    run::{Ready, Report, StepTimings},
     table::Outcome,
 };
 use esta_proto::{Fence, SessionId, SlotId, StitchId};
@@ -76,7 +76,7 @@ impl Reports {
                 return Vec::new();
             }
             TrainerCommand::Form(fence, _) | TrainerCommand::Enter(fence, _) => {
-                TrainerEvent::Ready(fence.generation, self.state.applied)
+                TrainerEvent::Ready(fence.generation, Ready::at(self.state.applied))
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),

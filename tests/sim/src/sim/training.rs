@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Activity, Progress, Report, Seat, StepTimings};
+use esta_engine::run::{Activity, Progress, Ready, Report, Seat, StepTimings};
 use esta_proto::{Fence, Generation};
 use esta_worker_engine::{Event, TrainerCommand, TrainerEvent};
 use rand::RngExt;
@@ -63,7 +63,7 @@ impl Sim {
                     return Ok(());
                 }
                 dt_1(plan.step, plan.first_sample, u64::from(self.law.spec.train.batch_size))?;
-                let slots = plan.slots.len() as u32;
+                let slots = trainer.missing(&plan);
                 trainer.busy = Some(Busy::Computing(generation, plan));
                 let each = self.weather.times.slot * self.workers[process.index].slowness;
                 let jitter = self.upto(Duration::from_millis(3));
@@ -120,8 +120,10 @@ impl Sim {
                 let trainer = &mut self.workers[process.index].trainer;
                 let (Some((_, rank)), Some(state)) = (trainer.standing, trainer.state) else { return Ok(()) };
                 if trainer.is_over(generation) {
+                    trainer.keep(&plan, plan.slots.len());
                     return self.broke_here(process, generation, "the generation is over");
                 }
+                trainer.keep(&plan, plan.slots.len());
                 let share = Share {
                     step: plan.step,
                     first_sample: plan.first_sample,
@@ -220,7 +222,7 @@ impl Sim {
             Ok(state) => {
                 trainer.state = Some(state);
                 trainer.standing = Some((generation, form.rank));
-                TrainerEvent::Ready(generation, state.applied)
+                TrainerEvent::Ready(generation, Ready { applied: state.applied, computed: trainer.computed() })
             }
             Err(reason) => TrainerEvent::Failed(reason, FAILED),
         };
@@ -303,10 +305,16 @@ impl Sim {
     }
 
     pub(super) fn gave_up(&mut self, process: Process, turn: u64) -> Result<(), Violation> {
-        let Some(Busy::Computing(generation, _)) = self.workers[process.index].trainer.busy else { return Ok(()) };
+        let Some(Busy::Computing(generation, plan)) = self.workers[process.index].trainer.busy.clone() else {
+            return Ok(());
+        };
         if !self.is_at(process, turn) {
             return Ok(());
         }
+        let each = self.weather.times.slot * self.workers[process.index].slowness;
+        let trainer = &mut self.workers[process.index].trainer;
+        let run = (self.clock.now() - trainer.began).div_duration_f64(each).round();
+        trainer.keep(&plan, run as usize);
         self.broke_here(process, generation, "the generation is over")
     }
 }

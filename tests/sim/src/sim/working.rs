@@ -136,7 +136,7 @@ impl Sim {
             }
             // A session that was closed or cut off has nothing more to say.
             _ if !office.sessions.contains_key(&session) => return Ok(()),
-            Reply::GroupReady(step) => RunEvent::GroupReady(session, fence, step),
+            Reply::GroupReady(ready) => RunEvent::GroupReady(session, fence, ready),
             Reply::GroupFailed(reason) => RunEvent::GroupFailed(session, fence, reason),
             Reply::GroupPrepared => RunEvent::GroupPrepared(session, fence),
             Reply::Report(report) => {

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use esta_engine::{
     law::Law,
     plan::RankPlan,
-    run::{Event as RunEvent, Form, Origin, Report, StepTimings},
+    run::{Event as RunEvent, Form, Origin, Ready, Report, StepTimings},
     table::Outcome,
     wire::{FromWorker, from_worker},
 };
@@ -138,7 +138,7 @@ impl Worker {
             return Some(TrainerEvent::Broke(generation, "nobody holds a state".to_owned()));
         };
         (self.standing, self.applied) = (Some(generation), Some(applied));
-        Some(TrainerEvent::Ready(generation, applied))
+        Some(TrainerEvent::Ready(generation, Ready::at(applied)))
     }
 
     fn run(&mut self, generation: Generation, plan: RankPlan) -> Option<TrainerEvent> {
