@@ -31,8 +31,13 @@ def faults(programs, table, seeds):
 
 
 def useful(programs, table):
-    table.section("Share of useful work, 30 workers in virtual time | e^(-step/MTBF)")
-    for line in lines(programs, "useful", "--json"):
+    for slots in (300, 30):
+        table.section(f"Share of useful work, 30 workers and {slots} slots in virtual time | e^(-step/MTBF)")
+        useful_of(programs, table, slots)
+
+
+def useful_of(programs, table, slots):
+    for line in lines(programs, "useful", "--slots", str(slots), "--json"):
         share = json.loads(line)["share"]
         what = f"F10 step / MTBF {share['ratio']:.2f}, {share['failures']} failures in {share['steps']} steps"
         table.row(what, f"{share['share']:.3f}", f"{share['floor']:.3f}", f"{share['of_floor']:.3f}", ">= 0.95")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esta_engine::run::{Event as RunEvent, Report, Run};
-use esta_proto::Digest;
+use esta_proto::{Digest, Generation};
 use esta_worker_engine::Event;
 use rand::{RngExt, seq::IndexedRandom};
 
@@ -135,6 +135,9 @@ impl Sim {
             (all && run.phase_name() == "running").then(|| run.members().generation())
         };
         let generation = leads.filter_map(|office| whole(&office.run)).next();
+        // In a group that breaks a rank may apply a step that no other does, and its word is all there is.
+        let stands = |generation: &Generation| self.groups.get(*generation).is_some_and(|group| !group.broken);
+        let generation = generation.filter(stands);
         let trains = |worker: &Worker| {
             let hears = worker.line.and_then(|line| self.network.line(line)).is_some_and(|line| line.carries);
             let (trainer, group) = (&worker.trainer, worker.trainer.standing.map(|(generation, _)| generation));
