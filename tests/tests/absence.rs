@@ -37,6 +37,9 @@ fn a_stopped_worker_is_lost_and_comes_back_and_a_slow_one_is_not_blamed() -> any
     status?;
     let lost: Vec<&str> = log.lines().filter(|line| line.contains("a worker is lost")).collect();
     assert!(lost.len() == 1 && lost[0].contains("w1") && lost[0].contains("silent"), "{lost:#?}");
+    // Whoever waited in the all-reduce had run its slots, and did not run them once more.
+    let waited = run.worker_at(2).log();
+    assert!(waited.contains("were summed before and are not run again"), "{waited}");
     run.worker_at(1).signal("CONT")?;
     let stopped = run.finish()?;
     assert!(calm == stopped, "the disturbed run ended with other bits");

@@ -105,7 +105,7 @@ fn log(notice: &Notice) {
             tracing::info!(
                 generation = generation.0,
                 workers = workers.join(" "),
-                "the group of a generation to come is built"
+                "the group of a generation to come is being built"
             );
         }
         Notice::Forgone(generation, reason) => {
