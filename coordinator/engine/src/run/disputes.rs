@@ -7,22 +7,22 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use esta_proto::{Digest, SessionId, Step};
 
-use super::{Agreement, Command, Message, Notice, Phase, Report, Run, agreement::Finding, exit, joining::stop};
+use super::{Agreement, Command, Message, Phase, Report, Run, agreement::Finding, exit};
 
 impl Run {
     /// RD-3: all ranks of a generation hold identical adapters, so their digests of a step are the same. Of ranks that
     /// disagree the majority goes on without the others; without a majority nobody can say what the run is. False when
     /// the generation is over.
     pub(super) fn vote(&mut self, session: SessionId, report: &Report, now: Duration, out: &mut Vec<Command>) -> bool {
-        if self.phase == Phase::Forming {
-            // Settled once everybody has handed over what it holds.
-            self.agreement.vote(session, report.step, report.reduced);
-        }
-        if !matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
+        if !matches!(self.phase, Phase::Running(_) | Phase::Resuming | Phase::Forming) {
             return true;
         }
         let before = self.agreement.confirmed();
         let finding = self.agreement.vote(session, report.step, report.reduced);
+        // Settled once everybody has handed over what it holds.
+        if self.phase == Phase::Forming {
+            return true;
+        }
         if self.agreement.confirmed() > before {
             if let Phase::Running(cursor) = &mut self.phase {
                 cursor.began = Some(now);
@@ -81,11 +81,8 @@ impl Run {
             return None;
         }
         for session in minority {
-            let name = self.name_of(*session);
             let reason = format!("its reduced gradients of step {step} are not those of most ranks");
-            out.push(Command::Notice(Notice::Evicted(name, reason.clone())));
-            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
-            out.push(Command::Close(*session));
+            self.expel(*session, exit::DIVERGED, reason, out);
             self.members.remove(*session);
         }
         Some(told)
@@ -134,9 +131,7 @@ impl Run {
         for session in &ranks {
             let applied = self.members.live().get(session).and_then(|member| member.applied).unwrap_or_default();
             let reason = format!("it says it holds {applied} applied steps, and the run has {first} to {last}");
-            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
-            out.push(Command::Send(*session, Message::Stop(stop(exit::DIVERGED, reason))));
-            out.push(Command::Close(*session));
+            self.expel(*session, exit::DIVERGED, reason, out);
         }
         self.lose(&ranks, now, out);
     }

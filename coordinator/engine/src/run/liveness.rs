@@ -62,9 +62,7 @@ impl Run {
             out.push(Command::Evict(*session, reason));
         }
         for (session, reason) in &hung {
-            out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
-            out.push(Command::Send(*session, Message::Stop(stop(exit::HUNG, reason.clone()))));
-            out.push(Command::Close(*session));
+            self.expel(*session, exit::HUNG, reason.clone(), out);
         }
         let lost: Vec<SessionId> =
             silent.into_iter().map(|(session, _)| session).chain(hung.into_iter().map(|(s, _)| s)).collect();
@@ -96,6 +94,13 @@ impl Run {
                 Some(phase.max(GENEROUS * expected).min(collective))
             }
         }
+    }
+
+    /// Ends a worker's process for a reason that its operator is told; it is still counted among the living.
+    pub(super) fn expel(&self, session: SessionId, exit_code: i32, reason: String, out: &mut Vec<Command>) {
+        out.push(Command::Notice(Notice::Evicted(self.name_of(session), reason.clone())));
+        out.push(Command::Send(session, Message::Stop(stop(exit_code, reason))));
+        out.push(Command::Close(session));
     }
 
     pub(super) fn name_of(&self, session: SessionId) -> String {
