@@ -7,6 +7,7 @@ mod family;
 mod latency;
 mod outcome;
 mod sampling;
+mod text;
 mod timeouts;
 mod training;
 mod validate;
@@ -21,6 +22,7 @@ pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
     BudgetSpec, Divisor, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
 };
+pub use text::{Flawed, LossOn, OverLong, Template, TextSpec};
 pub use timeouts::{TimeoutSpec, seconds};
 pub use training::{DistillSpec, HeadInit, LrSchedule, Precision, TrainSpec};
 pub use validate::SpecError;
@@ -64,7 +66,7 @@ pub struct JobSpec {
     pub reduce: ReduceSpec,
     /// Optimisation.
     pub train: TrainSpec,
-    /// Source of images and labels.
+    /// Source of images and labels, or of texts.
     pub data: DataSpec,
     /// What is chosen at the end.
     #[serde(default)]

@@ -1,17 +1,23 @@
-//! The `data` section: where images and labels come from and how they become batches.
+//! The `data` section: where images and labels, or texts, come from and how they become batches.
 
 use serde::{Deserialize, Serialize};
+
+use super::TextSpec;
 
 /// Training data, held-out data and the transforms between a file and a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DataSpec {
-    /// Number of classes; labels are 0..classes.
+    /// Number of classes; labels are 0..classes. Left out where `text` is given.
+    #[serde(default, skip_serializing_if = "none")]
     pub num_classes: u32,
-    /// Labelled images to adapt on.
+    /// How text becomes tokens; left out where the anchors see images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextSpec>,
+    /// Labelled images, or texts, to adapt on.
     pub train: DatasetSpec,
-    /// Labelled images for the report's accuracies.
+    /// Those that the report's accuracies or losses are measured on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<DatasetSpec>,
     /// A small labelled slice kept from both: every evaluated stitch is scored on it beside, so that a study can try what
@@ -47,7 +53,7 @@ pub struct AugmentSpec {
     pub invert: bool,
 }
 
-/// One set of labelled images.
+/// One set of labelled images, or of texts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -92,6 +98,21 @@ pub enum Layout {
     Parquet,
     /// VTAB-1k lists: lines of "relative/path label".
     ImageList,
+    /// Instructions in Stanford Alpaca's form, a JSON list or one JSON object per line: `instruction`, `input` (may be
+    /// absent or empty), `output`.
+    Alpaca,
+    /// Conversations, a JSON list or one JSON object per line: `messages`, each with `role` and `content`.
+    Chat,
+    /// Plain documents, one JSON object per line: `text`. They follow each other, cut into sequences of `max_length`.
+    Text,
+}
+
+impl Layout {
+    /// Whether it holds texts, not images.
+    #[must_use]
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Alpaca | Self::Chat | Self::Text)
+    }
 }
 
 /// A part of a set: `count` images after skipping `skip`, in a seeded class-balanced order.
@@ -143,4 +164,9 @@ pub enum Normalize {
 
 fn one() -> u32 {
     1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn none(count: &u32) -> bool {
+    *count == 0
 }

@@ -1,0 +1,1 @@
+//! Texts for workers (HANDS): files -> examples -> prompts and answers -> tokens, free of libtorch.
