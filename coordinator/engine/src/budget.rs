@@ -1,18 +1,20 @@
-//! Bins of the catalog by cost, in MACs or in measured time (LAW; METHOD.md section 3). A user's constraint means *at
+//! Bins of the catalog by cost, in MACs, in parameters or in measured time (LAW; METHOD.md section 3). A user's constraint means *at
 //! most*.
 
 use esta_proto::{BudgetId, StitchId};
 
 use crate::catalog::{Catalog, Stitch};
 use crate::latency::Latency;
-use crate::spec::{BudgetSpec, LatencyBins, SpecError};
+use crate::spec::{BudgetSpec, LatencyBins, ParamBins, SpecError};
 
 /// What budgets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unit {
-    /// MACs of one image.
+    /// MACs of one input.
     #[default]
     Macs,
+    /// Parameters of the deployed model.
+    Params,
     /// Measured time of a forward pass.
     Latency,
 }
@@ -20,8 +22,10 @@ pub enum Unit {
 /// An amount of what budgets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Price {
-    /// MACs of one image.
+    /// MACs of one input.
     Macs(u64),
+    /// Parameters of the deployed model.
+    Params(u64),
     /// Measured time of a forward pass.
     Latency(Latency),
 }
@@ -32,6 +36,7 @@ impl Price {
     pub fn unit(self) -> Unit {
         match self {
             Self::Macs(_) => Unit::Macs,
+            Self::Params(_) => Unit::Params,
             Self::Latency(_) => Unit::Latency,
         }
     }
@@ -43,13 +48,14 @@ impl Stitch {
     pub fn price(&self, unit: Unit) -> Option<Price> {
         match unit {
             Unit::Macs => Some(Price::Macs(self.macs)),
+            Unit::Params => Some(Price::Params(self.params)),
             Unit::Latency => self.latency.map(Price::Latency),
         }
     }
 }
 
-/// Bins in ascending cost, none empty, each listing its stitches in ascending id. Costs are MACs, or nanoseconds where the
-/// budgets are latencies.
+/// Bins in ascending cost, none empty, each listing its stitches in ascending id. Costs are MACs, or parameters, or
+/// nanoseconds, as the budgets are.
 ///
 /// # Errors
 /// When a stitch costs more than the last edge: it would belong to no budget and could never be drawn.
@@ -60,6 +66,8 @@ pub(crate) fn bins(costs: &[(StitchId, u64)], budgets: &BudgetSpec) -> Result<Ve
     let mut bins = match budgets {
         BudgetSpec::Gap(gap) => by_gap(&ascending, *gap),
         BudgetSpec::Edges(edges) => by_edges(&ascending, edges, Unit::Macs)?,
+        BudgetSpec::Params(ParamBins::Gap(gap)) => by_gap(&ascending, *gap),
+        BudgetSpec::Params(ParamBins::Edges(edges)) => by_edges(&ascending, edges, Unit::Params)?,
         BudgetSpec::Latency(latency) => match latency.bins()? {
             LatencyBins::Gap(gap) => by_gap(&ascending, nanos(&gap)),
             LatencyBins::Edges(edges) => {
@@ -107,6 +115,10 @@ fn beyond(id: StitchId, cost: u64, highest: u64, unit: Unit) -> SpecError {
         Unit::Macs => (
             "budgets.edges",
             format!("stitch {id} costs {cost} MACs, above the last edge; the largest costs {highest}"),
+        ),
+        Unit::Params => (
+            "budgets.params.edges",
+            format!("stitch {id} has {cost} parameters, above the last edge; the largest has {highest}"),
         ),
         Unit::Latency => (
             "budgets.latency.edges",

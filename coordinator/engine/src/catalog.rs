@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 use serde::Serialize;
 
-use crate::{arch::VitArch, budget::Unit, latency::Latency, spec::FamilySpec};
+use crate::{arch::Arch, budget::Unit, cost::Task, latency::Latency, spec::FamilySpec};
 
 /// A run of consecutive blocks of one anchor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -35,7 +35,8 @@ pub struct Stitch {
     /// The stitching layer between each segment and the next: one fewer than segments.
     #[serde(skip)]
     pub layers: Vec<LayerId>,
-    /// MACs of one image (METHOD.md section 1: LayerNorm 5 per element, softmax, GELU and additions 0).
+    /// MACs of one image, or of one text of the longest length (METHOD.md section 1: LayerNorm 5 per element, softmax,
+    /// GELU and additions 0).
     pub macs: u64,
     /// Parameters of the merged model that would be deployed.
     pub params: u64,
@@ -65,9 +66,9 @@ pub struct Layer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalog {
     /// The anchors in family order.
-    pub anchors: Vec<VitArch>,
-    /// Classes of the target task.
-    pub num_classes: u32,
+    pub anchors: Vec<Arch>,
+    /// What the networks are to do.
+    pub task: Task,
     /// By stitch id; `None` where the space leaves a hole.
     pub(crate) stitches: Vec<Option<Stitch>>,
     /// By layer id.
@@ -79,7 +80,7 @@ pub struct Catalog {
 }
 
 impl Stitch {
-    /// The anchor whose head classifies.
+    /// The anchor whose head answers.
     ///
     /// # Panics
     /// Never for a stitch of a catalog: it has at least one segment.
@@ -180,7 +181,11 @@ impl fmt::Display for CatalogWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FewBins { bins, unit } => {
-                let key = if *unit == Unit::Macs { "budgets.gap" } else { "budgets.latency.gap" };
+                let key = match unit {
+                    Unit::Macs => "budgets.gap",
+                    Unit::Params => "budgets.params.gap",
+                    Unit::Latency => "budgets.latency.gap",
+                };
                 write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller {key} offers more choice")
             }
         }

@@ -6,6 +6,8 @@
 mod layout;
 mod tensors;
 
+pub(crate) use tensors::own_biases;
+
 use std::fmt;
 
 use esta_proto::{AnchorId, GroupId, LayerId, StitchId};
@@ -13,13 +15,15 @@ use esta_proto::{AnchorId, GroupId, LayerId, StitchId};
 /// What a group's parameters belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GroupKind {
-    /// Patch embedding, class token and position embedding of an anchor (only where everything trains).
+    /// Patch embedding, class token and position embedding of an anchor, or a language model's token embedding (only where
+    /// everything trains).
     Embed(AnchorId),
     /// A block of an anchor: its LoRA pairs, or all its weights where everything trains.
     Block(AnchorId, u32),
     /// A stitching layer: its LoRA pair, or weight and bias where everything trains.
     Layer(LayerId),
-    /// The classification head of an end anchor, and its final norm where everything trains.
+    /// The classification head of an end anchor, and its final norm where everything trains. A language model's final
+    /// norm and head, only where everything trains.
     Head(AnchorId),
     /// One stitch's own biases.
     Bias(StitchId),

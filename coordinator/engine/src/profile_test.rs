@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    arch::VitArch,
+    arch::{Arch, VitArch},
+    cost::Task,
     spec::{BudgetSpec, Mode, SpaceSpec},
 };
 
@@ -23,17 +24,12 @@ fn profile(stitches: &[(u64, f64, f64, f64)]) -> Profile {
 }
 
 fn catalog() -> Catalog {
-    let arch = |embed_dim| VitArch {
-        image_size: 8,
-        patch_size: 4,
-        in_chans: 1,
-        embed_dim,
-        depth: 3,
-        num_heads: 1,
-        mlp_ratio: 4,
+    let arch = |embed_dim| {
+        let (image_size, patch_size, depth) = (8, 4, 3);
+        Arch::Vit(VitArch { image_size, patch_size, in_chans: 1, embed_dim, depth, num_heads: 1, mlp_ratio: 4 })
     };
-    let budgets = BudgetSpec::Gap(1e3);
-    Catalog::new(vec![arch(4), arch(8)], &SpaceSpec::default(), 3, &budgets, Mode::Pst).expect("they stitch")
+    let (budgets, task) = (BudgetSpec::Gap(1e3), Task::Classify { classes: 3 });
+    Catalog::new(vec![arch(4), arch(8)], &SpaceSpec::default(), task, &budgets, Mode::Pst).expect("they stitch")
 }
 
 /// A profile that fits [`catalog`].

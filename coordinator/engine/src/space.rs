@@ -7,7 +7,6 @@ mod twoway;
 mod unequal;
 mod windows;
 
-use crate::arch::VitArch;
 use crate::spec::{SpaceKind, SpaceSpec, SpecError};
 
 /// Stitches beyond this are a mistake of the spec: no run could visit them.
@@ -45,16 +44,15 @@ impl Routes {
 ///
 /// # Errors
 /// [`SpecError`] when the rule does not apply to these depths, or leaves a neighbouring pair unstitched.
-pub(crate) fn enumerate(anchors: &[VitArch], space: &SpaceSpec) -> Result<Vec<Option<Route>>, SpecError> {
-    let depths: Vec<u32> = anchors.iter().map(|arch| arch.depth).collect();
+pub(crate) fn enumerate(depths: &[u32], space: &SpaceSpec) -> Result<Vec<Option<Route>>, SpecError> {
     let mut routes = Routes::default();
     match space.kind {
-        SpaceKind::Snnet | SpaceKind::Esta => windows::enumerate(&depths, space, &mut routes)?,
-        SpaceKind::Twoway => neighbours(&depths).try_for_each(|pair| twoway::enumerate(pair, &mut routes))?,
-        SpaceKind::Proportional => neighbours(&depths).try_for_each(|pair| unequal::proportional(pair, &mut routes))?,
-        SpaceKind::Unpaired => neighbours(&depths).try_for_each(|pair| unequal::unpaired(pair, &mut routes))?,
+        SpaceKind::Snnet | SpaceKind::Esta => windows::enumerate(depths, space, &mut routes)?,
+        SpaceKind::Twoway => neighbours(depths).try_for_each(|pair| twoway::enumerate(pair, &mut routes))?,
+        SpaceKind::Proportional => neighbours(depths).try_for_each(|pair| unequal::proportional(pair, &mut routes))?,
+        SpaceKind::Unpaired => neighbours(depths).try_for_each(|pair| unequal::unpaired(pair, &mut routes))?,
     }
-    every_neighbour_is_stitched(&depths, &routes)?;
+    every_neighbour_is_stitched(depths, &routes)?;
     Ok(routes.0)
 }
 

@@ -14,13 +14,15 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::Task;
+
 pub use adaptation::{LoraSharing, PstBias, PstSpec, Target};
 pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
 pub use latency::{LatencyBins, LatencyBudgetSpec};
 pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
-    BudgetSpec, Divisor, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
+    BudgetSpec, Divisor, ParamBins, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
 };
 pub use text::{Flawed, LossOn, OverLong, Template, TextSpec};
 pub use timeouts::{TimeoutSpec, seconds};
@@ -110,6 +112,15 @@ fn default_seed() -> u64 {
 }
 
 impl JobSpec {
+    /// What its networks are to do.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        match &self.data.text {
+            Some(text) => Task::Speak { tokens: text.max_length },
+            None => Task::Classify { classes: self.data.num_classes },
+        }
+    }
+
     /// The folder the run writes into.
     #[must_use]
     pub fn run_dir(&self) -> String {

@@ -2,20 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use esta_engine::arch::VitArch;
+use esta_engine::arch::{Arch, VitArch};
 use esta_engine::budget::{Price, Unit};
 use esta_engine::catalog::{Catalog, CatalogWarning};
+use esta_engine::cost::Task;
 use esta_engine::groups::GroupLayout;
 use esta_engine::spec::{BudgetSpec, JobSpec, Mode, PstBias, SpaceKind, SpaceSpec, SpecError};
 use esta_proto::{BudgetId, GroupId, StitchId};
 use proptest::prelude::*;
 
-fn arch(embed_dim: u32, depth: u32) -> VitArch {
+fn vit(embed_dim: u32, depth: u32) -> VitArch {
     VitArch { image_size: 8, patch_size: 4, in_chans: 1, embed_dim, depth, num_heads: 1, mlp_ratio: 4 }
 }
 
+fn arch(embed_dim: u32, depth: u32) -> Arch {
+    vit(embed_dim, depth).into()
+}
+
+const TASK: Task = Task::Classify { classes: 5 };
+
 /// Two to four anchors of growing width, with depths that fit the kind.
-fn families() -> impl Strategy<Value = (Vec<VitArch>, SpaceSpec)> {
+fn families() -> impl Strategy<Value = (Vec<Arch>, SpaceSpec)> {
     let kinds = [SpaceKind::Snnet, SpaceKind::Esta, SpaceKind::Twoway, SpaceKind::Proportional, SpaceKind::Unpaired];
     let kind = proptest::sample::select(kinds.to_vec());
     let steps = proptest::collection::vec(1_u32..4, 1..4);
@@ -37,10 +44,11 @@ fn families() -> impl Strategy<Value = (Vec<VitArch>, SpaceSpec)> {
 }
 
 /// A job whose anchors are given; everything else is default.
-fn job(anchors: &[VitArch], mode: Mode) -> JobSpec {
+fn job(anchors: &[Arch], mode: Mode) -> JobSpec {
     let anchors = anchors.iter().enumerate();
-    let anchors: Vec<_> =
-        anchors.map(|(i, arch)| serde_json::json!({"name": format!("a{i}"), "arch": arch, "weights": "w"})).collect();
+    let anchors: Vec<_> = anchors
+        .map(|(i, arch)| serde_json::json!({"name": format!("a{i}"), "arch": arch.as_vit(), "weights": "w"}))
+        .collect();
     let mut spec: JobSpec = serde_json::from_value(serde_json::json!({
         "name": "any",
         "family": {"anchors": anchors},
@@ -53,12 +61,12 @@ fn job(anchors: &[VitArch], mode: Mode) -> JobSpec {
     spec
 }
 
-fn build(anchors: &[VitArch], space: &SpaceSpec) -> Result<Catalog, SpecError> {
-    Catalog::new(anchors.to_vec(), space, 5, &BudgetSpec::Gap(1e3), Mode::Pst)
+fn build(anchors: &[Arch], space: &SpaceSpec) -> Result<Catalog, SpecError> {
+    Catalog::new(anchors.to_vec(), space, TASK, &BudgetSpec::Gap(1e3), Mode::Pst)
 }
 
 /// A window moving past blocks can leave an `esta` space empty; that is refused and tested elsewhere.
-fn stitched(anchors: &[VitArch], space: &SpaceSpec) -> Result<Catalog, TestCaseError> {
+fn stitched(anchors: &[Arch], space: &SpaceSpec) -> Result<Catalog, TestCaseError> {
     build(anchors, space).map_err(|flaw| TestCaseError::reject(flaw.to_string()))
 }
 
@@ -70,10 +78,10 @@ proptest! {
             prop_assert_eq!(stitch.segments.len(), stitch.layers.len() + 1);
             prop_assert_eq!(stitch.segments[0].first, 0);
             let end = stitch.segments[stitch.segments.len() - 1];
-            prop_assert_eq!(end.last + 1, catalog.anchors[end.anchor.index()].depth);
+            prop_assert_eq!(end.last + 1, catalog.anchors[end.anchor.index()].depth());
             for segment in &stitch.segments {
                 prop_assert!(segment.first <= segment.last);
-                prop_assert!(segment.last < catalog.anchors[segment.anchor.index()].depth);
+                prop_assert!(segment.last < catalog.anchors[segment.anchor.index()].depth());
             }
             for (pair, layer) in stitch.segments.windows(2).zip(&stitch.layers) {
                 let layer = &catalog.layers[layer.index()];
@@ -141,7 +149,7 @@ proptest! {
     }
 }
 
-fn flaw(anchors: &[VitArch], kind: SpaceKind) -> String {
+fn flaw(anchors: &[Arch], kind: SpaceKind) -> String {
     build(anchors, &SpaceSpec { kind, ..SpaceSpec::default() }).expect_err("cannot be stitched").to_string()
 }
 
@@ -164,9 +172,9 @@ fn what_cannot_be_stitched_is_refused_in_words() {
         flaw(&[deep, wide.clone()], SpaceKind::Unpaired),
         "family.space.kind: anchors 0 and 1 have 6 and 4 blocks: unpaired needs the second to be deeper; use proportional"
     );
-    let finer = VitArch { patch_size: 2, ..wide.clone() };
+    let finer = VitArch { patch_size: 2, ..vit(8, 2) };
     assert_eq!(
-        flaw(&[small.clone(), finer], SpaceKind::Esta),
+        flaw(&[small.clone(), finer.into()], SpaceKind::Esta),
         "family.anchors[1]: it sees 17 tokens, the anchor before it 5"
     );
     let descending = flaw(&[wide, small], SpaceKind::Esta);
@@ -183,8 +191,8 @@ fn what_cannot_be_stitched_is_refused_in_words() {
 
 #[test]
 fn sizes_that_no_count_could_hold_are_refused() {
-    let huge = VitArch { embed_dim: u32::MAX, num_heads: 1, image_size: 1 << 30, patch_size: 1, ..arch(4, 4) };
-    assert_eq!(flaw(&[arch(4, 4), huge], SpaceKind::Esta), "family.anchors[1].arch: its cost exceeds 2^53 MACs");
+    let huge = VitArch { embed_dim: u32::MAX, num_heads: 1, image_size: 1 << 30, patch_size: 1, ..vit(4, 4) };
+    assert_eq!(flaw(&[arch(4, 4), huge.into()], SpaceKind::Esta), "family.anchors[1].arch: its cost exceeds 2^53 MACs");
     assert_eq!(
         flaw(&[arch(4, 4), arch(4, 5000)], SpaceKind::Proportional),
         "family.anchors[1].arch: 5000 blocks; at most 1024"
@@ -198,16 +206,16 @@ fn sizes_that_no_count_could_hold_are_refused() {
 fn a_stitch_above_the_last_edge_is_refused() {
     let anchors = vec![arch(4, 4), arch(8, 4)];
     let edges = BudgetSpec::Edges(vec![1e3]);
-    let flaw = Catalog::new(anchors, &SpaceSpec::default(), 5, &edges, Mode::Pst).expect_err("all above 1000");
+    let flaw = Catalog::new(anchors, &SpaceSpec::default(), TASK, &edges, Mode::Pst).expect_err("all above 1000");
     assert_eq!(flaw.key, "budgets.edges");
 }
 
 #[test]
 fn under_three_budgets_are_warned_of() {
     let anchors = vec![arch(4, 4), arch(8, 4)];
-    let wide = Catalog::new(anchors.clone(), &SpaceSpec::default(), 5, &BudgetSpec::Gap(1e9), Mode::Pst);
+    let wide = Catalog::new(anchors.clone(), &SpaceSpec::default(), TASK, &BudgetSpec::Gap(1e9), Mode::Pst);
     assert_eq!(wide.expect("stitches").warnings(), [CatalogWarning::FewBins { bins: 1, unit: Unit::Macs }]);
-    let fine = Catalog::new(anchors, &SpaceSpec::default(), 5, &BudgetSpec::Gap(1e2), Mode::Pst);
+    let fine = Catalog::new(anchors, &SpaceSpec::default(), TASK, &BudgetSpec::Gap(1e2), Mode::Pst);
     assert_eq!(fine.expect("stitches").warnings(), []);
 }
 

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use esta_engine::arch::VitArch;
+use esta_engine::arch::{Arch, LlamaArch, VitArch};
 use esta_engine::catalog::{Catalog, Segment, Stitch};
-use esta_engine::cost;
-use esta_engine::spec::{BudgetSpec, Mode, SpaceKind, SpaceSpec};
+use esta_engine::cost::{self, Task};
+use esta_engine::spec::{BudgetSpec, Mode, ParamBins, SpaceKind, SpaceSpec};
 use esta_proto::{AnchorId, StitchId};
 
 fn vit(size: &str) -> VitArch {
@@ -17,8 +17,9 @@ fn vit(size: &str) -> VitArch {
 }
 
 fn catalog(sizes: &[&str], space: &SpaceSpec) -> Catalog {
-    let anchors = sizes.iter().map(|size| vit(size)).collect();
-    Catalog::new(anchors, space, 1000, &BudgetSpec::Gap(1e9), Mode::Pst).expect("these anchors stitch")
+    let anchors = sizes.iter().map(|size| vit(size).into()).collect();
+    Catalog::new(anchors, space, Task::Classify { classes: 1000 }, &BudgetSpec::Gap(1e9), Mode::Pst)
+        .expect("these anchors stitch")
 }
 
 fn space(kind: SpaceKind) -> SpaceSpec {
@@ -47,8 +48,8 @@ fn as_version_1_counts(catalog: &Catalog, id: u32) -> (u64, u64) {
     if stitch.is_anchor() {
         return (stitch.macs, stitch.params);
     }
-    let front = &catalog.anchors[stitch.segments[0].anchor.index()];
-    let end = &catalog.anchors[stitch.end_anchor().index()];
+    let arch = |anchor: AnchorId| catalog.anchors[anchor.index()].as_vit().expect("vision transformers");
+    let (front, end) = (arch(stitch.segments[0].anchor), arch(stitch.end_anchor()));
     (stitch.macs - cost::norm_macs(end), stitch.params - cost::token_params(front))
 }
 
@@ -153,9 +154,10 @@ fn three_anchors_are_two_way_stitched_pair_by_pair() {
 #[test]
 fn unequal_depths_have_the_published_counts() {
     let of_depths = |kind, depths: [u32; 2]| {
-        let anchors = [("tiny", depths[0]), ("base", depths[1])].map(|(size, depth)| VitArch { depth, ..vit(size) });
-        let budgets = BudgetSpec::Gap(1e9);
-        let catalog = Catalog::new(anchors.to_vec(), &space(kind), 10, &budgets, Mode::Pst).expect("stitches");
+        let anchors =
+            [("tiny", depths[0]), ("base", depths[1])].map(|(size, depth)| Arch::Vit(VitArch { depth, ..vit(size) }));
+        let (budgets, task) = (BudgetSpec::Gap(1e9), Task::Classify { classes: 10 });
+        let catalog = Catalog::new(anchors.to_vec(), &space(kind), task, &budgets, Mode::Pst).expect("stitches");
         catalog.stitches().count() - 2
     };
     assert_eq!(of_depths(SpaceKind::Proportional, [32, 40]), 31);
@@ -169,4 +171,17 @@ fn unequal_depths_have_the_published_counts() {
 fn one_gmac_makes_16_bins_of_the_window_space_and_13_of_the_two_way_space() {
     assert_eq!(snnet().bins().len(), 16);
     assert_eq!(twoway(&["small", "large"]).bins().len(), 13);
+}
+
+#[test]
+fn llama_7b_to_13b_has_31_stitches_of_sizes_in_between() {
+    let anchors = ["llama-7b", "llama-13b"].map(|name| Arch::Llama(LlamaArch::preset(name).expect("shipped")));
+    let (space, task) = (space(SpaceKind::Proportional), Task::Speak { tokens: 512 });
+    let bins = BudgetSpec::Params(ParamBins::Gap(1e9));
+    let catalog = Catalog::new(anchors.to_vec(), &space, task, &bins, Mode::Pst).expect("stitches");
+    assert_eq!((catalog.stitches().count(), catalog.layers.len()), (2 + 31, 31));
+    let stitched = || catalog.stitches().filter(|stitch| !stitch.is_anchor()).map(|stitch| stitch.params);
+    let billions = |params: Option<u64>| format!("{:.2}", params.expect("31 of them") as f64 / 1e9);
+    assert_eq!((billions(stitched().min()), billions(stitched().max())), ("6.91".into(), "12.89".into()));
+    assert_eq!(catalog.bins().len(), 6);
 }

@@ -40,7 +40,11 @@ pub fn read_vit(path: &Path, arch: &VitArch, head: SourceHead) -> Result<Weights
     }
     match file.iter().find(|(name, _)| !is_head(name)) {
         None => Ok(weights),
-        Some((name, _)) => Err(WeightsError::Unexpected { origin: file.origin().to_owned(), name: name.to_owned() }),
+        Some((name, _)) => Err(WeightsError::Unexpected {
+            origin: file.origin().to_owned(),
+            name: name.to_owned(),
+            network: "vision transformer",
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How stitching layers start (TENSOR): the least-squares map [X, 1] -> Y between the anchors' activations, X after the
 //! front block and Y before the end block (METHOD.md section 1), in double precision by normal equations.
 //!
-//! Shapes: R rows (images times tokens), F and E widths in front of and behind the layer.
+//! Shapes: R rows (images or texts times tokens), F and E widths in front of and behind the layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,7 @@ use esta_proto::{AnchorId, LayerId};
 use tch::{Kind, Tensor};
 use thiserror::Error;
 
+use crate::input::Input;
 use crate::trunk::{Trunk, chunks};
 use crate::weights::{Weights, WeightsError};
 
@@ -24,14 +25,14 @@ pub enum FitError {
     #[error("stitching layer {0} has no unique least-squares solution: give more samples or a larger ridge")]
     Singular(LayerId),
     /// Nothing to fit on.
-    #[error("stitching layers cannot be fitted on no images")]
-    NoImages,
+    #[error("stitching layers cannot be fitted on no samples")]
+    NoSamples,
 }
 
 /// A place in an anchor: the activations before this block, or after the last.
 type Place = (AnchorId, u32);
 
-/// Sums over the rows of all images; memory does not grow with their number.
+/// Sums over the rows of all samples; memory does not grow with their number.
 #[derive(Debug, Default)]
 struct NormalEquations {
     /// [X, 1]^T [X, 1] by front place: [F+1, F+1].
@@ -41,25 +42,29 @@ struct NormalEquations {
 }
 
 /// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` `[E, F]` and `.bias` `[E]`. Each anchor runs once over
-/// `images [n, C, H, W]`, in evaluation mode and without adaptation.
+/// the samples, in evaluation mode and without adaptation. Of texts the first token is left out.
 ///
 /// # Errors
 /// [`FitError`].
 pub fn fit_layers(
     catalog: &Catalog,
     frozen: &Weights,
-    images: &Tensor,
+    samples: &Input,
     init: &StitchInit,
 ) -> Result<Weights, FitError> {
-    if images.size()[0] == 0 {
-        return Err(FitError::NoImages);
+    if samples.is_empty() {
+        return Err(FitError::NoSamples);
     }
     let anchors = (0..).map(AnchorId).take(catalog.anchors.len());
     let trunks: Vec<Trunk> = anchors.map(|anchor| Trunk::new(catalog, frozen, anchor)).collect::<Result<_, _>>()?;
     let mut equations = NormalEquations::default();
-    for chunk in chunks(images) {
+    for chunk in chunks(samples) {
         let states: Vec<Vec<Tensor>> = trunks.iter().map(|trunk| trunk.states(&chunk)).collect();
-        equations.accumulate(catalog, &states);
+        let rows = match &chunk {
+            Input::Images(_) => None,
+            Input::Texts(texts) => Some(texts.later_tokens()),
+        };
+        equations.accumulate(catalog, &states, rows.as_ref());
     }
     let mut weights = Weights::new("least-squares fit");
     for layer in &catalog.layers {
@@ -73,11 +78,13 @@ pub fn fit_layers(
 }
 
 impl NormalEquations {
-    /// Adds the rows of one chunk: `states` by anchor and place.
-    fn accumulate(&mut self, catalog: &Catalog, states: &[Vec<Tensor>]) {
+    /// Adds the rows of one chunk, all of them or those `chosen`: `states` by anchor and place.
+    fn accumulate(&mut self, catalog: &Catalog, states: &[Vec<Tensor>], chosen: Option<&Tensor>) {
         let rows = |(anchor, block): Place| {
             let state = &states[anchor.index()][block as usize];
-            state.reshape([-1, state.size()[2]]).to_kind(Kind::Double)
+            let rows = state.reshape([-1, state.size()[2]]);
+            let rows = chosen.map_or_else(|| rows.shallow_clone(), |chosen| rows.index_select(0, chosen));
+            rows.to_kind(Kind::Double)
         };
         // Layers may share places: each pair once, in order, and each front's rows once for all its ends.
         let pairs: BTreeSet<(Place, Place)> = catalog.layers.iter().flat_map(places).collect();

@@ -9,6 +9,7 @@ use esta_engine::catalog::Catalog;
 use esta_proto::AnchorId;
 use tch::{Kind, Reduction, Tensor};
 
+use crate::input::Input;
 use crate::trunk::{Trunk, chunks};
 use crate::weights::{Weights, WeightsError};
 
@@ -33,11 +34,12 @@ pub fn fit_heads(
 ) -> Result<Weights, WeightsError> {
     assert!(images.size()[0] > 0, "heads are fitted on images");
     let mut heads = Weights::new("ridge fit");
+    let images = Input::Images(images.shallow_clone());
     for anchor in (0..).map(AnchorId).take(catalog.anchors.len()) {
         let trunk = Trunk::new(catalog, frozen, anchor)?;
-        let features: Vec<Tensor> = chunks(images).map(|chunk| trunk.features(&chunk)).collect();
+        let features: Vec<Tensor> = chunks(&images).map(|chunk| trunk.features(&chunk)).collect();
         let features = Tensor::cat(&features, 0).to_kind(Kind::Double);
-        let Fit { weight, bias, .. } = best_fit(&features, labels, i64::from(catalog.num_classes));
+        let Fit { weight, bias, .. } = best_fit(&features, labels, i64::from(catalog.task.classes()));
         heads.insert(format!("anchors.{anchor}.head.weight"), weight.to_kind(Kind::Float));
         heads.insert(format!("anchors.{anchor}.head.bias"), bias.to_kind(Kind::Float));
     }

@@ -1,7 +1,8 @@
 //! How parameters start (TENSOR): every parameter draws from its own stream, named by the parameter, so that neither
 //! the order of building nor the other parameters can reach its numbers.
 
-use esta_engine::arch::VitArch;
+use esta_engine::arch::{Arch, LlamaArch, VitArch};
+use esta_engine::cost::Task;
 use esta_engine::catalog::Catalog;
 use esta_engine::streams::{Stream, rng};
 use esta_proto::AnchorId;
@@ -9,6 +10,8 @@ use rand::{Rng, RngExt};
 use tch::Tensor;
 
 use crate::checkpoint::tensor_shapes;
+use crate::hub::llama_shapes;
+use crate::params::signed;
 use crate::weights::Weights;
 
 /// Kaiming-uniform with a = sqrt(5) over a fan-in of the last dimensions, as PEFT starts LoRA A and PyTorch its layers:
@@ -19,6 +22,31 @@ pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64)
     fill(shape, || (2.0 * rng.random::<f32>() - 1.0) * bound)
 }
 
+/// An anchor from scratch, under its checkpoint's names.
+#[must_use]
+pub fn random_anchor(arch: &Arch, task: Task, seed: u64) -> Weights {
+    match arch {
+        Arch::Vit(arch) => random_vit(arch, task.classes(), seed),
+        Arch::Llama(arch) => random_llama(arch, seed),
+    }
+}
+
+/// A language model from scratch, as transformers starts one: matrices normal of deviation 0.02 (wider where the network
+/// is narrow, see `matrix_deviation`), norms one, biases zero.
+#[must_use]
+pub fn random_llama(arch: &LlamaArch, seed: u64) -> Weights {
+    let mut weights = Weights::new("random initialisation");
+    for (name, shape) in llama_shapes(arch) {
+        let deviation = match name.contains("embed_tokens") {
+            true => 0.02,
+            false => matrix_deviation(arch.hidden_size),
+        };
+        let tensor = start_of(&name, &shape, deviation, seed);
+        weights.insert(name, tensor);
+    }
+    weights
+}
+
 /// A vision transformer from scratch, as timm starts one: matrices truncated normal of deviation 0.02, patch embedding
 /// Kaiming-uniform, norms one, biases and head zero. With a head of `num_classes`. Networks narrower than timm's
 /// narrowest start their matrices wider (`matrix_deviation`).
@@ -26,7 +54,7 @@ pub(crate) fn kaiming_uniform(seed: u64, name: &str, shape: &[i64], fan_in: i64)
 pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
     let mut weights = Weights::new("random initialisation");
     for (name, shape) in tensor_shapes(arch, Some(num_classes)) {
-        let tensor = start_of(&name, &shape, matrix_deviation(arch), seed);
+        let tensor = start_of(&name, &shape, matrix_deviation(arch.embed_dim), seed);
         weights.insert(name, tensor);
     }
     weights
@@ -37,7 +65,7 @@ pub fn random_vit(arch: &VitArch, num_classes: u32, seed: u64) -> Weights {
 pub fn random_layers(catalog: &Catalog, seed: u64) -> Weights {
     let mut weights = Weights::new("random stitching layers");
     for layer in &catalog.layers {
-        let width = |anchor: AnchorId| i64::from(catalog.anchors[anchor.index()].embed_dim);
+        let width = |anchor: AnchorId| signed(catalog.anchors[anchor.index()].width());
         let (front, end) = (width(layer.from), width(layer.to));
         let name = |part: &str| format!("stitch_layers.{}.{part}", layer.id);
         weights.insert(name("weight"), kaiming_uniform(seed, &name("weight"), &[end, front], front));
@@ -48,8 +76,8 @@ pub fn random_layers(catalog: &Catalog, seed: u64) -> Weights {
 
 /// timm's 0.02 from ViT-Ti's width on; below it 0.5/sqrt(width), since at 0.02 a narrow block starts as next to nothing
 /// and a short pre-training ends several points lower.
-fn matrix_deviation(arch: &VitArch) -> f64 {
-    if arch.embed_dim < 192 { 0.5 / f64::from(arch.embed_dim).sqrt() } else { 0.02 }
+fn matrix_deviation(width: u32) -> f64 {
+    if width < 192 { 0.5 / f64::from(width).sqrt() } else { 0.02 }
 }
 
 fn start_of(name: &str, shape: &[i64], deviation: f64, seed: u64) -> Tensor {

@@ -1,7 +1,7 @@
-//! TENSOR: stitched vision transformers on libtorch. No runtime, no rank, no configuration file is known here.
+//! TENSOR: stitched vision transformers and language models on libtorch. No runtime, no rank, no configuration file is known here.
 //!
 //! # The life of a step
-//! [`Weights`] hold frozen tensors by name: anchors under `anchors.{a}.` ([`read_vit`], [`random_vit`]) and stitching
+//! [`Weights`] hold frozen tensors by name: anchors under `anchors.{a}.` ([`read_vit`], [`read_llama`], [`random_anchor`]) and stitching
 //! layers under `stitch_layers.{l}.` ([`fit_layers`]). A [`ParamStore`] holds what trains, built from the engine's
 //! `GroupLayout` and nothing else. A [`StitchedNet`] joins the two into one [`Network`] per stitch.
 //!
@@ -24,12 +24,16 @@
 //! # Failures
 //! What a file or a specification can cause is an error. What libtorch alone can cause (out of memory) panics, as tch does.
 
+mod build;
 mod checkpoint;
 mod fit;
 mod fixed;
 mod head;
+mod hub;
 mod init;
+mod input;
 mod linear;
+mod llama;
 mod merge;
 mod network;
 mod optim;
@@ -47,7 +51,9 @@ pub use checkpoint::{SourceHead, read_vit, tensor_shapes};
 pub use fit::{FitError, fit_layers};
 pub use fixed::{Reduced, SlotOutcome, StepBuffer};
 pub use head::fit_heads;
-pub use init::{random_layers, random_vit};
+pub use hub::{HubError, llama_shapes, read_hub_config, read_llama};
+pub use init::{random_anchor, random_layers, random_llama, random_vit};
+pub use input::{Input, Texts};
 pub use linear::Phase;
 pub use merge::{MergedSegment, MergedState};
 pub use network::Network;

@@ -25,7 +25,7 @@ pub(crate) struct Linear {
     /// [P O, I]
     pub weight: Tensor,
     /// [P O]
-    pub bias: Tensor,
+    pub bias: Option<Tensor>,
     /// P
     pub parts: i64,
     pub adaptation: Adaptation,
@@ -54,8 +54,13 @@ pub(crate) struct Lora {
 }
 
 impl Linear {
-    /// `x [.., I] -> [.., O]` of a map of one part.
+    /// `x [.., I] -> [.., O]` of a map of one part, in single precision.
     pub fn forward(&self, x: &Tensor, phase: Phase) -> Tensor {
+        self.product(x, phase).to_kind(Kind::Float)
+    }
+
+    /// The same in the kind in which matrices are multiplied.
+    pub fn product(&self, x: &Tensor, phase: Phase) -> Tensor {
         let mut shape = x.size();
         let x = self.precision.cast(&x.reshape([-1, shape[shape.len() - 1]]));
         let mut y = self.base(&x, &(0..1));
@@ -65,7 +70,7 @@ impl Linear {
             y = y.addmm_(&scaled(z, lora.scale), &self.precision.cast(&lora.b).tr());
         }
         *shape.last_mut().expect("activations have a last dimension") = y.size()[1];
-        y.view(shape.as_slice()).to_kind(Kind::Float)
+        y.view(shape.as_slice())
     }
 
     /// `x [B, N, I] -> [n, B, N, O]`: the n parts of `range`.
@@ -90,18 +95,23 @@ impl Linear {
                 tensor.narrow(0, range.start * outputs, (range.end - range.start) * outputs)
             }
         };
-        let bias = self.precision.cast(&rows(&self.total_bias()));
-        bias.addmm(x, &self.precision.cast(&rows(&self.weight)).tr())
+        let weight = self.precision.cast(&rows(&self.weight));
+        match self.total_bias() {
+            Some(bias) => self.precision.cast(&rows(&bias)).addmm(x, &weight.tr()),
+            None => x.mm(&weight.tr()),
+        }
     }
 
-    /// b + `b_stitch` [P O]: added once here instead of to every activation.
-    fn total_bias(&self) -> Tensor {
-        match &self.adaptation.bias {
-            None => self.bias.shallow_clone(),
-            Some(own) if own.numel() == self.bias.numel() => &self.bias + own.view(-1),
-            Some(own) => {
+    /// b + `b_stitch` [P O]: added once here instead of to every activation. None where there is neither.
+    fn total_bias(&self) -> Option<Tensor> {
+        match (&self.bias, &self.adaptation.bias) {
+            (None, None) => None,
+            (Some(bias), None) => Some(bias.shallow_clone()),
+            (None, Some(own)) => Some(own.view(-1)),
+            (Some(bias), Some(own)) if own.numel() == bias.numel() => Some(bias + own.view(-1)),
+            (Some(bias), Some(own)) => {
                 let parts = Tensor::from_slice(&self.adaptation.targets).to_device(own.device());
-                self.bias.view([self.parts, -1]).index_add(0, &parts, own).view(-1)
+                Some(bias.view([self.parts, -1]).index_add(0, &parts, own).view(-1))
             }
         }
     }
@@ -130,30 +140,33 @@ impl Linear {
         y.index_add(0, &Tensor::from_slice(&places).to_device(y.device()), &scaled(z.bmm(&b), lora.scale))
     }
 
-    /// The same map with its adaptation folded in, in single precision.
+    /// The same map with its adaptation folded in: the sum is made in single precision and kept in the weight's kind.
     pub fn merged(&self) -> Self {
         let weight = match &self.adaptation.lora {
             Some(lora) => self.merged_weight(lora),
             None => self.weight.detach(),
         };
-        let bias = self.total_bias().detach();
+        let bias = self.total_bias().map(|bias| bias.detach());
         Self { weight, bias, parts: self.parts, adaptation: Adaptation::default(), precision: self.precision }
     }
 
     pub fn export(&self, prefix: &str, weights: &mut Weights) {
         weights.insert(format!("{prefix}weight"), self.weight.detach());
-        weights.insert(format!("{prefix}bias"), self.bias.detach());
+        if let Some(bias) = &self.bias {
+            weights.insert(format!("{prefix}bias"), bias.detach());
+        }
     }
 
     fn merged_weight(&self, lora: &Lora) -> Tensor {
         let delta = lora.b.detach().matmul(&lora.a.detach()) * lora.scale;
+        let weight = self.weight.detach().to_kind(Kind::Float);
         if self.parts == 1 {
-            return self.weight.detach() + delta;
+            return (weight + delta).to_kind(self.weight.kind());
         }
         let targets = Tensor::from_slice(&self.adaptation.targets).to_device(delta.device());
         let [rows, inputs] = self.weight.size()[..] else { unreachable!("weights are matrices") };
-        let weight = self.weight.detach().view([self.parts, rows / self.parts, inputs]);
-        weight.index_add(0, &targets, &delta).view([rows, inputs])
+        let weight = weight.view([self.parts, rows / self.parts, inputs]);
+        weight.index_add(0, &targets, &delta).view([rows, inputs]).to_kind(self.weight.kind())
     }
 }
 

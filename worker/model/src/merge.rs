@@ -1,19 +1,19 @@
-//! A stitch as a model of its own (TENSOR): LoRA pairs and biases folded into plain weights under timm's names. A lone
-//! anchor is an ordinary timm state; a stitched path is the same with its stitching layers.
+//! A stitch as a model of its own (TENSOR): LoRA pairs and biases folded into plain weights under timm's or Hugging
+//! Face's names. A lone anchor is an ordinary state; a stitched path is the same with its stitching layers.
 
-use esta_engine::arch::VitArch;
+use esta_engine::arch::Arch;
 use esta_engine::catalog::Catalog;
 use esta_engine::spec::Precision;
 use esta_proto::{AnchorId, StitchId};
 
-use crate::network::Network;
+use crate::network::{Front, Network};
 use crate::stitched::{StitchError, StitchedNet};
 use crate::weights::Weights;
 
 /// A merged stitch: what deploys.
 #[derive(Debug)]
 pub struct MergedState {
-    /// Timm's names. Embedding tensors are the first segment's anchor's, `norm` and `head` the last one's; `blocks.{i}`
+    /// Timm's or Hugging Face's names. Embedding tensors are the first segment's anchor's, `norm` and `head` the last one's; `blocks.{i}`
     /// are numbered in order of execution over all segments; `stitch_layers.{j}.weight` `[E, F]` and `.bias` `[E]` lead from
     /// segment j to segment j + 1.
     pub weights: Weights,
@@ -27,7 +27,7 @@ pub struct MergedSegment {
     /// Whose blocks.
     pub anchor: AnchorId,
     /// Its shape; `depth` is the whole anchor's.
-    pub arch: VitArch,
+    pub arch: Arch,
     /// First block, inclusive, in the anchor's numbering.
     pub first: u32,
     /// Last block, inclusive.
@@ -40,9 +40,11 @@ impl StitchedNet {
     /// # Errors
     /// [`StitchError::Unknown`], or [`StitchError::Precision`] for a network of rounded weights.
     pub fn merged(&self, stitch: StitchId) -> Result<Network, StitchError> {
-        match self.precision() {
-            Precision::F32 => self.network(stitch).map(Network::merged),
-            Precision::Bf16 => Err(StitchError::Precision),
+        let network = self.network(stitch)?;
+        match (self.precision(), &network.front) {
+            // A vision transformer's weights were rounded for speed alone; a language model's come that way.
+            (Precision::Bf16, Front::Patches(_)) => Err(StitchError::Precision),
+            (Precision::F32, _) | (Precision::Bf16, Front::Tokens(_)) => Ok(network.merged()),
         }
     }
 

@@ -10,7 +10,9 @@ use esta_engine::catalog::{Catalog, Layer};
 use esta_proto::AnchorId;
 use tch::{Kind, Tensor};
 
+use crate::input::Input;
 use crate::trunk::Trunk;
+use crate::params::signed;
 use crate::weights::{Weights, WeightsError};
 
 /// Images of one step.
@@ -37,7 +39,7 @@ pub fn refine_layers(
     let mut refined = Weights::new("fit on final features");
     for layer in &catalog.layers {
         let name = format!("stitch_layers.{}", layer.id);
-        let shape = |anchor: AnchorId| i64::from(catalog.anchors[anchor.index()].embed_dim);
+        let shape = |anchor: AnchorId| signed(catalog.anchors[anchor.index()].width());
         let (to, from) = (shape(layer.to), shape(layer.from));
         let weight = layers.expect(&format!("{name}.weight"), &[to, from])?;
         let bias = layers.expect(&format!("{name}.bias"), &[to])?;
@@ -63,7 +65,7 @@ impl Path<'_> {
         for step in 0..steps {
             // Were both to move on at every step, numbers with a common factor would keep some images from a position.
             let (round, turn) = (step / positions.len() as u32, step as usize % positions.len());
-            let (batch, (after, before)) = (nth_batch(images, round), positions[turn]);
+            let (batch, (after, before)) = (Input::Images(nth_batch(images, round)), positions[turn]);
             let x = self.front.state_after(&batch, after);
             let wanted = self.end.features(&batch);
             let entered = x.linear(&leaves[0].leaf, Some(&leaves[1].leaf));

@@ -4,11 +4,12 @@
 use esta_engine::groups::GroupKind;
 use esta_engine::spec::SaliencyReduction;
 use esta_proto::StitchId;
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 use thiserror::Error;
 
+use crate::input::Input;
 use crate::linear::Phase;
-use crate::network::Network;
+use crate::network::{Network, mean_loss};
 use crate::params::{GroupParams, ParamStore, runs};
 use crate::stitched::{StitchError, StitchedNet};
 
@@ -55,9 +56,9 @@ impl Default for SlotOptions {
 pub struct Slot<'a> {
     /// Which stitch.
     pub stitch: StitchId,
-    /// [B, C, H, W]
-    pub images: &'a Tensor,
-    /// `[B]`, classes as i64.
+    /// Images or texts.
+    pub input: &'a Input,
+    /// `[M]` as i64: classes of B images, or the tokens that texts ask for.
     pub labels: &'a Tensor,
     /// Seed of LoRA dropout; see `Stream::Dropout`. Unused where dropout is 0.
     pub dropout_seed: u64,
@@ -68,7 +69,7 @@ pub struct Slot<'a> {
 pub struct SlotResult {
     /// Which stitch ran.
     pub stitch: StitchId,
-    /// Mean cross entropy of the slot's images with their labels, whatever else the slot learned from.
+    /// Mean cross entropy of the slot's labels, whatever else the slot learned from.
     pub loss: f64,
     /// SNIP saliency Q of the stitch (METHOD.md section 3).
     pub score: f64,
@@ -87,10 +88,10 @@ pub enum SlotError {
     #[error("no such stitch")]
     Stitch(#[from] StitchError),
     /// Nothing to learn from.
-    #[error("a slot of {images} images cannot be split into {micro_batches} passes")]
+    #[error("a slot of {samples} samples cannot be split into {micro_batches} passes")]
     Split {
-        /// Images of the slot.
-        images: i64,
+        /// Images or texts of the slot.
+        samples: i64,
         /// Passes asked for.
         micro_batches: u32,
     },
@@ -99,10 +100,10 @@ pub enum SlotError {
 /// Computes a slot.
 ///
 /// # Errors
-/// [`SlotError`] when the stitch is unknown or the batch has fewer images than passes.
+/// [`SlotError`] when the stitch is unknown or the batch has fewer samples than passes.
 ///
 /// # Panics
-/// On images of another shape than the architecture's, labels outside the classes, and where libtorch fails.
+/// On inputs that the architecture does not take, labels outside the classes, and where libtorch fails.
 pub fn run_slot(
     net: &StitchedNet,
     store: &ParamStore,
@@ -116,7 +117,7 @@ pub fn run_slot(
     let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
     let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
     let pass = Pass { network, groups: &groups, options, teacher };
-    let mut parts = passes.iter().map(|(images, labels, share)| pass.run(images, labels, *share));
+    let mut parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
     let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
     for (part_loss, part_grads) in parts {
         loss += part_loss;
@@ -134,18 +135,19 @@ pub fn run_slot(
     Ok(SlotResult { stitch: slot.stitch, loss: measured.loss, score, grad_norm: measured.grad_norm, finite, grads })
 }
 
-/// The slot's passes: images, labels, share of the slot's images.
-fn split(slot: &Slot<'_>, micro_batches: u32) -> Result<Vec<(Tensor, Tensor, f64)>, SlotError> {
-    let images = slot.images.size()[0];
+/// The slot's passes: input, labels, share of the slot's labels.
+fn split(slot: &Slot<'_>, micro_batches: u32) -> Result<Vec<(Input, Tensor, f64)>, SlotError> {
+    let samples = slot.input.len();
     let passes = i64::from(micro_batches);
-    if passes == 0 || images < passes {
-        return Err(SlotError::Split { images, micro_batches });
+    if passes == 0 || samples < passes {
+        return Err(SlotError::Split { samples, micro_batches });
     }
-    let bounds = |pass: i64| images * pass / passes;
+    let all = slot.labels.size()[0];
+    let bounds = |pass: i64| samples * pass / passes;
     let part = |pass: i64| {
-        let (start, length) = (bounds(pass), bounds(pass + 1) - bounds(pass));
-        let share = length as f64 / images as f64;
-        (slot.images.narrow(0, start, length), slot.labels.narrow(0, start, length), share)
+        let (input, labels) = slot.input.part(bounds(pass)..bounds(pass + 1));
+        let length = labels.end - labels.start;
+        (input, slot.labels.narrow(0, labels.start, length), length as f64 / all as f64)
     };
     Ok((0..passes).map(part).collect())
 }
@@ -160,13 +162,12 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// The pass's share of the slot's loss (f64, on the device), and its gradients in one flat tensor.
-    fn run(&self, images: &Tensor, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
-        let logits = self.network.forward(images, Phase::Train);
-        let smoothing = self.options.label_smoothing;
-        let loss = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, smoothing);
+    fn run(&self, input: &Input, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
+        let logits = self.network.forward(input, Phase::Train);
+        let loss = mean_loss(&logits, labels, self.options.label_smoothing);
         let factor = share * self.options.loss_scale;
         let learned = match self.teacher {
-            Some((teacher, how)) => mix(&loss, &answers(teacher, images, how).divergence(&logits), how),
+            Some((teacher, how)) => mix(&loss, &answers(teacher, input, how).divergence(&logits), how),
             None => loss.shallow_clone(),
         };
         let target = if factor == 1.0 { learned } else { learned * factor };
@@ -177,21 +178,21 @@ impl Pass<'_> {
     }
 }
 
-/// What a teacher says of some images, softened.
+/// What a teacher says of a batch, softened.
 struct Answers {
     /// [B, K]
     log_probabilities: Tensor,
     temperature: f64,
 }
 
-fn answers(teacher: &Network, images: &Tensor, how: Teacher) -> Answers {
-    let logits = tch::no_grad(|| teacher.forward(images, Phase::Eval));
+fn answers(teacher: &Network, input: &Input, how: Teacher) -> Answers {
+    let logits = tch::no_grad(|| teacher.forward(input, Phase::Eval));
     let log_probabilities = (logits / how.temperature).log_softmax(-1, Kind::Float);
     Answers { log_probabilities, temperature: how.temperature }
 }
 
 impl Answers {
-    /// T^2 KL(teacher || student) of softened answers, mean over images: its gradient is of the same size at every T
+    /// T^2 KL(teacher || student) of softened answers, mean over labels: its gradient is of the same size at every T
     /// (Hinton, Vinyals and Dean 2015).
     fn divergence(&self, logits: &Tensor) -> Tensor {
         let student = (logits / self.temperature).log_softmax(-1, Kind::Float);

@@ -2,10 +2,11 @@
 //! adapters or everything is visible only here, as the presence of a name.
 
 use esta_engine::spec::{Precision, PstSpec, Target};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::linear::{Adaptation, Linear, Lora};
 use crate::params::ParamStore;
+use crate::llama::RmsNorm;
 use crate::vit::LayerNorm;
 use crate::weights::{Weights, WeightsError};
 
@@ -26,6 +27,8 @@ pub(crate) struct LinearShape<'a> {
     pub shape: &'a [i64],
     /// P
     pub parts: i64,
+    /// Whether it has a bias of its own.
+    pub biased: bool,
     /// Factor on the low-rank pair.
     pub scale: f64,
     /// What the stitch's own tensors on it are called, without `.bias`, `.lora_A` and `.lora_B`.
@@ -35,7 +38,7 @@ pub(crate) struct LinearShape<'a> {
 impl<'a> LinearShape<'a> {
     /// A map that never carries adaptation.
     pub fn plain(name: &'a str, shape: &'a [i64]) -> Self {
-        Self { name, shape, parts: 1, scale: 1.0, own: None }
+        Self { name, shape, parts: 1, biased: true, scale: 1.0, own: None }
     }
 }
 
@@ -46,6 +49,11 @@ impl Source<'_> {
             Some(leaf) => Ok(leaf),
             None => self.frozen.expect(name, shape).map(Tensor::detach),
         }
+    }
+
+    /// Where the frozen tensors are.
+    pub fn device(&self) -> Device {
+        self.frozen.iter().next().map_or(Device::Cpu, |(_, tensor)| tensor.device())
     }
 
     fn trained(&self, name: &str) -> Option<Tensor> {
@@ -59,11 +67,15 @@ impl Source<'_> {
         })
     }
 
+    pub fn rms_norm(&self, name: &str, width: i64, eps: f64) -> Result<RmsNorm, WeightsError> {
+        Ok(RmsNorm { weight: self.tensor(&format!("{name}.weight"), &[width])?, eps })
+    }
+
     /// A linear map with whatever adaptation exists for it.
     pub fn linear(&self, linear: &LinearShape<'_>) -> Result<Linear, WeightsError> {
         let LinearShape { name, shape, parts, .. } = *linear;
         let weight = self.tensor(&format!("{name}.weight"), shape)?;
-        let bias = self.tensor(&format!("{name}.bias"), &shape[..1])?;
+        let bias = linear.biased.then(|| self.tensor(&format!("{name}.bias"), &shape[..1])).transpose()?;
         Ok(Linear { weight, bias, parts, adaptation: self.adaptation(linear), precision: self.precision })
     }
 

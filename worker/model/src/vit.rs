@@ -7,7 +7,7 @@
 use tch::{Kind, Tensor};
 
 use crate::linear::{Cast, Linear, Phase};
-use crate::network::Block;
+use crate::network::{Block, Past};
 use crate::weights::Weights;
 
 const NORM_EPS: f64 = 1e-6;
@@ -66,9 +66,10 @@ impl Embed {
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let patches = self.patches(images);
         let proj = &self.proj;
-        let width = proj.bias.size()[0];
+        let width = proj.weight.size()[0];
         let weight = proj.precision.cast(&proj.weight.view([width, -1]));
-        let x = patches.linear(&weight, Some(proj.precision.cast(&proj.bias))).to_kind(Kind::Float);
+        let bias = proj.bias.as_ref().map(|bias| proj.precision.cast(bias));
+        let x = patches.linear(&weight, bias).to_kind(Kind::Float);
         let cls_token = self.cls_token.expand([images.size()[0], 1, width], false);
         Tensor::cat(&[cls_token, x], 1) + &self.pos_embed
     }
@@ -113,8 +114,12 @@ impl Block for VitBlock {
         self.attend(x, Queries::All, phase)
     }
 
-    fn forward_class_token(&self, x: &Tensor, phase: Phase) -> Tensor {
+    fn forward_last(&self, x: &Tensor, phase: Phase) -> Tensor {
         self.attend(x, Queries::ClassToken, phase)
+    }
+
+    fn forward_after(&self, _: &mut Past, x: &Tensor) -> Tensor {
+        self.forward(x, Phase::Eval)
     }
 
     fn merged(&self) -> Box<dyn Block> {

@@ -78,12 +78,14 @@ pub enum WeightsError {
         name: String,
     },
     /// A tensor that the architecture has no place for: the file holds another kind of network.
-    #[error("{origin}: tensor {name} has no place in a plain vision transformer of this depth")]
+    #[error("{origin}: tensor {name} has no place in a plain {network} of this depth")]
     Unexpected {
         /// Where it was found.
         origin: String,
         /// The tensor.
         name: String,
+        /// The kind of network.
+        network: &'static str,
     },
 }
 
@@ -108,11 +110,9 @@ impl Weights {
     /// [`WeightsError::Read`], [`WeightsError::Format`] or [`WeightsError::Dtype`].
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let path = if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() };
-        let map = map_file(&path).map_err(|source| WeightsError::Read { path: path.clone(), source })?;
-        let file =
-            SafeTensors::deserialize(&map).map_err(|source| WeightsError::Format { path: path.clone(), source })?;
+        let file = MappedFile::open(&path)?;
         let mut weights = Self::new(path.display().to_string());
-        for (name, view) in file.iter() {
+        for (name, view) in file.tensors()?.iter() {
             weights.insert(name, tensor_of(name, &view, &weights.origin)?);
         }
         Ok(weights)
@@ -187,6 +187,48 @@ impl Weights {
     }
 }
 
+/// A safetensors file in the address space, not in memory.
+pub(crate) struct MappedFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl MappedFile {
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let map = map_file(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), map })
+    }
+
+    pub fn tensors(&self) -> Result<SafeTensors<'_>, WeightsError> {
+        SafeTensors::deserialize(&self.map).map_err(|source| WeightsError::Format { path: self.path.clone(), source })
+    }
+
+    /// A tensor of this shape in the kind and on the device it is used in. Never more than this one lies in memory twice.
+    pub fn tensor(
+        &self,
+        name: &str,
+        view: &TensorView<'_>,
+        expected: &[i64],
+        (kind, device): (Kind, Device),
+    ) -> Result<Tensor, WeightsError> {
+        let (origin, name) = (self.path.display().to_string(), name.to_owned());
+        let source = floating(view.dtype()).ok_or_else(|| WeightsError::Dtype {
+            origin: origin.clone(),
+            name: name.clone(),
+            dtype: view.dtype(),
+        })?;
+        let found = shape_of(view);
+        if found != expected {
+            return Err(WeightsError::Shape { origin, name, expected: expected.to_vec(), found });
+        }
+        let tensor = Tensor::from_data_size(view.data(), &found, source).to_device(device).to_kind(kind);
+        match tensor.isfinite().all().int64_value(&[]) {
+            0 => Err(WeightsError::NotFinite { origin, name }),
+            _ => Ok(tensor),
+        }
+    }
+}
+
 /// Writes named tensors to a safetensors file, atomically. The metadata says `format: pt`, as PyTorch's readers expect.
 ///
 /// # Errors
@@ -236,15 +278,24 @@ fn tensor_of(name: &str, view: &TensorView<'_>, origin: &str) -> Result<Tensor, 
     let unsupported = || WeightsError::Dtype { origin: origin.to_owned(), name: name.to_owned(), dtype: view.dtype() };
     let kind = match view.dtype() {
         Dtype::I64 => Kind::Int64,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        Dtype::F32 => Kind::Float,
-        Dtype::F64 => Kind::Double,
-        _ => return Err(unsupported()),
+        other => floating(other).ok_or_else(unsupported)?,
     };
-    let shape: Vec<i64> = view.shape().iter().map(|&side| i64::try_from(side).expect("sides fit i64")).collect();
-    let tensor = Tensor::from_data_size(view.data(), &shape, kind);
+    let tensor = Tensor::from_data_size(view.data(), &shape_of(view), kind);
     Ok(if kind == Kind::Int64 { tensor } else { tensor.to_kind(Kind::Float) })
+}
+
+fn floating(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F64 => Some(Kind::Double),
+        _ => None,
+    }
+}
+
+fn shape_of(view: &TensorView<'_>) -> Vec<i64> {
+    view.shape().iter().map(|&side| i64::try_from(side).expect("sides fit i64")).collect()
 }
 
 /// A contiguous tensor on the CPU as safetensors wants to see it.

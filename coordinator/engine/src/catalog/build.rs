@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use esta_proto::{AnchorId, BudgetId, LayerId, StitchId};
 
 use super::{Catalog, Layer, Segment, Stitch};
-use crate::arch::VitArch;
+use crate::arch::Arch;
 use crate::budget::Unit;
+use crate::cost::{self, Task};
 use crate::latency::Latency;
 use crate::space::{self, Hop};
 use crate::spec::{BudgetSpec, JobSpec, LatencyBudgetSpec, Mode, SpaceSpec, SpecError};
-use crate::{budget, cost};
+use crate::{budget, groups};
 
 /// Blocks beyond this are a typing error: no transformer has so many.
 const MAX_DEPTH: u32 = 1024;
@@ -25,7 +26,9 @@ impl Catalog {
     /// [`SpecError`] when the specification is flawed, or its anchors cannot be stitched in its space.
     pub fn build(spec: &JobSpec) -> Result<Self, SpecError> {
         spec.validate()?;
-        Self::new(spec.architectures()?, &spec.family.space, spec.data.num_classes, &spec.budgets, spec.mode)
+        let mut draft = Draft::new(spec.architectures()?, spec.task(), &spec.family.space, spec.mode)?;
+        draft.add_own_biases(spec);
+        draft.bin(&spec.budgets)
     }
 
     /// The catalog of anchors in ascending cost; [`Mode::Anchor`] leaves every stitch out.
@@ -33,21 +36,13 @@ impl Catalog {
     /// # Errors
     /// [`SpecError`] when the anchors are impossible, cannot be stitched in this space, or exceed the budgets.
     pub fn new(
-        anchors: Vec<VitArch>,
+        anchors: Vec<Arch>,
         space: &SpaceSpec,
-        num_classes: u32,
+        task: Task,
         budgets: &BudgetSpec,
         mode: Mode,
     ) -> Result<Self, SpecError> {
-        check_anchors(&anchors, num_classes)?;
-        let mut draft = Draft::of_anchors(anchors, num_classes);
-        if mode != Mode::Anchor {
-            draft.check_stitchable()?;
-            for route in space::enumerate(&draft.catalog.anchors, space)? {
-                draft.push_route(route.as_deref());
-            }
-        }
-        draft.bin(budgets)
+        Draft::new(anchors, task, space, mode)?.bin(budgets)
     }
 }
 
@@ -61,10 +56,23 @@ struct Draft {
 }
 
 impl Draft {
-    fn of_anchors(anchors: Vec<VitArch>, num_classes: u32) -> Self {
-        let depths: Vec<u32> = anchors.iter().map(|arch| arch.depth).collect();
+    fn new(anchors: Vec<Arch>, task: Task, space: &SpaceSpec, mode: Mode) -> Result<Self, SpecError> {
+        check_anchors(&anchors, task)?;
+        let mut draft = Self::of_anchors(anchors, task);
+        if mode != Mode::Anchor {
+            draft.check_stitchable()?;
+            let depths: Vec<u32> = draft.catalog.anchors.iter().map(Arch::depth).collect();
+            for route in space::enumerate(&depths, space)? {
+                draft.push_route(route.as_deref());
+            }
+        }
+        Ok(draft)
+    }
+
+    fn of_anchors(anchors: Vec<Arch>, task: Task) -> Self {
+        let depths: Vec<u32> = anchors.iter().map(Arch::depth).collect();
         let (stitches, layers, bins) = (Vec::new(), Vec::new(), Vec::new());
-        let catalog = Catalog { anchors, num_classes, stitches, layers, bins, unit: Unit::Macs };
+        let catalog = Catalog { anchors, task, stitches, layers, bins, unit: Unit::Macs };
         let mut draft = Self { catalog, numbered: BTreeMap::new(), placed: BTreeSet::new() };
         for (anchor, depth) in (0..).map(AnchorId).zip(depths) {
             draft.push(vec![Segment { anchor, first: 0, last: depth - 1 }], Vec::new());
@@ -86,7 +94,7 @@ impl Draft {
         }
         if let Some(hop) = hops.last() {
             let anchor = AnchorId(hop.to);
-            let last = self.catalog.anchors[anchor.index()].depth - 1;
+            let last = self.catalog.anchors[anchor.index()].depth() - 1;
             segments.push(Segment { anchor, first, last });
         }
         let layers = hops.iter().map(|hop| self.layer(hop)).collect();
@@ -96,7 +104,7 @@ impl Draft {
     fn push(&mut self, segments: Vec<Segment>, layers: Vec<LayerId>) {
         let catalog = &mut self.catalog;
         let id = u32::try_from(catalog.stitches.len()).expect("a space enumerates at most a million stitches");
-        let cost = cost::path_cost(&catalog.anchors, catalog.num_classes, &segments);
+        let cost = cost::path_cost(&catalog.anchors, catalog.task, &segments);
         catalog.stitches.push(Some(Stitch {
             id: StitchId(id),
             segments,
@@ -122,11 +130,25 @@ impl Draft {
         id
     }
 
+    /// Biases of a stitch stay beside the weights where its anchors' maps have none: the deployed model is larger by them.
+    fn add_own_biases(&mut self, spec: &JobSpec) {
+        for id in (0..).map(StitchId).take(self.catalog.stitches.len()) {
+            let added = groups::own_biases(&self.catalog, spec, id);
+            if let Some(stitch) = &mut self.catalog.stitches[id.index()] {
+                stitch.params += added;
+            }
+        }
+    }
+
     fn bin(self, budgets: &BudgetSpec) -> Result<Catalog, SpecError> {
         let Self { mut catalog, .. } = self;
         let costs: Vec<_> = match budgets {
             BudgetSpec::Gap(_) | BudgetSpec::Edges(_) => {
                 catalog.stitches().map(|stitch| (stitch.id, stitch.macs)).collect()
+            }
+            BudgetSpec::Params(_) => {
+                catalog.unit = Unit::Params;
+                catalog.stitches().map(|stitch| (stitch.id, stitch.params)).collect()
             }
             BudgetSpec::Latency(LatencyBudgetSpec { milliseconds, .. }) => {
                 check_latencies(&catalog, milliseconds)?;
@@ -153,8 +175,11 @@ impl Draft {
         }
         for (i, pair) in anchors.windows(2).enumerate() {
             let [(small, cheaper), (large, dearer)] = [pair[0], pair[1]];
-            let flaw = if small.tokens() != large.tokens() {
-                format!("it sees {} tokens, the anchor before it {}", large.tokens(), small.tokens())
+            let tokens = |arch: &Arch| arch.as_vit().map(crate::arch::VitArch::tokens);
+            let flaw = if let (Some(few), Some(many)) = (tokens(small), tokens(large))
+                && few != many
+            {
+                format!("it sees {many} tokens, the anchor before it {few}")
             } else if dearer.macs < cheaper.macs {
                 format!("anchors ascend in cost, but {} MACs follow {}", dearer.macs, cheaper.macs)
             } else {
@@ -181,19 +206,23 @@ fn check_latencies(catalog: &Catalog, latencies: &BTreeMap<StitchId, Latency>) -
     }
 }
 
-fn check_anchors(anchors: &[VitArch], num_classes: u32) -> Result<(), SpecError> {
+fn check_anchors(anchors: &[Arch], task: Task) -> Result<(), SpecError> {
     if anchors.is_empty() {
         return Err(SpecError::new("family.anchors", "no anchor is given"));
     }
-    if num_classes == 0 {
-        return Err(SpecError::new("data.num_classes", "0 classes leave nothing to learn"));
+    match task {
+        Task::Classify { classes: 0 } => {
+            return Err(SpecError::new("data.num_classes", "0 classes leave nothing to learn"));
+        }
+        Task::Speak { tokens: 0 } => return Err(SpecError::new("data.text.max_length", "0 tokens say nothing")),
+        Task::Classify { .. } | Task::Speak { .. } => {}
     }
     for (i, arch) in anchors.iter().enumerate() {
         let flaw = arch.flaw().or_else(|| {
-            let too_deep = arch.depth > MAX_DEPTH;
-            let too_dear = cost::bound(arch, num_classes) >= MAX_COST;
+            let too_deep = arch.depth() > MAX_DEPTH;
+            let too_dear = cost::bound(arch, task) >= MAX_COST;
             match (too_deep, too_dear) {
-                (true, _) => Some(format!("{} blocks; at most {MAX_DEPTH}", arch.depth)),
+                (true, _) => Some(format!("{} blocks; at most {MAX_DEPTH}", arch.depth())),
                 (_, true) => Some("its cost exceeds 2^53 MACs".to_owned()),
                 _ => None,
             }

@@ -1,11 +1,14 @@
 //! The tensors of each kind of group: names and shapes by the grammar of `GroupLayout::new`.
 
+mod llama;
+mod vit;
+
 use esta_proto::{AnchorId, LayerId, StitchId};
 
 use super::{GroupKind, Param};
-use crate::arch::VitArch;
+use crate::arch::Arch;
 use crate::catalog::Catalog;
-use crate::spec::{JobSpec, LoraSharing, PstBias, PstSpec, Target};
+use crate::spec::{JobSpec, LoraSharing, PstBias, PstSpec};
 
 /// What the names and shapes derive from.
 pub(super) struct Tensors<'a> {
@@ -19,15 +22,18 @@ impl Tensors<'_> {
         let pst = &self.spec.pst;
         match (kind, self.spec.trains_everything()) {
             (GroupKind::Embed(anchor), true) => embed(anchor, self.arch(anchor)),
-            (GroupKind::Block(anchor, block), true) => whole_block(anchor, block, self.arch(anchor)),
+            (GroupKind::Block(anchor, block), true) => {
+                whole_block(&block_name(anchor, block, self.arch(anchor)), self.arch(anchor))
+            }
             (GroupKind::Block(anchor, block), false) if pst.lora == LoraSharing::Shared => {
-                block_pairs(&format!("anchors.{anchor}.blocks.{block}"), self.arch(anchor), pst)
+                block_pairs(&block_name(anchor, block, self.arch(anchor)), self.arch(anchor), pst)
             }
             (GroupKind::Layer(layer), true) => self.whole_layer(layer),
             (GroupKind::Layer(layer), false) if pst.lora == LoraSharing::Shared => {
                 self.layer_pair(&format!("stitch_layers.{layer}"), layer)
             }
             (GroupKind::Head(anchor), true) => [self.norm(anchor), self.head(anchor)].concat(),
+            (GroupKind::Head(anchor), false) if self.arch(anchor).as_llama().is_some() => Vec::new(),
             (GroupKind::Head(anchor), false) => self.head(anchor),
             (GroupKind::Bias(stitch), false) => self.own(stitch),
             (GroupKind::Block(..) | GroupKind::Layer(_) | GroupKind::Embed(_), false) | (GroupKind::Bias(_), true) => {
@@ -36,7 +42,7 @@ impl Tensors<'_> {
         }
     }
 
-    fn arch(&self, anchor: AnchorId) -> &VitArch {
+    fn arch(&self, anchor: AnchorId) -> &Arch {
         &self.catalog.anchors[anchor.index()]
     }
 
@@ -61,12 +67,20 @@ impl Tensors<'_> {
     }
 
     fn norm(&self, anchor: AnchorId) -> Vec<Param> {
-        affine(&format!("anchors.{anchor}.norm"), &[self.arch(anchor).width()])
+        match self.arch(anchor) {
+            Arch::Vit(arch) => affine(&format!("anchors.{anchor}.norm"), &[arch.width()]),
+            Arch::Llama(arch) => llama::norm(anchor, arch),
+        }
     }
 
     fn head(&self, anchor: AnchorId) -> Vec<Param> {
-        let classes = u64::from(self.catalog.num_classes);
-        affine(&format!("anchors.{anchor}.head"), &[classes, self.arch(anchor).width()])
+        match self.arch(anchor) {
+            Arch::Vit(arch) => {
+                let classes = u64::from(self.catalog.task.classes());
+                affine(&format!("anchors.{anchor}.head"), &[classes, arch.width()])
+            }
+            Arch::Llama(arch) => llama::head(anchor, arch),
+        }
     }
 
     /// A stitch's own tensors: block by block along its path, then its stitching layers; a pair before its bias.
@@ -100,28 +114,27 @@ impl Tensors<'_> {
     }
 }
 
-fn embed(anchor: AnchorId, arch: &VitArch) -> Vec<Param> {
-    let (d, patch) = (arch.width(), u64::from(arch.patch_size));
-    let mut params = vec![
-        param(format!("anchors.{anchor}.cls_token"), &[1, 1, d]),
-        param(format!("anchors.{anchor}.pos_embed"), &[1, arch.tokens(), d]),
-    ];
-    params.extend(affine(&format!("anchors.{anchor}.patch_embed.proj"), &[d, u64::from(arch.in_chans), patch, patch]));
-    params
+/// What a block's checkpoint names begin with.
+fn block_name(anchor: AnchorId, block: u32, arch: &Arch) -> String {
+    match arch {
+        Arch::Vit(_) => format!("anchors.{anchor}.blocks.{block}"),
+        Arch::Llama(_) => format!("anchors.{anchor}.model.layers.{block}"),
+    }
 }
 
-fn whole_block(anchor: AnchorId, block: u32, arch: &VitArch) -> Vec<Param> {
-    let d = arch.width();
-    let hidden = d * u64::from(arch.mlp_ratio);
-    let modules: [(&str, &[u64]); 6] = [
-        ("norm1", &[d]),
-        ("attn.qkv", &[3 * d, d]),
-        ("attn.proj", &[d, d]),
-        ("norm2", &[d]),
-        ("mlp.fc1", &[hidden, d]),
-        ("mlp.fc2", &[d, hidden]),
-    ];
-    modules.iter().flat_map(|(name, shape)| affine(&format!("anchors.{anchor}.blocks.{block}.{name}"), shape)).collect()
+fn embed(anchor: AnchorId, arch: &Arch) -> Vec<Param> {
+    match arch {
+        Arch::Vit(arch) => vit::embed(anchor, arch),
+        Arch::Llama(arch) => llama::embed(anchor, arch),
+    }
+}
+
+/// All tensors of the block whose name is `prefix`.
+fn whole_block(prefix: &str, arch: &Arch) -> Vec<Param> {
+    match arch {
+        Arch::Vit(arch) => vit::whole_block(prefix, arch),
+        Arch::Llama(arch) => llama::whole_block(prefix, arch),
+    }
 }
 
 /// A linear map of a block that carries adaptation.
@@ -133,39 +146,53 @@ struct Adapted {
     inputs: u64,
     /// Of one part.
     outputs: u64,
+    /// Whether the anchor has a bias there.
+    biased: bool,
 }
 
 /// The adapted maps of a block in the order of its flat buffer.
-fn adapted(arch: &VitArch, pst: &PstSpec) -> impl Iterator<Item = Adapted> {
-    let d = arch.width();
-    let hidden = d * u64::from(arch.mlp_ratio);
-    let fused = pst.targets.iter().map(|&target| u64::from(target.is_fused())).sum();
-    let carries = |target| pst.targets.contains(&target);
-    let maps = [
-        (fused > 0, Adapted { name: "attn.qkv", parts: Some(fused), inputs: d, outputs: d }),
-        (carries(Target::O), Adapted { name: "attn.proj", parts: None, inputs: d, outputs: d }),
-        (carries(Target::Fc1), Adapted { name: "mlp.fc1", parts: None, inputs: d, outputs: hidden }),
-        (carries(Target::Fc2), Adapted { name: "mlp.fc2", parts: None, inputs: hidden, outputs: d }),
-    ];
-    maps.into_iter().filter_map(|(carries, map)| carries.then_some(map))
+fn adapted(arch: &Arch, pst: &PstSpec) -> Vec<Adapted> {
+    match arch {
+        Arch::Vit(arch) => vit::adapted(arch, pst),
+        Arch::Llama(arch) => llama::adapted(arch, pst),
+    }
 }
 
 /// The LoRA pairs of the block whose name is `prefix`.
-fn block_pairs(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+fn block_pairs(prefix: &str, arch: &Arch, pst: &PstSpec) -> Vec<Param> {
     let rank = u64::from(pst.lora_r);
-    let of_map = |Adapted { name, parts, inputs, outputs }: Adapted| {
+    let of_map = |Adapted { name, parts, inputs, outputs, .. }: Adapted| {
         let several = |sides: [u64; 2]| parts.into_iter().chain(sides).collect::<Vec<u64>>();
         pair(&format!("{prefix}.{name}"), &several([rank, inputs]), &several([outputs, rank]))
     };
-    adapted(arch, pst).flat_map(of_map).collect()
+    adapted(arch, pst).into_iter().flat_map(of_map).collect()
 }
 
 /// A stitch's own biases on the block whose name is `prefix`.
-fn block_biases(prefix: &str, arch: &VitArch, pst: &PstSpec) -> Vec<Param> {
+fn block_biases(prefix: &str, arch: &Arch, pst: &PstSpec) -> Vec<Param> {
     let of_map = |Adapted { name, parts, outputs, .. }: Adapted| {
         param(format!("{prefix}.{name}.bias"), &parts.into_iter().chain([outputs]).collect::<Vec<u64>>())
     };
-    adapted(arch, pst).map(of_map).collect()
+    adapted(arch, pst).into_iter().map(of_map).collect()
+}
+
+/// Parameters that a stitch's own biases add to its deployed model: where an anchor has a bias they go into that.
+pub(crate) fn own_biases(catalog: &Catalog, spec: &JobSpec, id: StitchId) -> u64 {
+    let Some(stitch) = catalog.get(id) else { return 0 };
+    if spec.trains_everything() || spec.pst.bias != PstBias::All {
+        return 0;
+    }
+    let of_block = |arch| {
+        let bare = adapted(arch, &spec.pst).into_iter().filter(|map| !map.biased);
+        bare.map(|map| map.outputs * map.parts.unwrap_or(1)).sum::<u64>()
+    };
+    let segments = stitch.segments.iter();
+    segments
+        .map(|segment| {
+            let blocks = u64::from(segment.last - segment.first) + 1;
+            blocks * of_block(&catalog.anchors[segment.anchor.index()])
+        })
+        .sum()
 }
 
 fn param(name: String, shape: &[u64]) -> Param {

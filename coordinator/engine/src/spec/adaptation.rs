@@ -53,21 +53,27 @@ impl PstSpec {
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// Queries.
+    #[serde(alias = "q_proj")]
     Q,
     /// Keys.
+    #[serde(alias = "k_proj")]
     K,
     /// Values.
+    #[serde(alias = "v_proj")]
     V,
     /// Output projection of attention.
+    #[serde(alias = "o_proj")]
     O,
-    /// First map of the MLP. Our option: a network that is small for its target has little to adapt in attention alone.
+    /// Into the MLP: first map, or gate and up projection. Our option: a network that is small for its target has little to
+    /// adapt in attention alone.
     Fc1,
-    /// Second map of the MLP.
+    /// Out of the MLP: second map, or down projection.
+    #[serde(alias = "down_proj")]
     Fc2,
 }
 
 impl Target {
-    /// Whether it is a part of the fused q, k, v projection.
+    /// Whether it is a part of a vision transformer's fused q, k, v projection.
     #[must_use]
     pub fn is_fused(self) -> bool {
         matches!(self, Self::Q | Self::K | Self::V)

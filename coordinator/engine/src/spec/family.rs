@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::arch::VitArch;
+use crate::arch::{LlamaArch, VitArch};
 
 /// The anchors, smallest cost first, and how they are stitched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,13 +26,19 @@ pub struct FamilySpec {
 pub struct AnchorSpec {
     /// Short name for tables and plots.
     pub name: String,
-    /// A timm name whose shape is known, such as `vit_tiny_patch16_224.augreg_in21k`; or give `arch`.
+    /// A name whose shape is known: timm's, such as `vit_tiny_patch16_224.augreg_in21k`, or a hub's, such as
+    /// `Qwen/Qwen3-0.6B`. Or give `arch` or `config`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
-    /// The shape in numbers; or give `preset`.
+    /// A vision transformer's shape in numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<VitArch>,
-    /// A safetensors file with timm's names, or a folder holding `model.safetensors`.
+    /// A language model's shape in Hugging Face's words. Whoever loads the job takes it from `config.json` of the weights'
+    /// folder where the job gives no shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<LlamaArch>,
+    /// Vision: a safetensors file with timm's names, or a folder holding `model.safetensors`. Language: a Hugging Face
+    /// folder, or a hub name such as `Qwen/Qwen3-0.6B` that is looked for in the Hugging Face cache.
     pub weights: String,
 }
 

@@ -13,8 +13,21 @@ pub enum BudgetSpec {
     Gap(f64),
     /// Upper edges in MACs, ascending; a stitch belongs to the first edge at or above its cost.
     Edges(Vec<f64>),
+    /// By parameters of the deployed model instead of MACs.
+    Params(ParamBins),
     /// By measured latency instead of MACs.
     Latency(LatencyBudgetSpec),
+}
+
+/// Bins of the catalog by parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum ParamBins {
+    /// A new bin when the parameters exceed the bin's first by more than this many.
+    Gap(f64),
+    /// Upper edges in parameters, ascending.
+    Edges(Vec<f64>),
 }
 
 impl Default for BudgetSpec {

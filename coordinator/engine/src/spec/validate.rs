@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use super::{BudgetSpec, JobSpec};
-use crate::arch::VitArch;
+use super::{AnchorSpec, AugmentSpec, BudgetSpec, HeadInit, JobSpec, Layout, ParamBins, Template, TextSpec};
+use crate::arch::{Arch, LlamaArch, VitArch};
 
 /// Slots of a step beyond this are a typing error: a plan names each of them.
 const MAX_SLOTS: u32 = 1 << 16;
@@ -43,20 +43,13 @@ impl JobSpec {
     /// The anchors' architectures in family order.
     ///
     /// # Errors
-    /// [`SpecError`] when an anchor has neither a known preset nor a possible `arch`.
-    pub fn architectures(&self) -> Result<Vec<VitArch>, SpecError> {
-        let resolve = |(i, anchor): (usize, &super::AnchorSpec)| {
-            let key = |field: &str| format!("family.anchors[{i}].{field}");
-            let arch = match (&anchor.arch, &anchor.preset) {
-                (Some(arch), None) => arch.clone(),
-                (None, Some(preset)) => VitArch::preset(preset).ok_or_else(|| {
-                    SpecError::new(key("preset"), format!("{preset:?} is no timm ViT known here; give arch"))
-                })?,
-                (Some(_), Some(_)) => return Err(SpecError::new(key("arch"), "give either preset or arch, not both")),
-                (None, None) => return Err(SpecError::new(key("arch"), "give preset or arch")),
-            };
+    /// [`SpecError`] when an anchor has neither a known preset nor a possible shape.
+    pub fn architectures(&self) -> Result<Vec<Arch>, SpecError> {
+        let resolve = |(i, anchor): (usize, &AnchorSpec)| {
+            let flawed = |(key, flaw): (&str, String)| SpecError::new(format!("family.anchors[{i}].{key}"), flaw);
+            let arch = anchor.architecture().map_err(flawed)?;
             match arch.flaw() {
-                Some(flaw) => Err(SpecError::new(key("arch"), flaw)),
+                Some(flaw) => Err(flawed((if anchor.config.is_some() { "config" } else { "arch" }, flaw))),
                 None => Ok(arch),
             }
         };
@@ -70,17 +63,22 @@ impl JobSpec {
                 return Err(SpecError::new(format!("family.anchors[{i}].name"), format!("{:?} is taken", anchor.name)));
             }
         }
-        // What stitching asks of anchors is the catalog's to say; in every mode all of them see the same images.
+        // What stitching asks of anchors is the catalog's to say; in every mode all of them take the same inputs.
         for (i, pair) in archs.windows(2).enumerate() {
-            let input = |arch: &VitArch| (arch.image_size, arch.in_chans);
-            if input(&pair[0]) != input(&pair[1]) {
-                let says =
-                    |arch: &VitArch| format!("images of {0} x {0} in {1} channels", arch.image_size, arch.in_chans);
-                let flaw = format!("it sees {}, the anchor before it {}", says(&pair[1]), says(&pair[0]));
+            let inputs = [&pair[0], &pair[1]].map(input);
+            if inputs[0] != inputs[1] {
+                let flaw = format!("it sees {}, the anchor before it {}", inputs[1], inputs[0]);
                 return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
             }
         }
-        Ok(())
+        match (archs.first(), &self.data.text) {
+            (Some(Arch::Llama(_)), None) => Err(SpecError::new(
+                "data.text",
+                "is missing: the anchors are language models; text: {} takes the defaults",
+            )),
+            (Some(Arch::Vit(_)), Some(_)) => Err(SpecError::new("data.text", "the anchors see images, not texts")),
+            _ => Ok(()),
+        }
     }
 
     fn validate_pst(&self) -> Result<(), SpecError> {
@@ -98,17 +96,11 @@ impl JobSpec {
         }
         within("pst.lora_dropout", self.pst.lora_dropout, 0.0, 0.95)?;
         match &self.budgets {
-            BudgetSpec::Gap(gap) if !(gap.is_finite() && *gap > 0.0) => {
-                Err(SpecError::new("budgets.gap", format!("{gap} is no positive cost")))
-            }
-            BudgetSpec::Edges(edges) if edges.is_empty() => Err(SpecError::new("budgets.edges", "is empty")),
-            BudgetSpec::Edges(edges)
-                if edges.windows(2).any(|e| !matches!(e[0].partial_cmp(&e[1]), Some(std::cmp::Ordering::Less))) =>
-            {
-                Err(SpecError::new("budgets.edges", "does not ascend"))
-            }
             BudgetSpec::Latency(latency) => latency.validate(),
-            _ => Ok(()),
+            BudgetSpec::Params(ParamBins::Gap(gap)) => positive("budgets.params.gap", *gap),
+            BudgetSpec::Params(ParamBins::Edges(edges)) => ascending("budgets.params.edges", edges),
+            BudgetSpec::Gap(gap) => positive("budgets.gap", *gap),
+            BudgetSpec::Edges(edges) => ascending("budgets.edges", edges),
         }
     }
 
@@ -193,11 +185,13 @@ impl JobSpec {
     }
 
     fn validate_data(&self) -> Result<(), SpecError> {
-        if self.data.num_classes < 2 {
-            return Err(SpecError::new(
-                "data.num_classes",
-                format!("{} classes leave nothing to learn", self.data.num_classes),
-            ));
+        match &self.data.text {
+            None if self.data.num_classes < 2 => {
+                let flaw = format!("{} classes leave nothing to learn", self.data.num_classes);
+                return Err(SpecError::new("data.num_classes", flaw));
+            }
+            None => {}
+            Some(text) => self.validate_text(text)?,
         }
         let sets = [
             ("data.train", Some(&self.data.train)),
@@ -205,6 +199,15 @@ impl JobSpec {
             ("data.validation", self.data.validation.as_ref()),
         ];
         for (key, set) in sets.into_iter().filter_map(|(key, set)| set.map(|set| (key, set))) {
+            if set.layout.is_text() != self.data.text.is_some() {
+                let kinds = ["images", "texts"].map(str::to_owned);
+                let [holds, needs] =
+                    [set.layout.is_text(), self.data.text.is_some()].map(|text| &kinds[usize::from(text)]);
+                return Err(SpecError::new(
+                    format!("{key}.layout"),
+                    format!("holds {holds}, the anchors take {needs}"),
+                ));
+            }
             if !matches!(set.rotate, 0 | 90 | 180 | 270) {
                 return Err(SpecError::new(
                     format!("{key}.rotate"),
@@ -219,6 +222,83 @@ impl JobSpec {
             return Err(SpecError::new("data.validation", "is looked at only with eval.probe_images above 0"));
         }
         Ok(())
+    }
+}
+
+impl JobSpec {
+    fn validate_text(&self, text: &TextSpec) -> Result<(), SpecError> {
+        if !(2..=1 << 20).contains(&text.max_length) {
+            let flaw = format!("{} tokens; between 2 and {}", text.max_length, 1 << 20);
+            return Err(SpecError::new("data.text.max_length", flaw));
+        }
+        let sets = [("data.train", Some(&self.data.train)), ("data.eval", self.data.eval.as_ref())];
+        for (key, set) in sets.into_iter().filter_map(|(key, set)| set.map(|set| (key, set))) {
+            if set.layout == Layout::Chat && text.template != Template::Chat {
+                return Err(SpecError::new(
+                    "data.text.template",
+                    format!("{key} holds chats, which need template: chat"),
+                ));
+            }
+        }
+        let images_only = [
+            ("data.num_classes", self.data.num_classes != 0),
+            ("data.horizontal_flip", self.data.horizontal_flip),
+            ("data.augment", self.data.augment != AugmentSpec::default()),
+            ("data.validation", self.data.validation.is_some()),
+            ("train.head_init", self.train.head_init != HeadInit::Zero),
+            ("train.distill", self.train.distill.weight > 0.0),
+            ("eval.probe_images", self.eval.probe_images > 0),
+            ("family.stitch_init.refine_steps", self.family.stitch_init.refine_steps > 0),
+        ];
+        match images_only.iter().find(|(_, given)| *given) {
+            Some((key, _)) => Err(SpecError::new(*key, "is for images; language models have no use for it")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl AnchorSpec {
+    /// Its architecture, or the key that is wrong and why.
+    fn architecture(&self) -> Result<Arch, (&'static str, String)> {
+        match (&self.arch, &self.config, &self.preset) {
+            (Some(arch), None, None) => Ok(arch.clone().into()),
+            (None, Some(config), None) => Ok(config.clone().into()),
+            (None, None, Some(preset)) => preset_of(preset).ok_or_else(|| {
+                ("preset", format!("{preset:?} is no timm ViT and no language model known here; give arch or config"))
+            }),
+            (None, None, None) => preset_of(&self.weights).ok_or_else(|| {
+                ("arch", "give preset, arch, or config; a folder with a config.json has its own".to_owned())
+            }),
+            _ => Err(("arch", "give one of preset, arch and config".to_owned())),
+        }
+    }
+}
+
+fn preset_of(name: &str) -> Option<Arch> {
+    VitArch::preset(name).map(Arch::Vit).or_else(|| LlamaArch::preset(name).map(Arch::Llama))
+}
+
+/// What an anchor takes, in words.
+fn input(arch: &Arch) -> String {
+    match arch {
+        Arch::Vit(arch) => format!("images of {0} x {0} in {1} channels", arch.image_size, arch.in_chans),
+        Arch::Llama(_) => "texts".to_owned(),
+    }
+}
+
+fn positive(key: &str, gap: f64) -> Result<(), SpecError> {
+    match gap.is_finite() && gap > 0.0 {
+        true => Ok(()),
+        false => Err(SpecError::new(key, format!("{gap} is no positive cost"))),
+    }
+}
+
+fn ascending(key: &str, edges: &[f64]) -> Result<(), SpecError> {
+    let ascends = |pair: &[f64]| matches!(pair[0].partial_cmp(&pair[1]), Some(std::cmp::Ordering::Less));
+    match edges {
+        [] => Err(SpecError::new(key, "is empty")),
+        edges if edges.windows(2).all(ascends) => Ok(()),
+        _ => Err(SpecError::new(key, "does not ascend")),
     }
 }
 

@@ -1,0 +1,182 @@
+//! Language models on disk (TENSOR): a Hugging Face folder, one safetensors file or several with an index, each tensor
+//! taken out of its memory map straight into the type and onto the device it is used in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use esta_engine::arch::{HubConfig, HubConfigFlaw, LlamaArch};
+use esta_engine::spec::Precision;
+use serde::Deserialize;
+use tch::{Device, Kind};
+use thiserror::Error;
+
+use crate::weights::{MappedFile, Weights, WeightsError};
+
+/// What can be wrong with a Hugging Face folder.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not the JSON it should be.
+    #[error("{} is not what it should be", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A network of another kind.
+    #[error("{}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: HubConfigFlaw,
+    },
+    /// A file that the index names.
+    #[error("{} is missing; {} tensors lie in it, {first} among them", path.display(), tensors)]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// How many tensors the index finds there.
+        tensors: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A tensor.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// What the `config.json` of a Hugging Face folder says.
+///
+/// # Errors
+/// [`HubError`] naming the file and what is wrong with it.
+pub fn read_hub_config(folder: &Path) -> Result<LlamaArch, HubError> {
+    let path = folder.join("config.json");
+    let config: HubConfig = read_json(&path)?;
+    config.try_into().map_err(|source| HubError::Config { path, source })
+}
+
+/// Reads an anchor from a Hugging Face folder, onto a device: matrices in the type they are multiplied in, vectors in
+/// single precision. Names are the checkpoint's.
+///
+/// # Errors
+/// [`HubError`] naming the file and the tensor: for a missing file or tensor, one of another shape or type, one that the
+/// architecture has no place for, one with a value that is not finite.
+pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device: Device) -> Result<Weights, HubError> {
+    let files = Files::of(folder)?;
+    let mut missing: BTreeMap<String, Vec<i64>> = llama_shapes(arch).into_iter().collect();
+    let mut weights = Weights::new(folder.display().to_string());
+    for path in &files.paths {
+        let file = MappedFile::open(path)?;
+        for (name, view) in file.tensors()?.iter() {
+            let Some(shape) = missing.remove(name) else {
+                if is_known(name, arch) || weights.get(name).is_some() {
+                    continue;
+                }
+                let origin = path.display().to_string();
+                return Err(WeightsError::Unexpected { origin, name: name.to_owned(), network: "decoder" }.into());
+            };
+            let kind = match precision {
+                Precision::Bf16 if shape.len() > 1 => Kind::BFloat16,
+                Precision::F32 | Precision::Bf16 => Kind::Float,
+            };
+            weights.insert(name, file.tensor(name, &view, &shape, (kind, device))?);
+        }
+    }
+    match missing.pop_first() {
+        None => Ok(weights),
+        Some((name, expected)) => {
+            Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected }.into())
+        }
+    }
+}
+
+/// Names and shapes of a decoder's tensors in Hugging Face's state; a tied head has none of its own.
+#[must_use]
+pub fn llama_shapes(arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
+    let width = i64::from(arch.hidden_size);
+    let vocabulary = vec![i64::from(arch.vocab_size), width];
+    let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vocabulary.clone())];
+    shapes.extend((0..arch.num_hidden_layers).flat_map(|block| block_shapes(block, arch)));
+    shapes.push(("model.norm.weight".to_owned(), vec![width]));
+    if !arch.tie_word_embeddings {
+        shapes.push(("lm_head.weight".to_owned(), vocabulary));
+    }
+    shapes
+}
+
+fn block_shapes(block: u32, arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
+    let (width, hidden) = (i64::from(arch.hidden_size), i64::from(arch.intermediate_size));
+    let d = i64::from(arch.head_dim);
+    let (queries, keys) = (i64::from(arch.num_attention_heads) * d, i64::from(arch.num_key_value_heads) * d);
+    let name = |part: &str| format!("model.layers.{block}.{part}");
+    let maps = [
+        ("self_attn.q_proj", [queries, width], arch.has_qkv_bias()),
+        ("self_attn.k_proj", [keys, width], arch.has_qkv_bias()),
+        ("self_attn.v_proj", [keys, width], arch.has_qkv_bias()),
+        ("self_attn.o_proj", [width, queries], arch.has_o_bias()),
+        ("mlp.gate_proj", [hidden, width], arch.mlp_bias),
+        ("mlp.up_proj", [hidden, width], arch.mlp_bias),
+        ("mlp.down_proj", [width, hidden], arch.mlp_bias),
+    ];
+    let norms = ["input_layernorm", "post_attention_layernorm"].map(|part| (part, width));
+    let head_norms = ["self_attn.q_norm", "self_attn.k_norm"].map(|part| (part, d));
+    let norms = norms.into_iter().chain(head_norms.into_iter().filter(|_| arch.has_qk_norm()));
+    let mut shapes: Vec<_> = norms.map(|(part, width)| (name(&format!("{part}.weight")), vec![width])).collect();
+    for (part, shape, biased) in maps {
+        shapes.push((name(&format!("{part}.weight")), shape.to_vec()));
+        shapes.extend(biased.then(|| (name(&format!("{part}.bias")), vec![shape[0]])));
+    }
+    shapes
+}
+
+/// Tensors that some checkpoints carry and no network needs: rotations that follow from the configuration, and the second
+/// copy of a tied matrix.
+fn is_known(name: &str, arch: &LlamaArch) -> bool {
+    name.ends_with(".rotary_emb.inv_freq") || (arch.tie_word_embeddings && name == "lm_head.weight")
+}
+
+/// The safetensors files of a folder, in byte order of their names.
+struct Files {
+    paths: Vec<PathBuf>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Files {
+    fn of(folder: &Path) -> Result<Self, HubError> {
+        let index = folder.join("model.safetensors.index.json");
+        if !index.exists() {
+            return Ok(Self { paths: vec![folder.join("model.safetensors")] });
+        }
+        let Index { weight_map } = read_json(&index)?;
+        let names: BTreeSet<&String> = weight_map.values().collect();
+        let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+        match names.iter().zip(&paths).find(|(_, path)| !path.is_file()) {
+            None => Ok(Self { paths }),
+            Some((name, path)) => {
+                let inside = || weight_map.iter().filter(|(_, file)| *file == *name).map(|(tensor, _)| tensor);
+                let (tensors, first) = (inside().count(), inside().next().cloned().unwrap_or_default());
+                Err(HubError::Shard { path: path.clone(), tensors, first })
+            }
+        }
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HubError> {
+    let text = fs::read(path).map_err(|source| HubError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| HubError::Json { path: path.to_owned(), source })
+}
