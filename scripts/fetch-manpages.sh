@@ -5,7 +5,7 @@
 # other pages and questions, so no sums are fixed here: MADE.txt says which versions and scripts gave what is there,
 # and about.json counts it. What is there and whole is left alone.
 set -euo pipefail
-export LC_ALL=C.UTF-8 # one order of names everywhere
+export LC_ALL=C # one order of names everywhere
 
 PAGES_AT_LEAST=1000
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,7 +15,7 @@ made=(about.json corpus.jsonl corpus-heldout.jsonl train.jsonl eval.jsonl)
 
 recipe() { # recipe FOLDER: what the files depend on
   cat "$1/VERSIONS.txt"
-  (cd "$root/scripts" && sha256sum manpages.py manquestions.py roff.py)
+  (cd "$root/scripts" && sha256sum manpages.py manpage.py manquestions.py roff.py)
 }
 
 sums() { # sums FOLDER: of what was made

@@ -10,12 +10,12 @@ PAGES holds folders `man1` to `man8` with .gz files, anywhere below. OUT receive
     train.jsonl, eval.jsonl               {"instruction", "input", "output"}: a question, a piece of a page, its answer
     about.json                            counts, lengths, and what a guesser would score
 
-About 15 % of the pages are held out: `eval.jsonl` asks about those alone, and neither the corpus nor `train.jsonl` has
-any of their text. Pages that share most of their text stand on one side. The same pages give the same bytes. `--check`
-reads what was written again and fails where an answer is not in its piece or a held-out page is in the corpus.
+About 15 % of the pages are held out: `eval.jsonl` asks about those alone, and neither `corpus.jsonl` nor `train.jsonl`
+is made of them. Pages that share most of their text stand on one side. The same pages give the same bytes. `--check`
+reads what was written again and fails where an answer is not in its piece or a held-out page is much like one of the
+corpus.
 """
 
-import gzip
 import json
 import random
 import re
@@ -24,14 +24,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from manquestions import LIMIT, QUESTIONS, REFERENCE, SEED, Item, Page, derivable, digest, kind_of, lines_of, questions
-from roff import read_page
+from manpage import load_pages, text_of
+from manquestions import LIMIT, QUESTIONS, SEED, Item, derivable, digest, kind_of, questions
 
 HELD_OUT = 0.15
 SHINGLE = 5  # words
 ALIKE = 0.5  # share of the shorter page's shingles from which two pages stand on one side
 COMMON = 300  # pages; a shingle of more is boilerplate
-PER_PAGE = 4  # questions of a kind about one page
+PER_PAGE = 6  # questions of a kind about one page
 PER_KIND = {"train": 900, "eval": 130}
 MAJORITY = 0.4  # share of a kind's questions that one answer may have
 LEAST = {"corpus.jsonl": 500, "corpus-heldout.jsonl": 50, "train.jsonl": 4000, "eval.jsonl": 500}
@@ -47,6 +47,8 @@ CANDIDATES = {  # what an answer of the kind looks like: a guesser would take th
 
 
 def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     if sys.argv[1] == "--check":
         return check(Path(sys.argv[2]))
     out = Path(sys.argv[2])
@@ -67,37 +69,6 @@ def main():
         about[f"{side}.jsonl"] = describe(items)
     about["questions"] = QUESTIONS
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
-def load_pages(folder):
-    """The pages in the order of their names, without those that only refer to another."""
-    pages = []
-    paths = [path for path in folder.glob("**/man[1-8]/*.gz") if not path.is_symlink()]
-    for path in sorted(paths, key=lambda path: path.name):
-        source = decode(gzip.decompress(path.read_bytes()))
-        if re.match(r"\.so ", source):
-            continue
-        blocks = read_page(source)
-        name = " ".join(lines_of([block for block in blocks if block.section == "NAME" and block.kind != "heading"]))
-        names, _, purpose = name.partition(" - ")
-        pages.append(Page(path.name.removesuffix(".gz"), [part.strip() for part in names.split(",")], purpose, blocks))
-    return pages
-
-
-def decode(content):
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def text_of(page):
-    """The page as plain text: its title, then headings and one line for every paragraph."""
-    name, _, section = page.key.rpartition(".")
-    lines = [f"{name}({section})"]
-    for block in page.blocks:
-        lines += ["", block.text] if block.kind == "heading" else lines_of([block])
-    return "\n".join(lines) + "\n"
 
 
 def held_out(pages):
@@ -147,7 +118,7 @@ def select(items, per_kind):
             of_page[item.page] += 1
             if of_page[item.page] <= PER_PAGE:
                 kept.append(item)
-        chosen += level(kept)[:per_kind]
+        chosen += level(kept, per_kind)
     random.Random(SEED).shuffle(chosen)
     return chosen
 
@@ -156,18 +127,18 @@ def order(item):
     return digest(f"{item.question}/{item.piece}")
 
 
-def level(items):
-    """The items without the surplus of the most frequent answers."""
+def level(items, limit):
+    """At most `limit` of the items, without the surplus of the most frequent answers."""
     counts = Counter(item.answer for item in items)
     most = max(counts.values(), default=0)
-    while most > 1 and most > MAJORITY * sum(min(count, most) for count in counts.values()):
+    while most > 1 and most > MAJORITY * min(limit, sum(min(count, most) for count in counts.values())):
         most -= 1
     seen, kept = Counter(), []
     for item in items:
         seen[item.answer] += 1
         if seen[item.answer] <= most:
             kept.append(item)
-    return kept
+    return kept[:limit]
 
 
 def alpaca(item):
@@ -262,7 +233,7 @@ def check_leak(found):
     texts = {("held out", number): record["text"] for number, record in enumerate(found["corpus-heldout.jsonl"], 1)}
     texts |= {("corpus", number): record["text"] for number, record in enumerate(found["corpus.jsonl"], 1)}
     for (side, number), (other, training) in alike(texts):
-        expect(side == other, "corpus-heldout.jsonl", max(number, training), "a page much like one of the corpus")
+        expect(side == other, "corpus-heldout.jsonl", number, f"much like line {training} of corpus.jsonl")
 
 
 if __name__ == "__main__":

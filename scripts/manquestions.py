@@ -9,11 +9,12 @@ import random
 import re
 from dataclasses import dataclass
 
+from manpage import declarations, entries_of, functions, lines_of, named, prototypes
 from roff import Block
 
 SEED = 5
-LIMIT = 850  # characters of a piece, at most
-ROOM = 600  # of those, for the lines that hold the answer
+LIMIT = 720  # characters of a piece, at most
+ROOM = 500  # of those, for the lines that hold the answer
 ANSWER = 120  # characters of an answer, at most
 # The wording tells the kind: `kind_of` reads it back.
 QUESTIONS = {
@@ -23,7 +24,6 @@ QUESTIONS = {
     "argument_count": "How many arguments does {subject}() take?",
     "argument_type": "What is the type of the argument {detail} of {subject}()?",
     "library": "Which option links the library of {subject}()?",
-    "result": "What does {subject}() return?",
     "success": "What does {subject}() return on success?",
     "failure": "What does {subject}() return on error?",
     "error": "Which error of {subject}() has this cause? {detail}",
@@ -35,28 +35,18 @@ QUESTIONS = {
 AROUND = ["NAME", "LIBRARY", "SYNOPSIS", "DESCRIPTION", "RETURN VALUE", "ERRORS", "ATTRIBUTES", "VERSIONS", "STANDARDS"]
 AROUND += ["CONFORMING TO", "HISTORY", "NOTES", "BUGS", "CAVEATS", "SEE ALSO"]
 REFERENCE = re.compile(r"\b([A-Za-z_][\w.-]*)\((\d)\w*\)")
-PROTOTYPE = re.compile(r"(?P<type>[A-Za-z_][\w ]*?[ *]+(?:restrict )?)(?P<name>[A-Za-z_]\w*)\((?P<arguments>.*)\);")
-ARGUMENT = re.compile(r"(?P<type>[A-Za-z_][\w ]*?[ *]+(?:restrict )?)(?P<name>[a-z_]\w*)")
 SENTENCE = re.compile(r"(?<=[.!?])(?<!\be\.g\.)(?<!\bi\.e\.)(?<!\bcf\.)(?<!\betc\.)(?<!\bvs\.) (?=[A-Z\"(]|\w+\(\))")
 SUCCESS = r"(?i:(?:on|upon) (?:success|successful completion|successful return)|when successful),? "
 FAILURE = r"(?i:on error|on failure|upon error|if an error occurs|in case of an? (?:error|failure)),? "
 CLAUSE = re.compile(rf"; (?={FAILURE})")
 ON_SUCCESS = re.compile(r"returns? (?P<what>[^.;,]+?) (?:on success|if successful)\b")
-ON_FAILURE = re.compile(r"(?:or|and) (?:returns? )?(?P<what>[^.;,]+?) (?:on (?:error|failure)|if an error occurr?(?:s|ed))\b")
-KEYWORDS = {"char", "const", "double", "float", "int", "long", "short", "unsigned", "void"}
-
-
-@dataclass
-class Page:
-    """A manual page."""
-
-    key: str  # name and section, as its file is called
-    names: list  # what its NAME line names, in order
-    purpose: str  # what that line says of them
-    blocks: list
-
-    def section(self, name):
-        return [block for block in self.blocks if block.section == name and block.kind != "heading"]
+ON_FAILURE = re.compile(
+    r"(?:or|and) (?:returns? )?(?P<what>[^.;,]+?) (?:on (?:error|failure)|if an error occurr?(?:s|ed))\b"
+)
+OTHERWISE = r"(?:,| and| with)+ (?:sets?|stores?|errno)\b|;|,? or (?=-1|NULL|a negative|a nonzero|an error)"
+OF_ONE = re.compile(r"\((\w+)\(\)(?: only|,? (?:and |or )?\w+\(\))*\) ")  # before a cause: whose error it is
+SPEAKERS = r".*?(?:\)|functions?|calls?|it|they|macros?|operations?)"
+UNCLEAR = re.compile(r"[.;:&]|\b(return|as follows|if|If|same|or|depend|then|left|succeeds|is not)|end-of-file|\bto$")
 
 
 @dataclass
@@ -70,19 +60,19 @@ class Item:
     answer: str
 
 
-@dataclass
-class Prototype:
-    name: str
-    type: str
-    arguments: list
-    header: str | None  # that declares it, where it is plain which
-    lines: tuple  # of the synopsis: from its header or its first line to its last
-
-
 def questions(page):
     """All items of a page."""
-    for kind in (of_name, of_synopsis, of_library, of_return_value, of_errors, of_attributes, of_references, of_versions):
-        yield from kind(page)
+    for read in (
+        of_name,
+        of_synopsis,
+        of_library,
+        of_return_value,
+        of_errors,
+        of_attributes,
+        of_references,
+        of_versions,
+    ):
+        yield from read(page)
 
 
 def kind_of(question):
@@ -122,11 +112,13 @@ def derivable(item):
 
 
 def of_name(page):
-    subjects = [name + ("()" if page.key.split(".")[-1][0] in "23" and name[-1:] != ")" else "") for name in page.names]
+    call = "()" if functions(page) else ""
+    subjects = [name + call for name in page.names]
     if not page.purpose or len(page.purpose) > ANSWER or len(page.names) > 12:
         return
+    needed = ("NAME", lines_of(page.section("NAME")))
     for subject in pick(subjects, 1, page.key):
-        yield ask("purpose", page, answer=page.purpose, needed=("NAME", lines_of(page.section("NAME"))), subject=subject)
+        yield ask("purpose", page, answer=page.purpose, needed=needed, subject=subject)
 
 
 def of_synopsis(page):
@@ -136,7 +128,7 @@ def of_synopsis(page):
         same = [proto for proto in found if proto.name == name]
         first, last = min(proto.lines[0] for proto in same), max(proto.lines[1] for proto in same)
         draws = rng(page.key, "synopsis", name)
-        needed = ("SYNOPSIS", window(lines, first, last, draws.randint(200, ROOM), draws))
+        needed = ("SYNOPSIS", window(lines, first, last, draws.randint(150, ROOM), draws))
         facts = {(proto.type, proto.header) for proto in same}
         if len("\n".join(needed[1])) > ROOM or len(facts) > 1 or (name == "syscall" and page.key != "syscall.2"):
             continue
@@ -162,41 +154,45 @@ def of_library(page):
 def of_return_value(page):
     section = page.section("RETURN VALUE") or page.section("RETURN VALUES")
     lines, known = lines_of(section), functions(page)
-    sentences = [clause for block in section for part in SENTENCE.split(block.text) for clause in CLAUSE.split(part)]
+    sentences = [sentence for block in section for sentence in SENTENCE.split(block.text)]
     plain = not re.search(r"success|error|fail", " ".join(sentences))
-    for kind in ("success", "failure", "result") if plain else ("success", "failure"):
+    forms = {"success": ("", None)} if plain else {"success": (SUCCESS, ON_SUCCESS), "failure": (FAILURE, ON_FAILURE)}
+    for kind, form in forms.items():
         asked = {}
-        said = [(sentence, what) for sentence in sentences if (what := returned(kind, sentence)) is not None]
-        for sentence, what in said:
+        clauses = [(sentence, clause) for sentence in sentences for clause in CLAUSE.split(sentence)]
+        said = [(sentence, *found) for sentence, clause in clauses if (found := returned(clause, *form)) is not None]
+        for sentence, what, of_all in said:
             named_ones = [name for name in re.findall(r"(\w+)\(\)", sentence) if name not in what]
-            alone = len(said) == 1 and (kind != "result" or re.match("Th(is|ese) ", sentence))
-            for name in named_ones or (known if alone else []):
+            for name in named_ones or (known if of_all and len(said) == 1 else []):
                 asked.setdefault(name, []).append(what if name in known else "")
         for name, answers in asked.items():
             at = next((place for place, line in enumerate(lines) if answers[0] in line), None)
             if len(answers) > 1 or not answers[0] or at is None:
                 continue
             draws = rng(page.key, kind, name)
-            near = window(lines, at, at, draws.randint(200, ROOM), draws)
+            near = window(lines, at, at, draws.randint(150, ROOM), draws)
             if len("\n".join(near)) <= ROOM:
                 yield ask(kind, page, answer=answers[0], needed=("RETURN VALUE", near), subject=name)
 
 
-def returned(kind, sentence):
-    """What a sentence says is returned, as short as it says it; empty where it cannot be told, None if not of `kind`."""
-    opening, within = {"success": (SUCCESS, ON_SUCCESS), "failure": (FAILURE, ON_FAILURE), "result": ("", None)}[kind]
-    what = ""
-    if start := re.match(opening, sentence):
-        clause = re.split(r", and errno|;|, with errno| and sets? errno| and errno|, or | or -1", sentence[start.end() :])[0]
-        found = re.fullmatch(r"(?:.*?(?:\)|functions?|calls?|it|they|macros?|operations?) )returns? (.+?)\.?", clause)
-        found = found or re.fullmatch(r"(.+?) (?:is|are) returned\.?", clause)
-        what = found[1] if found else ""
-    elif within and (found := within.search(sentence)):
-        what = found["what"]
+def returned(clause, opening, within):
+    """What a clause says is returned, as short as it says it and empty where that cannot be told, and whether it speaks
+    of all functions of the page. None where it neither begins with `opening` nor has the pattern `within`.
+    """
+    who = what = ""
+    if start := re.match(opening, clause):
+        rest = re.split(OTHERWISE, clause[start.end() :])[0].rstrip(".,")
+        if found := re.fullmatch(rf"({SPEAKERS}) returns? (.+)", rest):
+            who, what = found.groups()
+        elif found := re.fullmatch(r"(?:\(.*?\), )?(.+) (?:is|are) returned", rest):
+            what = found[1]
+    elif within and (found := within.search(clause)):
+        who, what = clause[: found.start()], found["what"]
     else:
         return None
-    plain = 0 < len(what) <= ANSWER and not re.search(r"[.;:]|\breturn|\bas follows|\bif\b|\bsame\b|\bor\b|\bdepend", what)
-    return what if plain and what.count("(") == what.count(")") else ""
+    unclear = UNCLEAR.search(what) or what.count("(") != what.count(")")
+    of_all = not who or re.match(r"(?i:this|these|they|it|both|the (?:function|system call|call|macro)s?)\b", who)
+    return ("" if unclear or len(what) > ANSWER else what), bool(of_all)
 
 
 def of_errors(page):
@@ -208,18 +204,20 @@ def of_errors(page):
     texts = ["\n".join(lines_of(group)) for group in entries]
     for at, group in enumerate(entries):
         cause = SENTENCE.split(causes[at])[0]
-        of_one = re.match(r"\((\w+)\(\)(?:, \w+\(\))*\) ", cause)  # the page says of which of its functions it speaks
+        of_one = OF_ONE.match(cause)
         subject, cause = (of_one[1], cause[of_one.end() :]) if of_one else (known[0], cause)
-        if subject not in known or not re.fullmatch(r"E[A-Z0-9]+", group[0].text) or not 0 < len(cause) <= ANSWER:
+        if subject not in known or cause.startswith("(") or not 0 < len(cause) <= ANSWER:
+            continue
+        if not re.fullmatch(r"E[A-Z0-9]+", group[0].text):
             continue
         if sum(cause in other for other in causes) > 1:
             continue
         draws = rng(page.key, "error", at)
-        near = window(texts, at, at, draws.randint(300, ROOM), draws)
+        near = window(texts, at, at, draws.randint(250, ROOM), draws)
         if len("\n".join(near)) > ROOM or len(near) < 2:
             continue
         yield ask("error", page, answer=group[0].text, needed=("ERRORS", near), subject=subject, detail=cause)
-        if sum(other[0].text.split()[0] == group[0].text for other in entries) == 1 and "error" not in cause[:9]:
+        if sum(other[0].text.split()[0] == group[0].text for other in entries) == 1 and not cause.startswith("See "):
             yield ask("cause", page, answer=cause, needed=("ERRORS", near), subject=subject, detail=group[0].text)
 
 
@@ -227,12 +225,12 @@ def of_attributes(page):
     lines = lines_of(page.section("ATTRIBUTES"))
     for at, line in enumerate(lines):
         cells = line.split(" | ")
-        if len(cells) != 3 or cells[1] != "Thread safety" or not cells[2].startswith("MT-") or len(line) > ROOM:
+        if len(line) > ROOM or not re.fullmatch(r"[^|]+ \| Thread safety \| MT-[^(*|]+", line):
             continue
         names = re.findall(r"(\w+)\(\)", cells[0])
         once = [name for name in names if sum(f"{name}()" in other for other in lines) == 1]
         draws = rng(page.key, "attributes", at)
-        near = window(lines, at, at, draws.randint(200, ROOM), draws)
+        near = window(lines, at, at, draws.randint(150, ROOM), draws)
         for name in pick(once, 2, page.key):
             yield ask("thread_safety", page, answer=cells[2], needed=("ATTRIBUTES", near), subject=name)
 
@@ -251,8 +249,9 @@ def of_references(page):
 
 
 def of_versions(page):
-    since = re.compile(r"(?P<name>[\w./-]+) \(since (?P<system>Linux|glibc) (?P<version>\d[\d.]*\d)\)")
-    added = re.compile(r"(?P<name>\w+\(\)) (?:was|were) added (?:to|in) (?P<system>Linux|glibc) (?P<version>\d[\d.]*\d)\b")
+    version = r"(?P<system>Linux|glibc) (?P<version>\d[\d.]*\d)"
+    since = re.compile(rf"(?P<name>[\w./-]+) \(since {version}\)")
+    added = re.compile(rf"(?P<name>\w+\(\)) (?:was|were) added (?:to|in) {version}\b")
     for section in dict.fromkeys(block.section for block in page.blocks if block.section != "ERRORS"):
         groups = entries_of(page.section(section))
         texts = ["\n".join(lines_of(group)) for group in groups]
@@ -261,95 +260,11 @@ def of_versions(page):
             if not found or len(texts[at]) > ROOM:
                 continue
             draws = rng(page.key, "since", found["name"])
-            needed = (section, window(texts, at, at, draws.randint(200, ROOM), draws))
+            needed = (section, window(texts, at, at, draws.randint(150, ROOM), draws))
             subject, detail = found["name"], found["system"]
             item = ask("since", page, answer=found["version"], needed=needed, subject=subject, detail=detail)
             if item.piece.count(f"{subject} (since {detail}") + item.piece.count(f"{subject} was added") == 1:
                 yield item
-
-
-# Reading a page.
-
-
-def lines_of(blocks):
-    """As the page prints: what a tag explains stands in by two."""
-    return [("  " if block.tag and block.kind == "paragraph" else "") + block.text for block in blocks]
-
-
-def entries_of(blocks):
-    """Blocks by list entry, each tag with its paragraphs; every other block alone."""
-    groups = []
-    for block in blocks:
-        follows = groups and groups[-1][0].kind == "tag" and block.kind == "paragraph" and block.tag == groups[-1][0].tag
-        if follows:
-            groups[-1].append(block)
-        else:
-            groups.append([block])
-    return groups
-
-
-def declarations(page):
-    """The lines of the synopsis before it says which macros to define."""
-    lines = []
-    for line in lines_of(page.section("SYNOPSIS")):
-        if line.startswith("Feature Test Macro"):
-            break
-        lines.append(line)
-    return lines
-
-
-def prototypes(lines):
-    """The functions that the lines declare."""
-    found, headers, text, start, opened = [], [], "", 0, 0
-    for at, line in enumerate(lines):
-        bare = re.sub(r"/\*.*?\*/", "", line).strip()
-        if include := re.match(r"#include\s*(<[^>]+>)", bare):
-            if text or (found and found[-1].lines[1] >= opened):
-                headers, opened = [], at  # a new group of includes
-            headers = headers or []
-            if "Definition of" not in line and "efinition" not in line:
-                headers.append(include[1])
-            text = ""
-            continue
-        if not text:
-            start = at
-        text = f"{text} {bare}".strip()
-        if not bare.endswith(";"):
-            text = text if bare and "(" in text and ")" not in bare[-1:] else ""
-            continue
-        declared = PROTOTYPE.fullmatch(re.sub(r"\[\[\w+\]\] *|\bextern ", "", text))
-        text = ""
-        if declared and not re.match(r"(typedef|struct|return|define|union)\b[^*]*;?$", declared["type"]):
-            arguments = split_arguments(declared["arguments"])
-            header = headers[0] if len(headers) == 1 else None
-            first = opened if header else start
-            kind = " ".join(declared["type"].split())
-            found.append(Prototype(declared["name"], kind, arguments, header, (first, at)))
-    return found
-
-
-def split_arguments(text):
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    parts = [" ".join(part.split()) for part in parts]
-    return [] if parts in (["void"], [""]) else parts
-
-
-def named(arguments):
-    """(type, name) of the arguments that are plainly a type and a name."""
-    matches = (ARGUMENT.fullmatch(argument) for argument in arguments)
-    return [(match["type"].strip(), match["name"]) for match in matches if match and match["name"] not in KEYWORDS]
-
-
-def functions(page):
-    """The functions of the page: named by its NAME line and declared by its synopsis."""
-    declared = {proto.name for proto in prototypes(declarations(page))}
-    return [name for name in page.names if name in declared]
 
 
 # Making a piece.
@@ -359,14 +274,14 @@ def ask(kind, page, answer, needed, subject, detail=""):
     question = QUESTIONS[kind].format(subject=subject, detail=detail)
     draws = rng(page.key, kind, question)
     parts = [needed]
-    room = draws.randint(450, LIMIT) - length(needed)
+    room = draws.randint(400, LIMIT) - length(needed)
     others = [name for name in AROUND if name != needed[0]]
     draws.shuffle(others)
     if kind == "header" and (program := includes(page)):
         parts.append(("EXAMPLES", program))
         room -= length(parts[-1])
     for name in others:
-        if part := excerpt(page, name, min(room, draws.randint(80, 320)), draws):
+        if part := excerpt(page, name, min(room, draws.randint(60, 260)), draws):
             parts.append(part)
             room -= length(part)
     draws.shuffle(parts)
