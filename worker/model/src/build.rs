@@ -88,7 +88,9 @@ impl<'a> Builder<'a> {
     /// An anchor's final norm.
     pub fn final_norm(&self, anchor: AnchorId) -> Result<FinalNorm, WeightsError> {
         match self.arch(anchor) {
-            Arch::Vit(_) => self.source.norm(&format!("anchors.{anchor}.norm"), self.width(anchor)).map(FinalNorm::Layer),
+            Arch::Vit(_) => {
+                self.source.norm(&format!("anchors.{anchor}.norm"), self.width(anchor)).map(FinalNorm::Layer)
+            }
             Arch::Llama(arch) => self.final_rms_norm((anchor, arch)).map(FinalNorm::Rms),
         }
     }

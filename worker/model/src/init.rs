@@ -2,8 +2,8 @@
 //! the order of building nor the other parameters can reach its numbers.
 
 use esta_engine::arch::{Arch, LlamaArch, VitArch};
-use esta_engine::cost::Task;
 use esta_engine::catalog::Catalog;
+use esta_engine::cost::Task;
 use esta_engine::streams::{Stream, rng};
 use esta_proto::AnchorId;
 use rand::{Rng, RngExt};

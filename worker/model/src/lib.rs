@@ -26,6 +26,7 @@
 
 mod build;
 mod checkpoint;
+mod decode;
 mod fit;
 mod fixed;
 mod head;
@@ -38,6 +39,7 @@ mod merge;
 mod network;
 mod optim;
 mod params;
+mod recompute;
 mod refine;
 mod slot;
 mod source;
@@ -48,6 +50,7 @@ mod vit;
 mod weights;
 
 pub use checkpoint::{SourceHead, read_vit, tensor_shapes};
+pub use decode::Decoder;
 pub use fit::{FitError, fit_layers};
 pub use fixed::{Reduced, SlotOutcome, StepBuffer};
 pub use head::fit_heads;

@@ -103,6 +103,10 @@ impl Block for LlamaBlock {
         self.run(x, Some(past), Phase::Eval)
     }
 
+    fn positions(&self) -> Option<i64> {
+        Some(self.attn.rope.cos.size()[0])
+    }
+
     fn merged(&self) -> Box<dyn Block> {
         let Attention { q, k, v, o, qk_norm, head_dim, rope } = &self.attn;
         Box::new(Self {

@@ -3,7 +3,7 @@
 //!
 //! Shapes: B images or texts, N tokens, D width, K classes, V vocabulary, M tokens that are asked for.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::input::Input;
 use crate::linear::{Linear, Phase};
@@ -28,6 +28,11 @@ pub(crate) trait Block: Send {
 
     /// Adds its tensors under `prefix`, by their checkpoint names.
     fn export(&self, prefix: &str, weights: &mut Weights);
+
+    /// Positions it can tell apart; none where it does not number its tokens.
+    fn positions(&self) -> Option<i64> {
+        None
+    }
 }
 
 /// Keys and values of the tokens that an executed block has seen.
@@ -132,6 +137,19 @@ impl Network {
     /// Blocks it executes.
     pub(crate) fn depth(&self) -> usize {
         self.segments.iter().map(|segment| segment.blocks.len()).sum()
+    }
+
+    /// Tokens of the longest text it can read.
+    pub(crate) fn positions(&self) -> i64 {
+        let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
+        blocks.filter_map(|block| block.positions()).min().unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        match &self.front {
+            Front::Patches(embed) => embed.cls_token.device(),
+            Front::Tokens(embed) => embed.weight.device(),
+        }
     }
 
     /// The same path with every adaptation folded into plain weights; it shares no storage with what trains, nor any

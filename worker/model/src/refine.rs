@@ -11,8 +11,8 @@ use esta_proto::AnchorId;
 use tch::{Kind, Tensor};
 
 use crate::input::Input;
-use crate::trunk::Trunk;
 use crate::params::signed;
+use crate::trunk::Trunk;
 use crate::weights::{Weights, WeightsError};
 
 /// Images of one step.

@@ -11,6 +11,7 @@ use crate::input::Input;
 use crate::linear::Phase;
 use crate::network::{Network, mean_loss};
 use crate::params::{GroupParams, ParamStore, runs};
+use crate::recompute;
 use crate::stitched::{StitchError, StitchedNet};
 
 /// How a slot is computed.
@@ -26,6 +27,9 @@ pub struct SlotOptions {
     pub saliency: SaliencyReduction,
     /// Whose answers the slot learns beside the labels.
     pub teacher: Option<Teacher>,
+    /// Keep only what enters each block, and compute the rest again on the way back: memory of one block instead of all,
+    /// for a second forward pass. The numbers are the same.
+    pub checkpointing: bool,
 }
 
 /// In-place distillation: a path of the same family, as it is in this step, teaches the others.
@@ -47,6 +51,7 @@ impl Default for SlotOptions {
             label_smoothing: 0.0,
             saliency: SaliencyReduction::Mean,
             teacher: None,
+            checkpointing: false,
         }
     }
 }
@@ -163,18 +168,29 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// The pass's share of the slot's loss (f64, on the device), and its gradients in one flat tensor.
     fn run(&self, input: &Input, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
-        let logits = self.network.forward(input, Phase::Train);
-        let loss = mean_loss(&logits, labels, self.options.label_smoothing);
+        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
+        let learn = |logits: &Tensor| self.learn(logits, input, labels, share);
+        let (loss, grads) = match self.options.checkpointing {
+            true => recompute::backward(self.network, input, &leaves, learn),
+            false => {
+                let (loss, target) = learn(&self.network.forward(input, Phase::Train));
+                (loss, Tensor::run_backward(&[target], &leaves, false, false))
+            }
+        };
+        let flat: Vec<Tensor> = grads.iter().zip(&leaves).map(|(grad, leaf)| flatten(grad, leaf)).collect();
+        (loss.detach().to_kind(Kind::Double) * share, Tensor::cat(&flat, 0))
+    }
+
+    /// The loss of logits, and what is minimised: its share of the slot's, mixed with a teacher's, scaled.
+    fn learn(&self, logits: &Tensor, input: &Input, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
+        let loss = mean_loss(logits, labels, self.options.label_smoothing);
         let factor = share * self.options.loss_scale;
         let learned = match self.teacher {
-            Some((teacher, how)) => mix(&loss, &answers(teacher, input, how).divergence(&logits), how),
+            Some((teacher, how)) => mix(&loss, &answers(teacher, input, how).divergence(logits), how),
             None => loss.shallow_clone(),
         };
         let target = if factor == 1.0 { learned } else { learned * factor };
-        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
-        let grads = Tensor::run_backward(&[target], &leaves, false, false);
-        let flat: Vec<Tensor> = grads.iter().zip(&leaves).map(|(grad, leaf)| flatten(grad, leaf)).collect();
-        (loss.detach().to_kind(Kind::Double) * share, Tensor::cat(&flat, 0))
+        (loss, target)
     }
 }
 

@@ -5,8 +5,8 @@ use esta_engine::spec::{Precision, PstSpec, Target};
 use tch::{Device, Tensor};
 
 use crate::linear::{Adaptation, Linear, Lora};
-use crate::params::ParamStore;
 use crate::llama::RmsNorm;
+use crate::params::ParamStore;
 use crate::vit::LayerNorm;
 use crate::weights::{Weights, WeightsError};
 

@@ -81,11 +81,7 @@ impl Builder<'_> {
     }
 
     /// Of a path that ends in this anchor; a tied head is only the embedding's tensor again where the anchor runs alone.
-    pub(super) fn token_head(
-        &self,
-        (anchor, arch): (AnchorId, &LlamaArch),
-        alone: bool,
-    ) -> Result<Head, WeightsError> {
+    pub(super) fn token_head(&self, (anchor, arch): (AnchorId, &LlamaArch), alone: bool) -> Result<Head, WeightsError> {
         let part = if arch.tie_word_embeddings { "model.embed_tokens" } else { "lm_head" };
         let (name, shape) = (format!("anchors.{anchor}.{part}"), vocabulary(arch));
         let head: Linear = self.source.linear(&LinearShape { biased: false, ..LinearShape::plain(&name, &shape) })?;
