@@ -28,6 +28,13 @@ pub struct Texts {
     pub lengths: Vec<i64>,
 }
 
+impl From<&Tensor> for Input {
+    /// Images; no copy is made.
+    fn from(images: &Tensor) -> Self {
+        Self::Images(images.shallow_clone())
+    }
+}
+
 impl Input {
     /// Images or texts B.
     #[must_use]

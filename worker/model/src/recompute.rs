@@ -11,24 +11,26 @@ use crate::linear::Phase;
 use crate::network::{Network, Stage};
 
 /// What `learn` makes of the logits, the loss and what is minimised: answers the loss, and the gradients of `leaves`, undefined
-/// where what is minimised does not depend on them.
+/// where what is minimised does not depend on them. Dropout draws the same both times, block by block from `seed` on.
 pub(crate) fn backward(
     network: &Network,
     input: &Input,
     leaves: &[&Tensor],
+    seed: i64,
     learn: impl FnOnce(&Tensor) -> (Tensor, Tensor),
 ) -> (Tensor, Vec<Tensor>) {
     let mut sums = Sums::new(leaves);
     let stages: Vec<Stage<'_>> = network.stages().collect();
     // What trains in front of the blocks needs its own gradient; elsewhere this graph is empty.
     let embedded = network.front.forward(input);
-    let entered = kept(&embedded, &stages);
+    let entered = kept(&embedded, &stages, seed);
     let (behind, stages_left) = entered.split_last().expect("the embedding's output is always there");
     let behind = behind.detach().set_requires_grad(true);
     let (loss, target) = learn(&network.tail.forward(&behind, input, Phase::Train));
     let mut gradient = sums.take(&target, Some(&behind)).expect("the loss depends on the last activations");
-    for (stage, x) in stages.iter().zip(stages_left).rev() {
+    for ((number, stage), x) in (0..).zip(&stages).zip(stages_left).collect::<Vec<_>>().into_iter().rev() {
         let x = x.detach().set_requires_grad(true);
+        tch::manual_seed(seed.wrapping_add(number));
         let y = stage.forward(&x, Phase::Train);
         let product = (y * gradient).sum(tch::Kind::Float);
         gradient = sums.take(&product, Some(&x)).expect("a residual block depends on what enters it");
@@ -40,10 +42,11 @@ pub(crate) fn backward(
 }
 
 /// What enters each block, and what leaves the last.
-fn kept(embedded: &Tensor, stages: &[Stage<'_>]) -> Vec<Tensor> {
+fn kept(embedded: &Tensor, stages: &[Stage<'_>], seed: i64) -> Vec<Tensor> {
     tch::no_grad(|| {
         let mut kept = vec![embedded.detach()];
-        for stage in stages {
+        for (number, stage) in (0..).zip(stages) {
+            tch::manual_seed(seed.wrapping_add(number));
             kept.push(stage.forward(&kept[kept.len() - 1], Phase::Train));
         }
         kept

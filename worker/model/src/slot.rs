@@ -28,7 +28,7 @@ pub struct SlotOptions {
     /// Whose answers the slot learns beside the labels.
     pub teacher: Option<Teacher>,
     /// Keep only what enters each block, and compute the rest again on the way back: memory of one block instead of all,
-    /// for a second forward pass. The numbers are the same.
+    /// for a second forward pass. The numbers are the same, but that dropout draws block by block.
     pub checkpointing: bool,
 }
 
@@ -118,10 +118,11 @@ pub fn run_slot(
     let network = net.network(slot.stitch)?;
     let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
     let passes = split(slot, options.micro_batches)?;
-    tch::manual_seed(slot.dropout_seed.cast_signed());
+    let seed = slot.dropout_seed.cast_signed();
+    tch::manual_seed(seed);
     let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
     let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
-    let pass = Pass { network, groups: &groups, options, teacher };
+    let pass = Pass { network, groups: &groups, options, teacher, seed };
     let mut parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
     let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
     for (part_loss, part_grads) in parts {
@@ -163,6 +164,8 @@ struct Pass<'a> {
     groups: &'a [&'a GroupParams],
     options: &'a SlotOptions,
     teacher: Option<(&'a Network, Teacher)>,
+    /// Of dropout.
+    seed: i64,
 }
 
 impl Pass<'_> {
@@ -171,7 +174,7 @@ impl Pass<'_> {
         let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
         let learn = |logits: &Tensor| self.learn(logits, input, labels, share);
         let (loss, grads) = match self.options.checkpointing {
-            true => recompute::backward(self.network, input, &leaves, learn),
+            true => recompute::backward(self.network, input, &leaves, self.seed, learn),
             false => {
                 let (loss, target) = learn(&self.network.forward(input, Phase::Train));
                 (loss, Tensor::run_backward(&[target], &leaves, false, false))

@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "shared with the other tests")]
 mod fixture;
 
-use esta_model::{Slot, SlotOptions, Teacher, run_slot};
+use esta_model::{Input, Slot, SlotOptions, Teacher, run_slot};
 use esta_proto::StitchId;
 use fixture::{Family, batch};
 use serde_json::json;
@@ -15,7 +15,7 @@ fn a_slots_dropout_is_a_function_of_its_seed_and_a_teacher_draws_none() {
     let family = Family::trained(json!({ "pst": { "lora_dropout": 0.5 } }));
     let (images, labels) = batch(8);
     let with = |dropout_seed, options: &SlotOptions| {
-        let slot = Slot { stitch: family.longest(), images: &images, labels: &labels, dropout_seed };
+        let slot = Slot { stitch: family.longest(), input: &Input::from(&images), labels: &labels, dropout_seed };
         run_slot(&family.net, &family.store, &slot, options).expect("it runs")
     };
     let run = |dropout_seed| with(dropout_seed, &SlotOptions::default());

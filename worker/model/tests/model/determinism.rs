@@ -1,6 +1,6 @@
 //! The same slot gives the same bits: first or later, wherever its tensors lie, at any width.
 
-use esta_model::{Slot, SlotOptions, SlotResult, run_slot};
+use esta_model::{Input, Slot, SlotOptions, SlotResult, run_slot};
 use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -41,7 +41,8 @@ fn a_slot_gives_the_same_bits_wherever_its_images_lie() {
             let room = Tensor::zeros([images.numel() as i64 + shift], (Kind::Float, Device::Cpu));
             let mut shifted = room.narrow(0, shift, images.numel() as i64).view_as(&images);
             shifted.copy_(&images);
-            let slot = Slot { stitch: family.longest(), images: &shifted, labels: &labels, dropout_seed: 1 };
+            let slot =
+                Slot { stitch: family.longest(), input: &Input::from(&shifted), labels: &labels, dropout_seed: 1 };
             let found = run_slot(&family.net, &family.store, &slot, &SlotOptions::default()).expect("it runs");
             assert_eq!(expected, bits(&found), "{shift} numbers further");
         }

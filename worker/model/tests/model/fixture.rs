@@ -2,9 +2,12 @@
 //! use them too.
 
 use esta_engine::catalog::Catalog;
+use esta_engine::cost::Task;
 use esta_engine::groups::GroupLayout;
 use esta_engine::spec::{JobSpec, Precision};
-use esta_model::{ParamStore, Phase, Slot, SlotOptions, SlotResult, Start, StitchedNet, Weights, random_vit, run_slot};
+use esta_model::{
+    Input, ParamStore, Phase, Slot, SlotOptions, SlotResult, Start, StitchedNet, Weights, random_anchor, run_slot,
+};
 use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -85,12 +88,12 @@ impl Family {
 
     pub fn run(&self, stitch: StitchId, options: &SlotOptions) -> SlotResult {
         let (images, labels) = batch(8);
-        let slot = Slot { stitch, images: &images, labels: &labels, dropout_seed: 1 };
+        let slot = Slot { stitch, input: &Input::Images(images), labels: &labels, dropout_seed: 1 };
         run_slot(&self.net, &self.store, &slot, options).expect("the stitch exists")
     }
 
     pub fn logits(&self, stitch: StitchId) -> Tensor {
-        self.net.forward(stitch, &batch(8).0, Phase::Eval).expect("the stitch exists")
+        self.net.forward(stitch, &Input::Images(batch(8).0), Phase::Eval).expect("the stitch exists")
     }
 
     /// The same parameters under another precision.
@@ -109,7 +112,7 @@ pub fn batch(images: i64) -> (Tensor, Tensor) {
 pub fn frozen(catalog: &Catalog) -> Weights {
     let mut frozen = Weights::new("fixture");
     for (number, arch) in catalog.anchors.iter().enumerate() {
-        let mut anchor = random_vit(arch, 1, 7);
+        let mut anchor = random_anchor(arch, Task::Classify { classes: 1 }, 7);
         anchor.remove("head.weight");
         anchor.remove("head.bias");
         for (name, tensor) in anchor.iter() {
@@ -119,7 +122,7 @@ pub fn frozen(catalog: &Catalog) -> Weights {
         frozen.absorb(&format!("anchors.{number}."), anchor);
     }
     for layer in &catalog.layers {
-        let width = |anchor: esta_proto::AnchorId| i64::from(catalog.anchors[anchor.index()].embed_dim);
+        let width = |anchor: esta_proto::AnchorId| catalog.anchors[anchor.index()].width() as i64;
         let name = format!("stitch_layers.{}", layer.id);
         frozen.insert(format!("{name}.weight"), noise(&name, &[width(layer.to), width(layer.from)]) * 0.5);
         frozen.insert(format!("{name}.bias"), noise(&format!("{name}b"), &[width(layer.to)]) * 0.2);

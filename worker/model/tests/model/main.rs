@@ -2,6 +2,8 @@
 
 mod determinism;
 mod fixture;
+mod llama;
+mod llama_parity;
 mod merge;
 mod optimizer;
 mod parity;

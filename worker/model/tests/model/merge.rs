@@ -1,7 +1,7 @@
 //! Merged equals unmerged within 1e-5, for every kind of stitch, and a lone anchor is an ordinary timm state.
 
 use esta_engine::spec::Precision;
-use esta_model::{Phase, SourceHead, StitchError, read_vit, tensor_shapes};
+use esta_model::{Input, Phase, SourceHead, StitchError, read_vit, tensor_shapes};
 use esta_proto::StitchId;
 use serde_json::json;
 
@@ -17,7 +17,8 @@ fn merged_equals_unmerged_for_every_stitch_of_every_space() {
             family.catalog.stitches().map(|stitch| stitch.segments.len()).collect();
         assert!(kinds.contains(&1) && kinds.contains(&2), "{space} has stitched paths");
         for stitch in family.stitches() {
-            let merged = family.net.merged(stitch).expect("single precision").forward(&images, Phase::Train);
+            let merged =
+                family.net.merged(stitch).expect("single precision").forward(&Input::from(&images), Phase::Train);
             let off = distance(&merged, &family.logits(stitch));
             assert!(off < 1e-5, "{space}, stitch {stitch}: off by {off:e}");
             assert!(!merged.requires_grad());
@@ -29,7 +30,7 @@ fn merged_equals_unmerged_for_every_stitch_of_every_space() {
 fn a_lone_anchor_is_an_ordinary_timm_state() {
     let family = Family::trained(json!({}));
     let state = family.net.merged_state(&family.catalog, StitchId(1)).expect("single precision");
-    let arch = &family.catalog.anchors[1];
+    let arch = family.catalog.anchors[1].as_vit().expect("images");
     let names: Vec<&str> = state.weights.iter().map(|(name, _)| name).collect();
     let mut expected = tensor_shapes(arch, Some(CLASSES));
     expected.sort();
@@ -55,7 +56,7 @@ fn a_stitched_path_numbers_its_blocks_in_order_of_execution() {
     assert!(state.weights.get(&format!("blocks.{}.attn.qkv.weight", blocks - 1)).is_some());
     assert!(state.weights.get(&format!("blocks.{blocks}.attn.qkv.weight")).is_none());
     for j in 0..state.segments.len() - 1 {
-        let shape = [&state.segments[j + 1], &state.segments[j]].map(|segment| i64::from(segment.arch.embed_dim));
+        let shape = [&state.segments[j + 1], &state.segments[j]].map(|segment| segment.arch.width() as i64);
         state.weights.expect(&format!("stitch_layers.{j}.weight"), &shape).expect("from one width to the other");
     }
 }

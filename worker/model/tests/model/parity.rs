@@ -6,7 +6,7 @@ use esta_engine::arch::VitArch;
 use esta_engine::catalog::Catalog;
 use esta_engine::groups::GroupLayout;
 use esta_engine::spec::Precision;
-use esta_model::{ParamStore, Phase, SourceHead, Start, StitchedNet, Weights, WeightsError, read_vit};
+use esta_model::{Input, ParamStore, Phase, SourceHead, Start, StitchedNet, Weights, WeightsError, read_vit};
 use esta_proto::StitchId;
 use serde_json::json;
 use tch::{Device, Tensor};
@@ -40,7 +40,7 @@ fn logits(arch: &VitArch, weights: &str, images: &Tensor) -> Tensor {
     let start = Start { seed: 1, weights: &family, device: Device::Cpu };
     let store = ParamStore::new(&layout, start).expect("startable");
     let net = StitchedNet::new(&catalog, &store, &family, &job.pst, Precision::F32).expect("complete");
-    net.forward(StitchId(0), images, Phase::Eval).expect("stitch 0 is the anchor")
+    net.forward(StitchId(0), &Input::from(images), Phase::Eval).expect("stitch 0 is the anchor")
 }
 
 fn check(arch: &VitArch, weights: &str, case: &str) {

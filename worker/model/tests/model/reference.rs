@@ -59,7 +59,7 @@ impl<'a> Reference<'a> {
     pub fn states(&self, anchor: usize, images: &Tensor) -> Vec<Tensor> {
         let bare = Reference { family: self.family, leaves: BTreeMap::new() };
         let mut states = vec![bare.embed(&format!("anchors.{anchor}."), &images.to_kind(Kind::Double))];
-        for block in 0..self.family.catalog.anchors[anchor].depth {
+        for block in 0..self.family.catalog.anchors[anchor].depth() {
             let next = bare.block(&states[block as usize], &format!("anchors.{anchor}.blocks.{block}."), "", anchor);
             states.push(next);
         }
@@ -85,7 +85,7 @@ impl<'a> Reference<'a> {
     }
 
     fn block(&self, x: &Tensor, prefix: &str, own: &str, anchor: usize) -> Tensor {
-        let heads = i64::from(self.family.catalog.anchors[anchor].num_heads);
+        let heads = i64::from(self.family.catalog.anchors[anchor].as_vit().expect("images").num_heads);
         let x = x + self.attention(&self.norm(x, &format!("{prefix}norm1")), prefix, own, heads);
         let scale = self.family.spec.pst.scale();
         let map =

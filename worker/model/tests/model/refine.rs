@@ -2,7 +2,7 @@
 
 use esta_engine::catalog::Layer;
 use esta_engine::spec::StitchInit;
-use esta_model::{Weights, fit_layers, refine_layers};
+use esta_model::{Input, Weights, fit_layers, refine_layers};
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -14,7 +14,7 @@ fn images(count: i64) -> Tensor {
 }
 
 fn least_squares(family: &Family, images: &Tensor) -> Weights {
-    fit_layers(&family.catalog, &family.frozen, images, &StitchInit::default()).expect("solvable")
+    fit_layers(&family.catalog, &family.frozen, &Input::from(images), &StitchInit::default()).expect("solvable")
 }
 
 fn refined(family: &Family, start: &Weights, images: &Tensor, steps: u32) -> Weights {
@@ -32,7 +32,7 @@ fn gap(family: &Family, weights: &Weights, number: usize, images: &Tensor) -> f6
     let front = reference.states(layer.from.index(), images);
     let end = layer.to.index();
     let wanted = reference.features(end, reference.states(end, images).pop().expect("a state"), 0..0);
-    let depth = family.catalog.anchors[end].depth;
+    let depth = family.catalog.anchors[end].depth();
     let of = |&(after, before): &(u32, u32)| {
         let x = &front[after as usize + 1];
         let entered = x.matmul(&part(weights, number, "weight").tr()) + part(weights, number, "bias");

@@ -2,7 +2,7 @@
 
 use esta_engine::groups::GroupKind;
 use esta_engine::spec::{Precision, SaliencyReduction};
-use esta_model::{Slot, SlotOptions, run_slot};
+use esta_model::{Input, Slot, SlotOptions, run_slot};
 use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -160,7 +160,7 @@ fn micro_batches_add_up_to_the_slot() {
         assert!((whole.score - parts.score).abs() < 1e-6, "{micro_batches} passes");
     }
     let (images, labels) = batch(8);
-    let slot = Slot { stitch, images: &images, labels: &labels, dropout_seed: 0 };
+    let slot = Slot { stitch, input: &Input::from(&images), labels: &labels, dropout_seed: 0 };
     for micro_batches in [0, 9] {
         let options = SlotOptions { micro_batches, ..SlotOptions::default() };
         assert!(run_slot(&family.net, &family.store, &slot, &options).is_err(), "{micro_batches} passes of 8 images");
@@ -183,7 +183,7 @@ fn bf16_stays_close_to_single_precision() {
     let rounded = family.net_in(Precision::Bf16);
     let (images, labels) = batch(8);
     for stitch in family.stitches() {
-        let slot = Slot { stitch, images: &images, labels: &labels, dropout_seed: 0 };
+        let slot = Slot { stitch, input: &Input::from(&images), labels: &labels, dropout_seed: 0 };
         let exact = family.run(stitch, &SlotOptions::default());
         let found = run_slot(&rounded, &family.store, &slot, &SlotOptions::default()).expect("it runs");
         assert_eq!(found.grads.kind(), Kind::Float);
@@ -202,7 +202,7 @@ fn dropout_acts_in_training_only_and_is_keyed_by_its_seed() {
     assert_eq!(family.logits(stitch), same.logits(stitch), "evaluation has no dropout");
     let (images, labels) = batch(8);
     let run = |dropout_seed| {
-        let slot = Slot { stitch, images: &images, labels: &labels, dropout_seed };
+        let slot = Slot { stitch, input: &Input::from(&images), labels: &labels, dropout_seed };
         run_slot(&family.net, &family.store, &slot, &SlotOptions::default()).expect("it runs")
     };
     let without = same.run(stitch, &SlotOptions::default());

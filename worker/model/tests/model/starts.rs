@@ -1,7 +1,7 @@
 //! Stitching layers by least squares, heads by ridge regression.
 
 use esta_engine::spec::{FitMethod, StitchInit};
-use esta_model::{Phase, Slot, SlotOptions, StitchedNet, Weights, fit_heads, fit_layers, run_slot};
+use esta_model::{Input, Phase, Slot, SlotOptions, StitchedNet, Weights, fit_heads, fit_layers, run_slot};
 use esta_proto::StitchId;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -38,8 +38,10 @@ fn fitted(weights: &Weights, layer: usize) -> Tensor {
 fn layers_start_at_the_least_squares_solution_joint_and_mean() {
     let family = Family::trained(json!({ "family": { "space": { "kind": "snnet" } } }));
     let images = images(40);
-    let joint = fit_layers(&family.catalog, &family.frozen, &images, &init(FitMethod::Joint, 0.0)).expect("solvable");
-    let mean = fit_layers(&family.catalog, &family.frozen, &images, &init(FitMethod::Mean, 0.0)).expect("solvable");
+    let joint = fit_layers(&family.catalog, &family.frozen, &Input::from(&images), &init(FitMethod::Joint, 0.0))
+        .expect("solvable");
+    let mean = fit_layers(&family.catalog, &family.frozen, &Input::from(&images), &init(FitMethod::Mean, 0.0))
+        .expect("solvable");
     for (number, layer) in family.catalog.layers.iter().enumerate() {
         let pairs: Vec<(Tensor, Tensor)> = layer
             .positions
@@ -65,10 +67,14 @@ fn layers_start_at_the_least_squares_solution_joint_and_mean() {
 fn a_fit_without_enough_rows_needs_a_ridge_and_says_so() {
     let family = Family::trained(json!({}));
     let one = images(1);
-    let error = fit_layers(&family.catalog, &family.frozen, &one, &init(FitMethod::Joint, 0.0)).expect_err("5 rows");
+    let error = fit_layers(&family.catalog, &family.frozen, &Input::from(&one), &init(FitMethod::Joint, 0.0))
+        .expect_err("5 rows");
     assert!(error.to_string().contains("larger ridge"), "{error}");
-    fit_layers(&family.catalog, &family.frozen, &one, &init(FitMethod::Joint, 1e-6)).expect("the ridge decides");
-    assert!(fit_layers(&family.catalog, &family.frozen, &images(0), &init(FitMethod::Joint, 1.0)).is_err());
+    fit_layers(&family.catalog, &family.frozen, &Input::from(&one), &init(FitMethod::Joint, 1e-6))
+        .expect("the ridge decides");
+    assert!(
+        fit_layers(&family.catalog, &family.frozen, &Input::from(&images(0)), &init(FitMethod::Joint, 1.0)).is_err()
+    );
 }
 
 #[test]
@@ -79,14 +85,15 @@ fn fitted_stitches_are_closer_to_their_end_anchor_than_arbitrary_ones() {
     heads.shallow_clone().copy_(&noise("head", &heads.size()));
     let images = images(64);
     let off = |family: &Family| {
-        let logits = |id| family.net.forward(StitchId(id), &images, Phase::Eval).expect("in the catalog");
+        let logits = |id| family.net.forward(StitchId(id), &Input::from(&images), Phase::Eval).expect("in the catalog");
         let stitched = family.catalog.stitches().filter(|stitch| !stitch.is_anchor());
         stitched
             .map(|stitch| (logits(stitch.id.0) - logits(1)).square().mean(Kind::Double).double_value(&[]))
             .sum::<f64>()
     };
     let arbitrary = off(&family);
-    let fit = fit_layers(&family.catalog, &family.frozen, &images, &StitchInit::default()).expect("solvable");
+    let fit =
+        fit_layers(&family.catalog, &family.frozen, &Input::from(&images), &StitchInit::default()).expect("solvable");
     family.frozen.absorb("", fit);
     family.net = StitchedNet::new(&family.catalog, &family.store, &family.frozen, &family.spec.pst, Default::default())
         .expect("complete");
@@ -99,7 +106,9 @@ fn ridge_heads_find_classes_that_are_linear_in_the_features() {
     let images = images(200);
     let head = |part: &str| family.store.get(&format!("anchors.1.head.{part}")).expect("trained").detach();
     head("weight").copy_(&noise("truth", &head("weight").size()));
-    let classify = || family.net.forward(StitchId(1), &images, Phase::Eval).expect("in the catalog").argmax(1, false);
+    let classify = || {
+        family.net.forward(StitchId(1), &Input::from(&images), Phase::Eval).expect("in the catalog").argmax(1, false)
+    };
     let labels = classify();
     let fitted = fit_heads(&family.catalog, &family.frozen, &images, &labels).expect("anchors are complete");
     for part in ["weight", "bias"] {
@@ -107,7 +116,7 @@ fn ridge_heads_find_classes_that_are_linear_in_the_features() {
     }
     let hits = classify().eq_tensor(&labels).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
     assert!(hits > 0.85, "{hits} of the images");
-    let slot = Slot { stitch: StitchId(1), images: &images, labels: &labels, dropout_seed: 0 };
+    let slot = Slot { stitch: StitchId(1), input: &Input::from(&images), labels: &labels, dropout_seed: 0 };
     let run = run_slot(&family.net, &family.store, &slot, &SlotOptions::default()).expect("it runs");
     assert!(run.loss < 0.5 * f64::from(CLASSES).ln(), "scaled for a softmax: {}", run.loss);
 }

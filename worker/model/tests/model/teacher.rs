@@ -1,6 +1,6 @@
 //! In-place distillation: what a slot learns of a teacher, beside the reference in double precision.
 
-use esta_model::{Slot, SlotOptions, SlotResult, Teacher, run_slot};
+use esta_model::{Input, Slot, SlotOptions, SlotResult, Teacher, run_slot};
 use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
@@ -149,7 +149,7 @@ fn passes_add_up_under_a_teacher_and_a_loss_scale_changes_no_bit() {
 fn a_teacher_that_is_not_in_the_catalog_is_refused() {
     let family = Family::trained(json!({}));
     let (images, labels) = batch(8);
-    let slot = Slot { stitch: StitchId(0), images: &images, labels: &labels, dropout_seed: 0 };
+    let slot = Slot { stitch: StitchId(0), input: &Input::from(&images), labels: &labels, dropout_seed: 0 };
     let teacher = Some(Teacher { stitch: StitchId(999), weight: 0.5, temperature: 1.0 });
     let options = SlotOptions { teacher, ..SlotOptions::default() };
     let error = run_slot(&family.net, &family.store, &slot, &options).expect_err("there is no such path");
