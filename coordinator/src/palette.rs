@@ -85,15 +85,29 @@ pub fn check_answerable(catalog: &Catalog, at_most: Option<Price>, run_dir: &str
     }
 }
 
-/// Reads a constraint: a latency such as `12ms` or `0.8s`, or MACs such as `4.6G`.
+/// Reads a constraint: a latency such as `12ms` or `0.8s`, parameters such as `8B` (as models are named) or `350Mparams`, or
+/// MACs such as `4.6G`.
 ///
 /// # Errors
 /// A line saying what a constraint looks like.
 pub fn parse_price(text: &str) -> Result<Price, String> {
+    if let Some(count) = text.strip_suffix("params") {
+        return parse_cost(count.trim_end()).map(Price::Params);
+    }
+    if let Some(billions) = text.strip_suffix('B') {
+        return parse_cost(&format!("{billions}G")).map(Price::Params).map_err(|_| no_cost(text));
+    }
     match text.ends_with('s') {
         true => text.parse().map(Price::Latency).map_err(|wrong: InvalidLatency| wrong.to_string()),
         false => parse_cost(text).map(Price::Macs),
     }
+}
+
+fn no_cost(text: &str) -> String {
+    format!(
+        "{text:?} is no cost; write MACs such as 4.6G, 800M or 1258411200, parameters such as 8B or 350Mparams, or a \
+         latency such as 12ms"
+    )
 }
 
 /// Reads a cost such as `4.6G`, `800M` or `1258411200`, in MACs.
@@ -111,9 +125,7 @@ fn parse_cost(text: &str) -> Result<u64, String> {
     };
     match digits.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok((number * factor).round() as u64),
-        _ => {
-            Err(format!("{text:?} is no cost; write MACs such as 4.6G, 800M or 1258411200, or a latency such as 12ms"))
-        }
+        _ => Err(no_cost(text)),
     }
 }
 
@@ -135,7 +147,7 @@ pub fn show_cost(count: u64) -> String {
 #[must_use]
 pub fn show_price(price: Price) -> String {
     match price {
-        Price::Macs(macs) => show_cost(macs),
+        Price::Macs(count) | Price::Params(count) => show_cost(count),
         Price::Latency(latency) => latency.to_string(),
     }
 }
@@ -151,6 +163,11 @@ mod tests {
         let millis = |millis| Ok(Price::Latency(Latency::from_millis(millis).expect("a latency")));
         assert_eq!(["12ms", "0.8s"].map(parse_price), [millis(12.0), millis(800.0)]);
         assert_eq!(["4.6G", "12"].map(parse_price), [Ok(Price::Macs(4_600_000_000)), Ok(Price::Macs(12))]);
+        assert_eq!(
+            ["8B", "0.6B", "350Mparams", "7 params"].map(parse_price),
+            [8_000_000_000, 600_000_000, 350_000_000, 7].map(|count| Ok(Price::Params(count)))
+        );
+        assert!(parse_price("4.6GB").is_err_and(|why| why.contains("4.6GB")));
         assert!(parse_price("0ms").is_err_and(|why| why.contains("\"0ms\" is no latency; write 12ms")));
         assert!(parse_price("12m").is_err_and(|why| why.contains("4.6G") && why.contains("12ms")));
     }

@@ -282,7 +282,7 @@ async fn an_operator_sees_the_palette_while_the_run_goes_on() {
     let (law, folder) = (law(), crate::place());
     let mut served = serve(&law, &folder, 1).await;
     let mut client = connect(served.address).await;
-    let request = |at_most, rule: &str| v1::PaletteRequest { at_most, rule: rule.into(), at_most_milliseconds: None };
+    let request = |at_most, rule: &str| v1::PaletteRequest { at_most, rule: rule.into(), ..Default::default() };
     let empty = client.palette(request(None, "")).await.expect("an answer").into_inner();
     assert_eq!(empty.json, "[]");
     let worker = work(FakeWorker::new("w", &law), served.address);

@@ -54,8 +54,8 @@ pub(super) fn inline(spec: &mut JobSpec, top: &Node) -> Result<(), ConfigError> 
 
 /// The stitches that the profile has to fit; which bins they fall into does not matter yet.
 fn catalog(spec: &JobSpec, top: &Node) -> Result<Catalog, ConfigError> {
-    let (space, classes) = (&spec.family.space, spec.data.num_classes);
-    let build = |anchors| Catalog::new(anchors, space, classes, &BudgetSpec::default(), spec.mode);
+    let (space, task) = (&spec.family.space, spec.task());
+    let build = |anchors| Catalog::new(anchors, space, task, &BudgetSpec::default(), spec.mode);
     spec.architectures().and_then(build).map_err(|flaw| ConfigError::of(flaw, top))
 }
 

@@ -2,6 +2,7 @@
 //! every flaw named by file, line and key, for every program alike. What the values mean is the law's business.
 
 mod args;
+pub mod hub;
 mod latency;
 mod load;
 mod node;
@@ -129,6 +130,7 @@ fn prefix(key: &str) -> String {
 pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
     let top = tree(path, overrides)?;
     let mut spec: JobSpec = typed::read(&top)?;
+    hub::inline(&mut spec, &top)?;
     latency::inline(&mut spec, &top)?;
     Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
 }
@@ -141,6 +143,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
 pub fn load_unmeasured(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
     let top = tree(path, overrides)?;
     let mut spec: JobSpec = typed::read(&top)?;
+    hub::inline(&mut spec, &top)?;
     if matches!(spec.budgets, BudgetSpec::Latency(_)) {
         spec.budgets = BudgetSpec::default();
     }

@@ -39,7 +39,8 @@ pub struct PaletteArgs {
     store: Option<StoreAddress>,
     #[command(flatten)]
     store_tls: StoreTlsArgs,
-    /// Only the best stitch of at most this latency, such as 12ms or 0.8s, or of at most this many MACs, such as 4.6G.
+    /// Only the best stitch of at most this latency, such as 12ms or 0.8s, of at most this many parameters, such as 8B or
+    /// 350Mparams, or of at most this many MACs, such as 4.6G.
     #[arg(long, value_name = "COST", value_parser = parse_price)]
     at_most: Option<Price>,
     /// Take latencies from this file of `esta-worker profile`. When absent: the job's own where its budgets are latencies,
@@ -63,6 +64,7 @@ pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
         (Format::Json, _) => say(&serde_json::to_string_pretty(&entries).expect("an entry has no key that JSON lacks")),
         (Format::Table, Some(most)) if entries.is_empty() => Err(Failure::Other(match most {
             Price::Macs(macs) => format!("no visited stitch costs at most {macs} MACs"),
+            Price::Params(params) => format!("no visited stitch has at most {params} parameters"),
             Price::Latency(latency) => format!("no visited stitch takes at most {latency}"),
         })),
         (Format::Table, _) => say(&table(&entries)),
@@ -74,6 +76,7 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
     let mut request = PaletteRequest { rule, ..PaletteRequest::default() };
     match args.at_most {
         Some(Price::Macs(macs)) => request.at_most = Some(macs),
+        Some(Price::Params(params)) => request.at_most_params = Some(params),
         Some(Price::Latency(latency)) => request.at_most_milliseconds = Some(latency.millis()),
         None => {}
     }

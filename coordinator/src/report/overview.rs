@@ -1,6 +1,7 @@
 //! The headline: what was trained, how long it took, what came out (HANDS).
 
-use esta_engine::spec::{Mode, SamplingStrategy, SpaceKind};
+use esta_engine::cost::Task;
+use esta_engine::spec::{JobSpec, Mode, SamplingStrategy, SpaceKind};
 use esta_page::{
     markup::{header, tile},
     numbers::{count, date, duration, or_dash, percent, si, significant},
@@ -34,16 +35,24 @@ fn summary(evidence: &Evidence) -> String {
         ),
     };
     format!(
-        "{} anchors ({}), {} space: {stitches} stitches in {} budgets, adapted to {} classes of {}. Trained: \
-         {trained} and heads; stitches drawn {}.",
+        "{} anchors ({}), {} space: {stitches} stitches in {} budgets, adapted to {}. Trained: \
+         {trained}{}; stitches drawn {}.",
         names.len(),
         names.join(", "),
         space_word(spec.family.space.kind),
         evidence.budgets(),
-        spec.data.num_classes,
-        spec.data.train.path,
+        target_words(spec),
+        if spec.data.text.is_some() { "" } else { " and heads" },
         strategy_words(spec.effective_sampling().strategy),
     )
+}
+
+fn target_words(spec: &JobSpec) -> String {
+    let path = &spec.data.train.path;
+    match spec.task() {
+        Task::Classify { classes } => format!("{classes} classes of {path}"),
+        Task::Speak { tokens } => format!("texts of {path}, at most {tokens} tokens each"),
+    }
 }
 
 fn space_word(kind: SpaceKind) -> &'static str {

@@ -281,14 +281,15 @@ impl Coordinator for Service {
     }
 
     async fn palette(&self, request: Request<PaletteRequest>) -> Result<Response<PaletteResponse>, Status> {
-        let v1::PaletteRequest { at_most, rule, at_most_milliseconds } = request.into_inner();
+        let v1::PaletteRequest { at_most, rule, at_most_milliseconds, at_most_params } = request.into_inner();
         let rule = match rule.as_str() {
             "" => None,
             text => Some(palette::parse_rule(text).map_err(Status::invalid_argument)?),
         };
         let no_latency = |_| Status::invalid_argument("at_most_milliseconds is no latency");
         let latency = at_most_milliseconds.map(|millis| Latency::from_millis(millis).ok_or(millis)).transpose();
-        let at_most = latency.map_err(no_latency)?.map(Price::Latency).or(at_most.map(Price::Macs));
+        let counted = at_most_params.map(Price::Params).or(at_most.map(Price::Macs));
+        let at_most = latency.map_err(no_latency)?.map(Price::Latency).or(counted);
         let view = move |run: &Run| {
             let law = run.law();
             let rule: PaletteRule = rule.unwrap_or(law.spec.palette.rule);

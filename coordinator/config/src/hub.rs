@@ -1,0 +1,153 @@
+//! Models by name (HANDS): a folder, or a hub name that is looked for in the Hugging Face cache, and what the `config.json` found
+//! there says of a language model's shape.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use esta_engine::{
+    arch::{HubConfig, HubConfigFlaw, LlamaArch},
+    spec::{AnchorSpec, JobSpec},
+};
+
+use super::{ConfigError, node::Node, typed};
+
+/// The folder of a model: the path itself if it is one, else the newest snapshot of a hub name such as `Qwen/Qwen3-0.6B` in
+/// the Hugging Face cache.
+#[must_use]
+pub fn locate(model: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(model);
+    if path.exists() {
+        return Some(path);
+    }
+    snapshot(&cache()?, model)
+}
+
+/// Where Hugging Face's libraries keep what they have fetched.
+#[must_use]
+pub fn cache() -> Option<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = || Some(set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?.join("huggingface"));
+    set("HF_HUB_CACHE").or_else(|| Some(set("HF_HOME").or_else(home)?.join("hub")))
+}
+
+/// The snapshot that `main` stands for, or the only one there is.
+fn snapshot(cache: &Path, model: &str) -> Option<PathBuf> {
+    let folder = cache.join(format!("models--{}", model.replace('/', "--")));
+    let snapshots = folder.join("snapshots");
+    let main = fs::read_to_string(folder.join("refs/main")).ok().map(|commit| snapshots.join(commit.trim()));
+    if let Some(main) = main.filter(|main| main.is_dir()) {
+        return Some(main);
+    }
+    let mut found: Vec<PathBuf> = fs::read_dir(&snapshots).ok()?.flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    match found.as_slice() {
+        [only] => Some(only.clone()),
+        _ => None,
+    }
+}
+
+/// Puts the shape that an anchor's `config.json` says into a job that gives none: the job that is recorded and served holds
+/// the numbers themselves.
+pub(super) fn inline(spec: &mut JobSpec, top: &Node) -> Result<(), ConfigError> {
+    let anchors = spec.family.anchors.iter_mut().enumerate();
+    for (i, anchor) in anchors.filter(|(_, anchor)| is_unshaped(anchor)) {
+        let key = format!("family.anchors[{i}].weights");
+        let flawed = |flaw: String| ConfigError::Key { place: top.nearest(&key).clone(), key: key.clone(), flaw };
+        if let Some(folder) = locate(&anchor.weights).filter(|folder| folder.join("config.json").is_file()) {
+            anchor.config = read(&folder.join("config.json")).map_err(flawed)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_unshaped(anchor: &AnchorSpec) -> bool {
+    anchor.arch.is_none() && anchor.config.is_none() && anchor.preset.is_none()
+}
+
+/// The language model that a `config.json` describes; none where it describes no network by `model_type`, as timm's do not.
+fn read(path: &Path) -> Result<Option<LlamaArch>, String> {
+    let failed = |error: io::Error| format!("cannot read {}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let origin = path.display().to_string().into();
+    // JSON is YAML, and this reader knows lines and keys.
+    let node = Node::parse(&text, &origin).map_err(|malformed| format!("{}: {}", malformed.place, malformed.flaw))?;
+    let config: HubConfig = typed::read(&node).map_err(|error| error.to_string())?;
+    match LlamaArch::try_from(config) {
+        Ok(arch) => Ok(Some(arch)),
+        Err(HubConfigFlaw::Missing("model_type")) => Ok(None),
+        Err(flaw) => Err(named(&flaw)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{load, to_yaml};
+
+    fn config(model_type: &str, width: u32) -> String {
+        json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": model_type, "vocab_size": 64, "hidden_size": width,
+            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2, "torch_dtype": "float32",
+        })
+        .to_string()
+    }
+
+    /// A job over two model folders.
+    fn job(folder: &TempDir, types: [&str; 2]) -> PathBuf {
+        let anchor = |(name, model_type, width): (&str, &str, u32)| {
+            let model = folder.path().join(name);
+            fs::create_dir_all(&model).expect("made");
+            fs::write(model.join("config.json"), config(model_type, width)).expect("written");
+            format!("{{name: {name}, weights: {}}}", model.display())
+        };
+        let [a, b] = [("a", types[0], 8), ("b", types[1], 16)].map(anchor);
+        let path = folder.path().join("job.yaml");
+        let text = format!(
+            "name: speak\nfamily:\n  anchors:\n    - {a}\n    - {b}\nbudgets: {{params: {{gap: 100}}}}\ntrain: \
+             {{max_steps: 1}}\ndata:\n  text: {{}}\n  train: {{layout: alpaca, path: t.json}}\n"
+        );
+        fs::write(&path, text).expect("written");
+        path
+    }
+
+    #[test]
+    fn a_folder_says_its_own_shape_and_the_served_job_holds_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let law = load(&job(&folder, ["llama", "qwen2"]), &[]).expect("a job");
+        let widths: Vec<u64> = law.catalog.anchors.iter().map(|arch| arch.width()).collect();
+        assert_eq!(widths, [8, 16]);
+        let served = folder.path().join("served.yaml");
+        fs::write(&served, to_yaml(&law.spec).expect("writable")).expect("written");
+        fs::remove_dir_all(folder.path().join("a")).expect("gone");
+        fs::remove_dir_all(folder.path().join("b")).expect("gone");
+        assert_eq!(load(&served, &[]).expect("needs no folder").spec, law.spec);
+    }
+
+    #[test]
+    fn another_architecture_is_refused_at_the_anchor_that_has_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = load(&job(&folder, ["llama", "gpt2"]), &[]).expect_err("gpt2").to_string();
+        assert!(error.contains("job.yaml:5:") && error.contains("family.anchors[1].weights"), "{error}");
+        assert!(error.contains("model_type \"gpt2\" is not supported"), "{error}");
+    }
+
+    #[test]
+    fn a_hub_name_is_found_in_the_cache() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let model = cache.path().join("models--Qwen--Qwen3-0.6B");
+        assert_eq!(snapshot(cache.path(), "Qwen/Qwen3-0.6B"), None);
+        for commit in ["0a1b", "2c3d"] {
+            fs::create_dir_all(model.join("snapshots").join(commit)).expect("made");
+        }
+        assert_eq!(snapshot(cache.path(), "Qwen/Qwen3-0.6B"), None, "nobody says which of two");
+        fs::create_dir_all(model.join("refs")).expect("made");
+        fs::write(model.join("refs/main"), "0a1b\n").expect("written");
+        assert_eq!(snapshot(cache.path(), "Qwen/Qwen3-0.6B"), Some(model.join("snapshots/0a1b")));
+    }
+}
