@@ -2,6 +2,7 @@
 //! lost or doubled when the membership changes (DT-1).
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use rand::Rng;
 
@@ -16,6 +17,20 @@ pub struct DataOrder {
     /// Samples n of the training set.
     pub len: NonZeroU64,
 }
+
+/// Lengths of the samples, and how many a step takes: samples of about one length are visited together, so that little of
+/// a step is padding and its slots take about as long as each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grouping {
+    /// By sample index.
+    pub lengths: Arc<[u32]>,
+    /// Samples of a step.
+    pub batch: NonZeroU64,
+}
+
+/// Batches that are sorted by length together: few enough that an epoch's steps stay different from the last one's, many
+/// enough that neighbours are of about one length.
+const BATCHES_SORTED_TOGETHER: usize = 50;
 
 /// Where a counter leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +63,36 @@ impl DataOrder {
         order
     }
 
+    /// The sample indices of an epoch where samples of about one length are visited together: a function of (seed, epoch,
+    /// lengths). The epoch's permutation is sorted by length in stretches of 50 steps, longest first; then the steps are
+    /// shuffled, and the one with the epoch's longest sample comes first, so that what does not fit in memory fails at once.
+    /// Samples that fill no step stay behind.
+    ///
+    /// # Panics
+    /// When there are not as many lengths as samples.
+    #[must_use]
+    pub fn grouped(&self, epoch: u64, grouping: &Grouping) -> Vec<u64> {
+        let length = |&index: &u64| grouping.lengths[usize::try_from(index).expect("a sample index")];
+        let batch = usize::try_from(grouping.batch.get()).unwrap_or(usize::MAX);
+        let mut order = self.permutation(epoch);
+        for stretch in order.chunks_mut(batch.saturating_mul(BATCHES_SORTED_TOGETHER)) {
+            stretch.sort_by_key(|index| std::cmp::Reverse(length(index)));
+        }
+        let (whole, rest) = order.split_at(order.len() - order.len() % batch);
+        let mut steps: Vec<&[u64]> = whole.chunks(batch).collect();
+        let mut rng = streams::rng(self.seed, Stream::Grouping, epoch);
+        for last in (1..steps.len()).rev() {
+            let bound = u64::try_from(last).expect("a length fits 64 bits") + 1;
+            let other = usize::try_from(below(&mut rng, bound)).expect("below a length");
+            steps.swap(last, other);
+        }
+        let longest = (0..steps.len()).max_by_key(|&step| (steps[step].iter().map(length).max(), steps.len() - step));
+        if let Some(longest) = longest {
+            steps.swap(0, longest);
+        }
+        [steps.concat(), rest.to_vec()].concat()
+    }
+
     fn locate(&self, counter: u64) -> (u64, usize) {
         let position = usize::try_from(counter % self.len).expect("a sample index fits the address space");
         (counter / self.len, position)
@@ -58,6 +103,7 @@ impl DataOrder {
 #[derive(Debug, Clone)]
 pub struct EpochCache {
     order: DataOrder,
+    grouping: Option<Grouping>,
     /// Most recently used first.
     epochs: Vec<(u64, Vec<u64>)>,
 }
@@ -68,17 +114,30 @@ impl EpochCache {
     /// An empty cache over an order.
     #[must_use]
     pub fn new(order: DataOrder) -> Self {
-        Self { order, epochs: Vec::new() }
+        Self { order, grouping: None, epochs: Vec::new() }
     }
 
-    /// The same as [`DataOrder::sample`], and cheap for counters near each other.
+    /// An empty cache over an order that visits samples of about one length together, where lengths are given.
+    #[must_use]
+    pub fn grouped(order: DataOrder, grouping: Option<Grouping>) -> Self {
+        Self { grouping, ..Self::new(order) }
+    }
+
+    fn visits(&self, epoch: u64) -> Vec<u64> {
+        match &self.grouping {
+            Some(grouping) => self.order.grouped(epoch, grouping),
+            None => self.order.permutation(epoch),
+        }
+    }
+
+    /// Epoch and sample of a counter, and cheap for counters near each other.
     pub fn sample(&mut self, counter: u64) -> Visit {
         let (epoch, position) = self.order.locate(counter);
         if let Some(held) = self.epochs.iter().position(|(held, _)| *held == epoch) {
             self.epochs[..=held].rotate_right(1);
         } else {
             self.epochs.truncate(Self::KEPT - 1);
-            self.epochs.insert(0, (epoch, self.order.permutation(epoch)));
+            self.epochs.insert(0, (epoch, self.visits(epoch)));
         }
         Visit { epoch, index: self.epochs[0].1[position] }
     }
@@ -146,7 +205,40 @@ mod tests {
         }
     }
 
+    fn grouping(seed: u64, len: u64, batch: u64) -> Grouping {
+        // Lengths that depend on the seed too, many of them equal.
+        let lengths = (0..len).map(|i| u32::try_from((i * 7919 + seed % 1013) % 37 + 1).expect("small")).collect();
+        Grouping { lengths, batch: NonZeroU64::new(batch).expect("positive") }
+    }
+
+    #[test]
+    fn steps_hold_samples_of_about_one_length_and_the_longest_comes_first() {
+        let (order, grouping) = (order(5, 640), grouping(5, 640, 8));
+        let length = |&index: &u64| grouping.lengths[usize::try_from(index).expect("small")];
+        let visits = order.grouped(0, &grouping);
+        let spread = |step: &[u64]| {
+            step.iter().map(length).max().expect("a step") - step.iter().map(length).min().expect("a step")
+        };
+        assert!(visits.chunks(8).map(spread).max().expect("steps") <= 4, "the lengths go from 1 to 37");
+        assert_eq!(visits[..8].iter().map(length).max(), grouping.lengths.iter().copied().max());
+        let longest_of = |step: &[u64]| step.iter().map(length).max().expect("a step");
+        let ups =
+            visits.chunks(8).map(longest_of).collect::<Vec<_>>().windows(2).filter(|pair| pair[1] > pair[0]).count();
+        assert!(ups > 20, "lengths of successive steps are shuffled: {ups} of 79 rise");
+        assert_ne!(visits, order.grouped(1, &grouping));
+    }
+
     proptest! {
+        #[test]
+        fn dt_1_grouped_epochs_visit_each_sample_exactly_once(seed: u64, len in 1_u64..300, batch in 1_u64..20) {
+            let (order, grouping) = (order(seed, len), grouping(seed, len, batch));
+            let mut cache = EpochCache::grouped(order, Some(grouping));
+            for epoch in 0..2 {
+                let visits: BTreeSet<u64> = (epoch * len..(epoch + 1) * len).map(|c| cache.sample(c).index).collect();
+                prop_assert_eq!(visits, (0..len).collect::<BTreeSet<_>>());
+            }
+        }
+
         #[test]
         fn dt_1_each_epoch_visits_each_sample_exactly_once(seed: u64, len in 1_u64..200, epoch in 0_u64..1_000) {
             let mut cache = EpochCache::new(order(seed, len));

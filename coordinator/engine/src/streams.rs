@@ -15,6 +15,8 @@ pub enum Stream {
     WarmOrder,
     /// The permutation of the training set in one epoch; index = epoch.
     DataOrder,
+    /// The order of steps whose samples are grouped by length; indexed by epoch.
+    Grouping,
     /// Augmentation of one sample in one epoch; index = epoch * samples + sample.
     Augment,
     /// Start of a parameter; index = a hash of its name.
@@ -33,6 +35,7 @@ impl Stream {
             Self::Draw => b"draw....",
             Self::WarmOrder => b"warm....",
             Self::DataOrder => b"order...",
+            Self::Grouping => b"lengths.",
             Self::Augment => b"augment.",
             Self::Init => b"init....",
             Self::Dropout => b"dropout.",

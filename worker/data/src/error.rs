@@ -54,6 +54,15 @@ impl fmt::Display for Origin {
 /// Why a data set, an image or a batch cannot be had.
 #[derive(Debug, Error)]
 pub enum DataError {
+    /// A set of texts where images are wanted.
+    #[error("{} holds texts, not images", path.display())]
+    Texts {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A set of texts.
+    #[error(transparent)]
+    Text(#[from] esta_text::TextError),
     /// A file or folder is missing or unreadable.
     #[error("cannot read {}", path.display())]
     Read {

@@ -1,18 +1,17 @@
-//! Held-out images (HANDS): every one once, in the set's order, unaugmented.
+//! Held-out samples (HANDS): every one once, in the set's order, unaugmented.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
 use esta_engine::spec::{DataSpec, DatasetSpec};
+use esta_text::TextSet;
 
-use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::pose::Pose;
-use crate::samples::{Batch, Samples};
-use crate::transform::InputShape;
+use crate::samples::{Batch, Intake, Samples};
 
-/// A set for evaluation. A clone shares the images.
+/// A set for evaluation. A clone shares the samples.
 #[derive(Debug, Clone)]
 pub struct HeldOut {
     samples: Arc<Samples>,
@@ -22,38 +21,37 @@ impl HeldOut {
     /// Opens the held-out set of `data`; none when the spec has none.
     ///
     /// # Errors
-    /// [`DataError`] of [`Dataset::open`] and [`HeldOut::new`].
-    pub fn open(data: &DataSpec, shape: InputShape) -> Result<Option<Self>, DataError> {
-        data.eval.as_ref().map(|set| Self::of(set, data, shape)).transpose()
+    /// [`DataError`] naming the file and the place in it.
+    pub fn open(data: &DataSpec, intake: &Intake) -> Result<Option<Self>, DataError> {
+        data.eval.as_ref().map(|set| Self::of(set, data, intake)).transpose()
     }
 
     /// Opens the validation slice of `data`; none when the spec has none.
     ///
     /// # Errors
-    /// [`DataError`] of [`Dataset::open`] and [`HeldOut::new`].
-    pub fn validation(data: &DataSpec, shape: InputShape) -> Result<Option<Self>, DataError> {
-        data.validation.as_ref().map(|set| Self::of(set, data, shape)).transpose()
+    /// [`DataError`] naming the file and the place in it.
+    pub fn validation(data: &DataSpec, intake: &Intake) -> Result<Option<Self>, DataError> {
+        data.validation.as_ref().map(|set| Self::of(set, data, intake)).transpose()
     }
 
-    fn of(set: &DatasetSpec, data: &DataSpec, shape: InputShape) -> Result<Self, DataError> {
-        Self::new(Arc::new(Dataset::open(data, set)?), data, shape)
+    fn of(set: &DatasetSpec, data: &DataSpec, intake: &Intake) -> Result<Self, DataError> {
+        Ok(Self { samples: Arc::new(Samples::open(set, data, intake)?) })
     }
 
-    /// Any open set, read as held-out images are.
-    ///
-    /// # Errors
-    /// [`DataError`] of [`Transform::new`](crate::Transform::new).
-    pub fn new(dataset: Arc<Dataset>, data: &DataSpec, shape: InputShape) -> Result<Self, DataError> {
-        Ok(Self { samples: Arc::new(Samples::new(dataset, data, shape)?) })
-    }
-
-    /// The set itself.
+    /// Samples of the set; at least one.
     #[must_use]
-    pub fn dataset(&self) -> &Dataset {
-        self.samples.dataset()
+    #[expect(clippy::len_without_is_empty, reason = "a set is never empty")]
+    pub fn len(&self) -> u64 {
+        self.samples.len()
     }
 
-    /// The images of a range, for ranks that share an evaluation.
+    /// The texts, where it is a set of those.
+    #[must_use]
+    pub fn texts(&self) -> Option<&TextSet> {
+        self.samples.texts()
+    }
+
+    /// The samples of a range, for ranks that share an evaluation.
     ///
     /// # Errors
     /// [`DataError`] of the first image that cannot be read.
@@ -65,9 +63,9 @@ impl HeldOut {
         self.samples.batch(&picks)
     }
 
-    /// All images in order, `size` at a time; the last chunk holds what remains.
+    /// All samples in order, `size` at a time; the last chunk holds what remains.
     pub fn chunks(&self, size: NonZeroU32) -> impl Iterator<Item = Result<Batch, DataError>> + '_ {
-        let (len, size) = (self.dataset().len(), u64::from(size.get()));
+        let (len, size) = (self.len(), u64::from(size.get()));
         (0..len.div_ceil(size)).map(move |chunk| self.batch(chunk * size..len.min((chunk + 1) * size)))
     }
 }

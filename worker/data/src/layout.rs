@@ -65,6 +65,7 @@ impl Listing {
             Layout::DigitsCsv => digits::list(path),
             Layout::ImageFolder => folder::list(path),
             Layout::Parquet => shards::list(path, spec.labels.as_deref()),
+            Layout::Alpaca | Layout::Chat | Layout::Text => Err(DataError::Texts { path: path.to_owned() }),
             Layout::ImageList => list::list(path, labels("image_list")?),
         }
     }

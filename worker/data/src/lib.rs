@@ -1,8 +1,8 @@
-//! Data for workers (HANDS): files -> decoded images -> batches, free of libtorch.
+//! Data for workers (HANDS): files -> decoded images, or texts in tokens -> batches, free of libtorch.
 //!
 //! ```text
 //! DatasetSpec -> layout -> Dataset -> Transform -> Loader  -> Prefetcher   training, by sample counter
-//!                                              -> HeldOut                 evaluation, in order
+//!                        Tokenizer -> TextSet  -> HeldOut                 evaluation, in order
 //! ```
 //! A batch is a function of (spec, seed, sample counters) alone: not of threads, timing or what was asked before, so
 //! any worker prepares the same bytes for the same slot (DT-1).
@@ -10,6 +10,7 @@
 mod dataset;
 mod error;
 mod held_out;
+mod images;
 mod layout;
 mod loader;
 mod pixels;
@@ -23,9 +24,10 @@ mod transform;
 pub use dataset::Dataset;
 pub use error::{DataError, Origin, Position};
 pub use held_out::HeldOut;
+pub use images::ImageBatch;
 pub use loader::Loader;
 pub use pixels::Pixels;
 pub use prefetch::{BatchTicket, Prefetcher};
 pub use resample::resize;
-pub use samples::Batch;
+pub use samples::{Batch, Intake, TextBatch};
 pub use transform::{InputShape, Mirror, Transform};

@@ -4,18 +4,18 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use esta_text::TextSet;
+
 use esta_engine::order::{DataOrder, EpochCache, Visit};
 use esta_engine::spec::DataSpec;
 use esta_engine::streams::{self, Stream};
 
-use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::pose::{Pose, Poses};
-use crate::samples::{Batch, Samples};
-use crate::transform::InputShape;
+use crate::samples::{Batch, Intake, Samples};
 
 /// The training set of a job: a batch is a function of (spec, seed, counters), whoever asks and in whatever order, so
-/// each epoch visits each sample exactly once across any membership changes (DT-1). A clone shares the images.
+/// each epoch visits each sample exactly once across any membership changes (DT-1). A clone shares the samples.
 #[derive(Debug, Clone)]
 pub struct Loader {
     samples: Arc<Samples>,
@@ -25,33 +25,34 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Opens the training set of `data` for anchors that take `shape`, in the order of the run's `seed`.
+    /// Opens the training set of `data` for anchors that take `intake`, in the order of the run's `seed`. Texts of about one
+    /// length are visited together in steps of `batch`, where the spec says so.
     ///
     /// # Errors
-    /// [`DataError`] of [`Dataset::open`] and [`Loader::new`].
-    pub fn open(data: &DataSpec, shape: InputShape, seed: u64) -> Result<Self, DataError> {
-        Self::new(Arc::new(Dataset::open(data, &data.train)?), data, shape, seed)
-    }
-
-    /// The loader of an open set.
-    ///
-    /// # Errors
-    /// [`DataError`] of [`Transform::new`](crate::Transform::new).
-    pub fn new(dataset: Arc<Dataset>, data: &DataSpec, shape: InputShape, seed: u64) -> Result<Self, DataError> {
-        let len = NonZeroU64::new(dataset.len()).expect("a data set is never empty");
+    /// [`DataError`] naming the file and the place in it.
+    pub fn open(data: &DataSpec, intake: &Intake, seed: u64, batch: u32) -> Result<Self, DataError> {
+        let samples = Arc::new(Samples::open(&data.train, data, intake)?);
+        let len = NonZeroU64::new(samples.len()).expect("a data set is never empty");
         let order = DataOrder { seed, len };
-        let samples = Arc::new(Samples::new(dataset, data, shape)?);
-        let epochs = Arc::new(Mutex::new(EpochCache::new(order)));
+        let grouping = NonZeroU64::new(u64::from(batch)).and_then(|batch| samples.grouping(data, batch));
+        let epochs = Arc::new(Mutex::new(EpochCache::grouped(order, grouping)));
         Ok(Self { samples, order, epochs, poses: Poses::new(data) })
     }
 
-    /// The set itself.
+    /// Samples of the set; at least one.
     #[must_use]
-    pub fn dataset(&self) -> &Dataset {
-        self.samples.dataset()
+    #[expect(clippy::len_without_is_empty, reason = "a set is never empty")]
+    pub fn len(&self) -> u64 {
+        self.samples.len()
     }
 
-    /// The order in which counters visit the samples.
+    /// The texts, where it is a set of those.
+    #[must_use]
+    pub fn texts(&self) -> Option<&TextSet> {
+        self.samples.texts()
+    }
+
+    /// The order in which counters visit the samples, lengths left aside.
     #[must_use]
     pub fn order(&self) -> DataOrder {
         self.order

@@ -1,74 +1,106 @@
-//! A set at the anchors' input size (HANDS): what training and evaluation take their batches from.
+//! A set ready for the anchors (HANDS): what training and evaluation take their batches from.
 
-use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use esta_engine::spec::DataSpec;
+use esta_engine::order::Grouping;
+use esta_engine::spec::{DataSpec, DatasetSpec};
+use esta_text::{TextSet, TokenBatch, Tokenizer};
 
 use crate::dataset::Dataset;
 use crate::error::DataError;
-use crate::pixels::Pixels;
+use crate::images::{ImageBatch, Images};
 use crate::pose::Pose;
-use crate::transform::{InputShape, Transform};
+use crate::transform::InputShape;
 
-/// Sets whose resized images fit here are kept, so that each is decoded and resized once per process, not per epoch.
-/// VTAB-1k at 224 takes 150 MB.
-const KEPT_BYTES: u64 = 512 << 20;
-
-/// Images and labels for one slot or one chunk of an evaluation.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Batch {
-    /// Normalised images, N x C x H x W.
-    pub images: Vec<f32>,
-    /// N classes.
-    pub labels: Vec<i64>,
-    /// N, C, H, W.
-    pub shape: [usize; 4],
+/// What the anchors of a family take; all of them the same.
+#[derive(Debug, Clone)]
+pub enum Intake {
+    /// Images of one size.
+    Images(InputShape),
+    /// Tokens of this vocabulary.
+    Texts(Arc<Tokenizer>),
 }
 
-/// A data set and the transform to the anchors' input.
+impl From<InputShape> for Intake {
+    fn from(shape: InputShape) -> Self {
+        Self::Images(shape)
+    }
+}
+
+/// One slot's work, or one chunk of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Batch {
+    /// Images and their classes.
+    Images(ImageBatch),
+    /// Token sequences and what is learned of them.
+    Texts(TextBatch),
+}
+
+/// Token sequences of one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextBatch {
+    /// The sequences, padded behind.
+    pub tokens: TokenBatch,
+    /// Tokens of each, padding left out.
+    pub lengths: Vec<u32>,
+}
+
+/// A set of samples.
 #[derive(Debug)]
-pub(crate) struct Samples {
-    dataset: Arc<Dataset>,
-    transform: Transform,
-    /// Fitted images by index, filled as they are first seen; none for a set too large to keep.
-    fitted: Option<Vec<OnceLock<Pixels>>>,
+pub(crate) enum Samples {
+    Images(Images),
+    Texts { set: TextSet, lengths: Arc<[u32]> },
 }
 
 impl Samples {
-    pub(crate) fn new(dataset: Arc<Dataset>, data: &DataSpec, shape: InputShape) -> Result<Self, DataError> {
-        let transform = Transform::new(data, shape)?;
-        let fits = dataset.len().saturating_mul(shape.numel() as u64) <= KEPT_BYTES;
-        let fitted = fits.then(|| (0..dataset.len()).map(|_| OnceLock::new()).collect());
-        Ok(Self { dataset, transform, fitted })
+    pub(crate) fn open(set: &DatasetSpec, data: &DataSpec, intake: &Intake) -> Result<Self, DataError> {
+        match (intake, &data.text) {
+            (Intake::Images(shape), _) => {
+                Ok(Self::Images(Images::new(Arc::new(Dataset::open(data, set)?), data, *shape)?))
+            }
+            (Intake::Texts(tokenizer), text) => {
+                let set = TextSet::open(&text.clone().unwrap_or_default(), set, tokenizer)?;
+                let lengths = set.lengths().into();
+                Ok(Self::Texts { set, lengths })
+            }
+        }
     }
 
-    pub(crate) fn dataset(&self) -> &Dataset {
-        &self.dataset
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Images(images) => images.dataset().len(),
+            Self::Texts { set, .. } => set.len(),
+        }
     }
 
-    /// The batch of these samples, in this order. Panics when an index is not below the set's length.
+    /// The texts, where it has any.
+    pub(crate) fn texts(&self) -> Option<&TextSet> {
+        match self {
+            Self::Images(_) => None,
+            Self::Texts { set, .. } => Some(set),
+        }
+    }
+
+    /// How its samples are grouped in steps of `batch`, where the spec asks for it.
+    pub(crate) fn grouping(&self, data: &DataSpec, batch: NonZeroU64) -> Option<Grouping> {
+        match self {
+            Self::Texts { lengths, .. } if data.text.as_ref().is_some_and(|text| text.group_by_length) => {
+                Some(Grouping { lengths: Arc::clone(lengths), batch })
+            }
+            Self::Texts { .. } | Self::Images(_) => None,
+        }
+    }
+
+    /// The batch of these samples, in this order; texts take no pose. Panics when an index is not below the set's length.
     pub(crate) fn batch(&self, picks: &[(u64, Pose)]) -> Result<Batch, DataError> {
-        let InputShape { image_size, channels } = self.transform.shape();
-        let numel = self.transform.shape().numel();
-        let mut images = vec![0.0; picks.len() * numel];
-        for (&(index, pose), out) in picks.iter().zip(images.chunks_exact_mut(numel)) {
-            self.transform.write(&pose.turn(self.fitted(index)?), pose.mirror, out);
+        match self {
+            Self::Images(images) => images.batch(picks).map(Batch::Images),
+            Self::Texts { set, lengths } => {
+                let indices: Vec<u64> = picks.iter().map(|&(index, _)| index).collect();
+                let lengths = indices.iter().map(|&index| lengths[index as usize]).collect();
+                Ok(Batch::Texts(TextBatch { tokens: set.batch(&indices), lengths }))
+            }
         }
-        let labels = picks.iter().map(|&(index, _)| i64::from(self.dataset.labels()[index as usize])).collect();
-        Ok(Batch { images, labels, shape: [picks.len(), channels as usize, image_size as usize, image_size as usize] })
-    }
-
-    fn fitted(&self, index: u64) -> Result<Cow<'_, Pixels>, DataError> {
-        let kept = self.fitted.as_ref().map(|fitted| &fitted[index as usize]);
-        if let Some(image) = kept.and_then(OnceLock::get) {
-            return Ok(Cow::Borrowed(image));
-        }
-        let image = self.transform.fit(self.dataset.image(index)?);
-        // Two threads may fit the same image at once: they made the same bytes, and either may stay.
-        Ok(match kept {
-            Some(cell) => Cow::Borrowed(cell.get_or_init(|| image)),
-            None => Cow::Owned(image),
-        })
     }
 }

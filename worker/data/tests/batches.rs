@@ -5,12 +5,23 @@ mod support;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use esta_data::{Batch, DataError, HeldOut, InputShape, Loader, Prefetcher};
+use esta_data::{Batch, DataError, HeldOut, ImageBatch, InputShape, Intake, Loader, Prefetcher};
 use esta_engine::spec::DataSpec;
 use serde_json::json;
 use support::{Folder, GREY_2, data, grey_png, with};
 
 const SAMPLES: u64 = 7;
+
+fn grey_2() -> Intake {
+    GREY_2.into()
+}
+
+fn images(batch: &Batch) -> &ImageBatch {
+    match batch {
+        Batch::Images(images) => images,
+        Batch::Texts(_) => panic!("a set of images"),
+    }
+}
 
 /// Seven images of 2x2 pixels; the left half of image i is i, the right half i + 100, so a mirrored image shows.
 fn halves(folder: &Folder, more: serde_json::Value) -> DataSpec {
@@ -39,7 +50,7 @@ fn samples(batch: &Batch) -> Vec<(u64, bool)> {
         let (left, right) = (intensity(image[0]), intensity(image[1]));
         (left.min(right), left > right)
     };
-    batch.images.chunks_exact(4).map(tell).collect()
+    images(batch).images.chunks_exact(4).map(tell).collect()
 }
 
 #[test]
@@ -47,14 +58,14 @@ fn dt_1_each_epoch_visits_each_sample_once_over_any_partition_of_the_counters() 
     let folder = Folder::new();
     let spec = halves(&folder, json!({}));
     let epochs = 3;
-    let whole = Loader::open(&spec, GREY_2, 11).unwrap().batch(0..SAMPLES * epochs).unwrap();
+    let whole = Loader::open(&spec, &grey_2(), 11, 1).unwrap().batch(0..SAMPLES * epochs).unwrap();
     for size in 1..=SAMPLES * epochs {
         // Every slot is prepared by a loader of its own, as on another worker, the last slot first.
         let mut by_epoch = BTreeMap::new();
         let starts: Vec<u64> = (0..SAMPLES * epochs).step_by(size as usize).collect();
         for start in starts.into_iter().rev() {
             let counters = start..(start + size).min(SAMPLES * epochs);
-            let batch = Loader::open(&spec, GREY_2, 11).unwrap().batch(counters.clone()).unwrap();
+            let batch = Loader::open(&spec, &grey_2(), 11, 1).unwrap().batch(counters.clone()).unwrap();
             for (counter, (sample, _)) in counters.clone().zip(samples(&batch)) {
                 by_epoch.entry(counter / SAMPLES).or_insert_with(Vec::new).push(sample);
             }
@@ -73,8 +84,8 @@ fn dt_1_each_epoch_visits_each_sample_once_over_any_partition_of_the_counters() 
 #[test]
 fn a_label_stays_with_its_image() {
     let folder = Folder::new();
-    let batch = Loader::open(&halves(&folder, json!({})), GREY_2, 3).unwrap().batch(2..30).unwrap();
-    assert_eq!(batch.shape, [28, 1, 2, 2]);
+    let batch = Loader::open(&halves(&folder, json!({})), &grey_2(), 3, 1).unwrap().batch(2..30).unwrap();
+    assert_eq!(images(&batch).shape, [28, 1, 2, 2]);
     for ((sample, _), label) in samples(&batch).into_iter().zip(&batch.labels) {
         assert_eq!(*label, (sample % 3) as i64);
     }
@@ -86,7 +97,7 @@ fn flips_are_keyed_by_seed_epoch_and_sample() {
     let spec = halves(&folder, json!({"horizontal_flip": true}));
     let (epochs, seed) = (60, 5);
     let flips = |seed: u64| {
-        let batch = Loader::open(&spec, GREY_2, seed).unwrap().batch(0..SAMPLES * epochs).unwrap();
+        let batch = Loader::open(&spec, &grey_2(), seed, 1).unwrap().batch(0..SAMPLES * epochs).unwrap();
         samples(&batch)
     };
     let first = flips(seed);
@@ -99,20 +110,20 @@ fn flips_are_keyed_by_seed_epoch_and_sample() {
         let own: Vec<bool> = first.iter().filter(|(s, _)| *s == sample).map(|(_, mirrored)| *mirrored).collect();
         assert!(own.contains(&true) && own.contains(&false), "sample {sample} differs between epochs");
     }
-    let loader = Loader::open(&spec, GREY_2, seed).unwrap();
+    let loader = Loader::open(&spec, &grey_2(), seed, 1).unwrap();
     let plain: Vec<(u64, bool)> = (0..SAMPLES).map(|sample| (sample, false)).collect();
     assert_eq!(samples(&loader.plain(0..SAMPLES).unwrap()), plain, "a fit sees no augmentation");
-    let held_out = HeldOut::open(&spec, GREY_2).unwrap().expect("a held-out set");
+    let held_out = HeldOut::open(&spec, &grey_2()).unwrap().expect("a held-out set");
     assert_eq!(samples(&held_out.batch(0..SAMPLES).unwrap()), plain, "nor does an evaluation");
 }
 
 /// Every visit of 60 epochs as (sample, quarter turns, inverted, mirrored), told by the pixels.
 fn poses(folder: &Folder, more: serde_json::Value) -> Vec<(u64, usize, bool, bool)> {
-    let batch = Loader::open(&halves(folder, more), GREY_2, 5)
+    let batch = Loader::open(&halves(folder, more), &grey_2(), 5, 1)
         .expect("the set opens")
         .batch(0..SAMPLES * 60)
         .expect("its images decode");
-    batch.images.chunks_exact(4).map(pose).collect()
+    images(&batch).images.chunks_exact(4).map(pose).collect()
 }
 
 /// Images of [`halves`] show light on the right (i and i + 100, or 155 - i and 255 - i when inverted), and the two
@@ -164,32 +175,32 @@ fn a_fit_and_an_evaluation_see_no_turn_and_no_inversion() {
     let folder = Folder::new();
     let spec = halves(&folder, json!({"augment": {"rotate": true, "invert": true}}));
     let plain: Vec<(u64, usize, bool, bool)> = (0..SAMPLES).map(|sample| (sample, 0, false, false)).collect();
-    let fit = Loader::open(&spec, GREY_2, 5).unwrap().plain(0..SAMPLES).unwrap();
-    assert_eq!(fit.images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
-    let held_out = HeldOut::open(&spec, GREY_2).unwrap().expect("a held-out set").batch(0..SAMPLES).unwrap();
-    assert_eq!(held_out.images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
+    let fit = Loader::open(&spec, &grey_2(), 5, 1).unwrap().plain(0..SAMPLES).unwrap();
+    assert_eq!(images(&fit).images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
+    let held_out = HeldOut::open(&spec, &grey_2()).unwrap().expect("a held-out set").batch(0..SAMPLES).unwrap();
+    assert_eq!(images(&held_out).images.chunks_exact(4).map(pose).collect::<Vec<_>>(), plain);
 }
 
 #[test]
 fn evaluation_sees_every_image_once_in_order() {
     let folder = Folder::new();
     let spec = halves(&folder, json!({}));
-    let held_out = HeldOut::open(&spec, GREY_2).unwrap().expect("a held-out set");
+    let held_out = HeldOut::open(&spec, &grey_2()).unwrap().expect("a held-out set");
     for size in 1..=8 {
         let size = NonZeroU32::new(size).unwrap();
         let chunks: Vec<Batch> = held_out.chunks(size).map(Result::unwrap).collect();
-        assert!(chunks.iter().rev().skip(1).all(|chunk| chunk.shape[0] == size.get() as usize));
+        assert!(chunks.iter().rev().skip(1).all(|chunk| images(chunk).shape[0] == size.get() as usize));
         let seen: Vec<u64> = chunks.iter().flat_map(samples).map(|(sample, _)| sample).collect();
         assert_eq!(seen, (0..SAMPLES).collect::<Vec<_>>());
     }
     let without = DataSpec { eval: None, ..spec };
-    assert!(HeldOut::open(&without, GREY_2).unwrap().is_none());
+    assert!(HeldOut::open(&without, &grey_2()).unwrap().is_none());
 }
 
 #[test]
 fn prefetched_batches_equal_those_made_on_the_spot() {
     let folder = Folder::new();
-    let loader = Loader::open(&halves(&folder, json!({"horizontal_flip": true})), GREY_2, 9).unwrap();
+    let loader = Loader::open(&halves(&folder, json!({"horizontal_flip": true})), &grey_2(), 9, 1).unwrap();
     for threads in [1, 3] {
         let prefetcher = Prefetcher::start(&loader, threads).unwrap();
         let ranges: Vec<_> = (0..40).map(|at| at * 5..at * 5 + 5).collect();
@@ -207,13 +218,13 @@ fn a_corrupt_image_is_the_error_of_its_own_batch() {
     folder.write("set/a/1.png", b"not an image");
     folder.write("set/b/2.png", &grey_png(2, 2));
     let spec = data(&json!({"layout": "image_folder", "path": folder.text("set")}), json!({}));
-    let loader = Loader::open(&spec, GREY_2, 0).unwrap();
+    let loader = Loader::open(&spec, &grey_2(), 0, 1).unwrap();
     let bad = (0..3).find(|&counter| loader.order().sample(counter).index == 1).expect("one of three");
     let prefetcher = Prefetcher::start(&loader, 2).unwrap();
     let tickets: Vec<_> = (0..3).map(|counter| prefetcher.request(counter..counter + 1)).collect();
     for (counter, ticket) in (0..).zip(tickets) {
         match ticket.wait() {
-            Ok(batch) => assert!(counter != bad && batch.labels.len() == 1),
+            Ok(batch) => assert!(counter != bad && images(&batch).labels.len() == 1),
             Err(DataError::Image { origin, .. }) => {
                 assert_eq!((counter, origin.path), (bad, folder.path("set/a/1.png")));
             }
@@ -227,9 +238,9 @@ fn grey_images_reach_colour_anchors_and_other_sizes() {
     let folder = Folder::new();
     let set = with(&folder.idx(&[0, 1, 2], 8, 8), "invert", json!(true));
     let shape = InputShape { image_size: 14, channels: 3 };
-    let batch = Loader::open(&data(&set, json!({})), shape, 0).unwrap().plain([2, 0]).unwrap();
-    assert_eq!(batch.shape, [2, 3, 14, 14]);
+    let batch = Loader::open(&data(&set, json!({})), &shape.into(), 0, 1).unwrap().plain([2, 0]).unwrap();
+    assert_eq!(images(&batch).shape, [2, 3, 14, 14]);
     // `half` statistics of 253 and 255.
-    assert_eq!(batch.images[..588], vec![(253.0_f32 / 255.0 - 0.5) / 0.5; 588]);
-    assert_eq!(batch.images[588..], vec![1.0; 588]);
+    assert_eq!(images(&batch).images[..588], vec![(253.0_f32 / 255.0 - 0.5) / 0.5; 588]);
+    assert_eq!(images(&batch).images[588..], vec![1.0; 588]);
 }

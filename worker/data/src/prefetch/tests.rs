@@ -4,16 +4,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use crate::images::ImageBatch;
+
 use super::*;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn numbered(counters: &Range<u64>) -> Batch {
-    Batch { images: Vec::new(), labels: vec![counters.start as i64], shape: [1, 0, 0, 0] }
+    Batch::Images(ImageBatch { images: Vec::new(), labels: vec![counters.start as i64], shape: [1, 0, 0, 0] })
 }
 
 fn label(ticket: BatchTicket) -> i64 {
-    ticket.wait().expect("prepared").labels[0]
+    match ticket.wait().expect("prepared") {
+        Batch::Images(batch) => batch.labels[0],
+        Batch::Texts(_) => panic!("images were asked for"),
+    }
 }
 
 fn one(start: u64) -> Range<u64> {
