@@ -46,7 +46,7 @@ impl ChatTemplate {
         let mut environment = environment();
         let failed = |error| TextError::ChatTemplate { path: path.to_owned(), source: template_error(&error) };
         environment.add_template_owned(NAME, without_generation_marks(source)).map_err(failed)?;
-        let tokens = tokens.iter().map(|(name, text)| (name.clone(), Value::from(text.clone()))).collect();
+        let tokens = Value::from_pairs(tokens.iter().map(|(name, text)| (name.clone(), text.clone())));
         Ok(Self { path: path.to_owned(), environment, tokens })
     }
 
@@ -55,11 +55,18 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::ChatTemplate`] when the template refuses the conversation.
     pub fn prompt(&self, messages: &[Message]) -> Result<String, TextError> {
-        let failed = |source| TextError::ChatTemplate { path: self.path.clone(), source };
-        self.render(messages, Ending::Prompt).map_err(failed)
+        self.ending(messages, Ending::Prompt).map_err(|source| self.refused(source))
     }
 
-    pub(crate) fn render(&self, messages: &[Message], ending: Ending) -> Result<String, TemplateError> {
+    /// The conversation as it is.
+    ///
+    /// # Errors
+    /// [`TextError::ChatTemplate`] when the template refuses the conversation.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
+        self.ending(messages, Ending::Message).map_err(|source| self.refused(source))
+    }
+
+    pub(crate) fn ending(&self, messages: &[Message], ending: Ending) -> Result<String, TemplateError> {
         let own = context! {
             messages => messages.iter().map(Message::value).collect::<Vec<_>>(),
             add_generation_prompt => ending == Ending::Prompt,
@@ -68,6 +75,10 @@ impl ChatTemplate {
         };
         let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         template.render(context! { ..own, ..self.tokens.clone() }).map_err(|error| template_error(&error))
+    }
+
+    fn refused(&self, source: TemplateError) -> TextError {
+        TextError::ChatTemplate { path: self.path.clone(), source }
     }
 }
 
@@ -113,7 +124,3 @@ fn without_generation_marks(source: &str) -> String {
     out.push_str(rest);
     out
 }
-
-#[cfg(test)]
-#[path = "chat_test.rs"]
-mod tests;
