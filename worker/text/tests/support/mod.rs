@@ -54,9 +54,10 @@ pub fn trained() -> Folder {
 pub fn with_bos() -> Folder {
     let folder = trained();
     folder.edit("tokenizer.json", |json| {
+        let id = json["model"]["vocab"].as_object().unwrap().len();
         let tokens = json["added_tokens"].as_array_mut().unwrap();
         let mut bos = tokens[0].clone();
-        (bos["id"], bos["content"]) = (json!(400), json!("<s>"));
+        (bos["id"], bos["content"]) = (json!(id), json!("<s>"));
         tokens.push(bos);
         json["post_processor"] = json!({
             "type": "TemplateProcessing",
@@ -64,7 +65,7 @@ pub fn with_bos() -> Folder {
                        {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}],
             "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {
-                "<s>": {"id": "<s>", "ids": [400], "tokens": ["<s>"]},
+                "<s>": {"id": "<s>", "ids": [id], "tokens": ["<s>"]},
                 "<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]},
             },
         });
