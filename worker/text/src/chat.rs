@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -45,7 +45,9 @@ impl ChatTemplate {
     pub fn parse(path: &Path, source: &str, tokens: &BTreeMap<String, String>) -> Result<Self, TextError> {
         let mut environment = environment();
         let failed = |error| TextError::ChatTemplate { path: path.to_owned(), source: template_error(&error) };
-        environment.add_template_owned(NAME, without_generation_marks(source)).map_err(failed)?;
+        // Jinja reads every line end as one character.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        environment.add_template_owned(NAME, without_generation_marks(&source)).map_err(failed)?;
         let tokens = Value::from_pairs(tokens.iter().map(|(name, text)| (name.clone(), text.clone())));
         Ok(Self { path: path.to_owned(), environment, tokens })
     }
@@ -89,7 +91,19 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", raise_exception);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
     environment
+}
+
+/// Python can walk a text and an undefined value, but not None: templates ask this of `tools`.
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || value.kind() == ValueKind::Iterable
+}
+
+/// Python finds a length and items in maps and texts too.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {

@@ -54,6 +54,8 @@ fn conversations_are_rendered_as_transformers_renders_them() {
         let path = golden(&format!("{}.jinja", case["template"].as_str().unwrap()));
         let source = fs::read_to_string(&path).unwrap();
         let template = ChatTemplate::parse(&path, &source, tokenizer.special_tokens()).unwrap();
+        let other_line_ends = source.replace('\n', "\r\n");
+        let same = ChatTemplate::parse(&path, &other_line_ends, tokenizer.special_tokens()).unwrap();
         let messages = &conversations[case["conversation"].as_u64().unwrap() as usize];
         let rendered = match case["prompt"].as_bool().unwrap() {
             true => template.prompt(messages),
@@ -63,6 +65,7 @@ fn conversations_are_rendered_as_transformers_renders_them() {
             Some(error) => assert!(in_words(&rendered.unwrap_err()).ends_with(error), "{case}"),
             None => {
                 let text = rendered.unwrap();
+                assert!([same.prompt(messages).unwrap(), same.render(messages).unwrap()].contains(&text), "{case}");
                 assert_eq!(text, case["text"].as_str().unwrap(), "{case}");
                 assert_eq!(tokenizer.encode(&text, Special::None).unwrap(), ids(case, "ids"));
             }
