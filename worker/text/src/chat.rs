@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -45,8 +45,10 @@ impl ChatTemplate {
     pub fn parse(path: &Path, source: &str, tokens: &BTreeMap<String, String>) -> Result<Self, TextError> {
         let mut environment = environment();
         let failed = |error| TextError::ChatTemplate { path: path.to_owned(), source: template_error(&error) };
-        environment.add_template_owned(NAME, without_generation_marks(source)).map_err(failed)?;
-        let tokens = tokens.iter().map(|(name, text)| (name.clone(), Value::from(text.clone()))).collect();
+        // Jinja reads every line end as one character.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        environment.add_template_owned(NAME, without_generation_marks(&source)).map_err(failed)?;
+        let tokens = Value::from_pairs(tokens.iter().map(|(name, text)| (name.clone(), text.clone())));
         Ok(Self { path: path.to_owned(), environment, tokens })
     }
 
@@ -55,11 +57,18 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::ChatTemplate`] when the template refuses the conversation.
     pub fn prompt(&self, messages: &[Message]) -> Result<String, TextError> {
-        let failed = |source| TextError::ChatTemplate { path: self.path.clone(), source };
-        self.render(messages, Ending::Prompt).map_err(failed)
+        self.ending(messages, Ending::Prompt).map_err(|source| self.refused(source))
     }
 
-    pub(crate) fn render(&self, messages: &[Message], ending: Ending) -> Result<String, TemplateError> {
+    /// The conversation as it is.
+    ///
+    /// # Errors
+    /// [`TextError::ChatTemplate`] when the template refuses the conversation.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TextError> {
+        self.ending(messages, Ending::Message).map_err(|source| self.refused(source))
+    }
+
+    pub(crate) fn ending(&self, messages: &[Message], ending: Ending) -> Result<String, TemplateError> {
         let own = context! {
             messages => messages.iter().map(Message::value).collect::<Vec<_>>(),
             add_generation_prompt => ending == Ending::Prompt,
@@ -68,6 +77,10 @@ impl ChatTemplate {
         };
         let template = self.environment.get_template(NAME).map_err(|error| template_error(&error))?;
         template.render(context! { ..own, ..self.tokens.clone() }).map_err(|error| template_error(&error))
+    }
+
+    fn refused(&self, source: TemplateError) -> TextError {
+        TextError::ChatTemplate { path: self.path.clone(), source }
     }
 }
 
@@ -78,7 +91,19 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("tojson", json::tojson);
     environment.add_function("raise_exception", raise_exception);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
     environment
+}
+
+/// Python can walk a text and an undefined value, but not None: templates ask this of `tools`.
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || value.kind() == ValueKind::Iterable
+}
+
+/// Python finds a length and items in maps and texts too.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
@@ -113,7 +138,3 @@ fn without_generation_marks(source: &str) -> String {
     out.push_str(rest);
     out
 }
-
-#[cfg(test)]
-#[path = "chat_test.rs"]
-mod tests;

@@ -1,12 +1,19 @@
 //! One message of a conversation (HANDS), as a chat template sees it: every field it came with, in its order.
 
 use minijinja::Value;
+use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::error::Flaw;
 
 /// A message: a role, a content and whatever else its file gave it (`tool_calls`, `name`, `reasoning_content`).
 #[derive(Debug, Clone)]
 pub struct Message(Value);
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_value(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
 
 impl Message {
     /// A message of plain words.

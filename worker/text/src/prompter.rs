@@ -189,8 +189,8 @@ impl<'t> Prompter<'t> {
 fn turns(chat: &ChatTemplate, messages: &[Message], places: &[usize]) -> Result<Vec<Turn>, Flaw> {
     let mut turns = Vec::with_capacity(places.len());
     for (turn, &at) in (1..).zip(places) {
-        let asked = chat.render(&messages[..at], Ending::Prompt).map_err(Flaw::Template)?;
-        let told = chat.render(&messages[..=at], Ending::Message).map_err(Flaw::Template)?;
+        let asked = chat.ending(&messages[..at], Ending::Prompt).map_err(Flaw::Template)?;
+        let told = chat.ending(&messages[..=at], Ending::Message).map_err(Flaw::Template)?;
         if !told.starts_with(&asked) {
             return Err(Flaw::Unsteady { turn });
         }

@@ -104,7 +104,8 @@ impl TextSet {
         &self.questions
     }
 
-    /// The tokens of one sequence before its last answer, exactly as they are trained on; none in a set of documents.
+    /// The tokens of one sequence before its last answer, exactly as they are trained on, and cut where it was cut; none
+    /// in a set of documents.
     ///
     /// # Panics
     /// When the index is not below the set's length.

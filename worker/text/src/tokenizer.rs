@@ -194,7 +194,3 @@ fn starts(inner: &tokenizers::Tokenizer) -> Vec<u32> {
     let Ok(processed) = processor.process(probe, None, true) else { return Vec::new() };
     processed.get_ids().iter().copied().take_while(|&id| id != TEXT).collect()
 }
-
-#[cfg(test)]
-#[path = "tokenizer_test.rs"]
-mod tests;
