@@ -10,7 +10,7 @@ use esta_engine::{
     groups::GroupKind,
     spec::{HeadInit, JobSpec, Mode},
 };
-use esta_model::{GroupParams, Slot, SlotError, SlotOptions, run_slot};
+use esta_model::{GroupParams, Input, Slot, SlotError, SlotOptions, run_slot};
 use esta_proto::{AnchorId, StitchId};
 use serde::{Serialize, Serializer};
 use tch::{Kind, Tensor};
@@ -140,8 +140,8 @@ fn first_pair(job: &Job, most: usize) -> Vec<StitchId> {
     stitched.filter(|stitch| anchors(stitch) == pair).take(most).map(|stitch| stitch.id).collect()
 }
 
-/// Images [n, C, H, W] and labels [n], never augmented, in the order of the first epoch.
-fn chunks(job: &Job, most: u64) -> Result<Vec<(Tensor, Tensor)>, DataError> {
+/// Samples and labels, never augmented, in the order of the first epoch.
+fn chunks(job: &Job, most: u64) -> Result<Vec<(Input, Tensor)>, DataError> {
     let mut picks = job.train.order().permutation(0);
     picks.truncate(usize::try_from(most).unwrap_or(usize::MAX));
     let batches = picks.chunks(CHUNK as usize).map(|picks| job.train.plain(picks.iter().copied()));
@@ -154,20 +154,21 @@ type Place = (AnchorId, u32);
 type BlockGradients = Vec<(usize, Tensor)>;
 
 /// The gradient of the mean loss on the q, k and v weights of each block of a stitch.
-fn gradients(
-    state: &State,
-    stitch: StitchId,
-    chunks: &[(Tensor, Tensor)],
-) -> Result<Vec<(Place, Tensor)>, AnglesError> {
+fn gradients(state: &State, stitch: StitchId, chunks: &[(Input, Tensor)]) -> Result<Vec<(Place, Tensor)>, AnglesError> {
     let images: i64 = chunks.iter().map(|(_, labels)| labels.numel() as i64).sum();
     let places = places(state, stitch);
     let mut sums: Vec<(Place, Tensor)> = Vec::new();
-    for (pixels, labels) in chunks {
-        let slot = Slot { stitch, images: pixels, labels, dropout_seed: 0 };
+    for (input, labels) in chunks {
+        let slot = Slot { stitch, input, labels, dropout_seed: 0 };
         let failed = |source| AnglesError::Slot { stitch, source };
         let result = run_slot(&state.net, &state.store, &slot, &SlotOptions::default()).map_err(failed)?;
         let share = labels.numel() as f64 / images as f64;
-        let parts = places.iter().map(|&(place, start, len)| (place, result.grads.narrow(0, start, len) * share));
+        let of_place = |(place, stretches): &(Place, Vec<Range<i64>>)| {
+            let parts: Vec<Tensor> =
+                stretches.iter().map(|part| result.grads.narrow(0, part.start, part.end - part.start)).collect();
+            (*place, Tensor::cat(&parts, 0) * share)
+        };
+        let parts = places.iter().map(of_place);
         if sums.is_empty() {
             sums = parts.collect();
             continue;
@@ -179,20 +180,30 @@ fn gradients(
     Ok(sums)
 }
 
-/// Where the q, k and v weights of a stitch's blocks lie in its concatenated gradients: block, start, length.
-fn places(state: &State, stitch: StitchId) -> Vec<(Place, i64, i64)> {
-    let mut places = Vec::new();
+/// Where the q, k and v weights of a stitch's blocks lie in its concatenated gradients.
+fn places(state: &State, stitch: StitchId) -> Vec<(Place, Vec<Range<i64>>)> {
+    let mut places: Vec<(Place, Vec<Range<i64>>)> = Vec::new();
     let mut start = 0;
     for GroupParams { kind, params, .. } in state.store.touched(stitch) {
         for param in params {
             let len = param.range.end - param.range.start;
-            if let (GroupKind::Block(anchor, block), true) = (*kind, param.name.ends_with(".attn.qkv.weight")) {
-                places.push(((anchor, block), start, len));
+            if let (GroupKind::Block(anchor, block), true) = (*kind, is_projection(&param.name)) {
+                match places.last_mut().filter(|(place, _)| *place == (anchor, block)) {
+                    Some((_, stretches)) => stretches.push(start..start + len),
+                    None => places.push(((anchor, block), vec![start..start + len])),
+                }
             }
             start += len;
         }
     }
     places
+}
+
+/// Whether it is the fused q, k, v weight of a vision transformer, or one of a language model's three.
+fn is_projection(name: &str) -> bool {
+    const ENDINGS: [&str; 4] =
+        [".attn.qkv.weight", ".self_attn.q_proj.weight", ".self_attn.k_proj.weight", ".self_attn.v_proj.weight"];
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Inner products of the gradients that stitches have on one block.

@@ -1,4 +1,4 @@
-//! Held-out accuracy of stitches (HANDS): what a report's plots and regrets rest on.
+//! Held-out loss and accuracy of stitches (HANDS): what a report's plots and regrets rest on.
 
 pub mod probe;
 
@@ -9,7 +9,7 @@ use esta_engine::{
     palette::Choice,
     spec::{EvalStitches, PaletteRule},
 };
-use esta_model::{Phase, StitchError, StitchedNet};
+use esta_model::{Input, Phase, StitchError, StitchedNet};
 use esta_proto::StitchId;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -21,12 +21,12 @@ use crate::trainer::{Family, tensors};
 /// Why stitches cannot be evaluated.
 #[derive(Debug, Error)]
 pub enum EvalError {
-    /// The held-out images.
-    #[error("the held-out images do not load")]
+    /// The held-out samples.
+    #[error("the held-out samples do not load")]
     Data(#[from] DataError),
     /// The job has none.
-    #[error("data.eval: the job names no held-out images")]
-    NoImages,
+    #[error("data.eval: the job names no held-out samples")]
+    NoSamples,
     /// A stitch.
     #[error("a stitch cannot be evaluated")]
     Stitch(#[from] StitchError),
@@ -37,13 +37,13 @@ pub enum EvalError {
 pub struct StitchResult {
     /// Which stitch.
     pub stitch: StitchId,
-    /// Share of the images classified rightly.
+    /// Share of the images classified rightly, or of the texts answered exactly.
     pub accuracy: f64,
-    /// The same on images of even and of odd index: an oracle chosen on one half is scored on the other.
+    /// The same on samples of even and of odd index: an oracle chosen on one half is scored on the other.
     pub halves: [f64; 2],
-    /// Mean cross entropy.
+    /// Mean cross entropy, of images or of learned tokens.
     pub loss: f64,
-    /// Images classified rightly.
+    /// Images classified rightly, or texts answered exactly.
     pub correct: u64,
     /// What else was measured, where the job asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ pub struct Exported {
 /// `eval.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Held-out images.
+    /// Held-out images or texts.
     pub images: u64,
     /// One per evaluated stitch, ascending by id.
     pub results: Vec<StitchResult>,
@@ -118,7 +118,7 @@ pub fn evaluate(
     mut done: impl FnMut(usize, &StitchResult),
 ) -> Result<Evaluation, EvalError> {
     let started = Instant::now();
-    let held_out = HeldOut::open(&family.law.spec.data, family.input)?.ok_or(EvalError::NoImages)?;
+    let held_out = HeldOut::open(&family.law.spec.data, &family.intake)?.ok_or(EvalError::NoSamples)?;
     let mut results = Vec::with_capacity(stitches.len());
     for (number, &stitch) in stitches.iter().enumerate() {
         let result = tch::no_grad(|| evaluate_stitch(family, net, stitch, &held_out))?;
@@ -130,7 +130,7 @@ pub fn evaluate(
         let probes = tch::no_grad(|| probe::measure(family, net, stitches))?;
         results.iter_mut().zip(probes).for_each(|(result, probe)| result.probe = Some(probe));
     }
-    let images = held_out.dataset().len();
+    let images = held_out.len();
     Ok(Evaluation { images, results, seconds, ..Evaluation::default() })
 }
 
@@ -140,19 +140,36 @@ fn evaluate_stitch(
     stitch: StitchId,
     held_out: &HeldOut,
 ) -> Result<StitchResult, EvalError> {
-    let mut loss = 0.0;
-    let mut right = Vec::with_capacity(held_out.dataset().len() as usize);
+    let (mut loss, mut judged) = (0.0, 0);
+    let mut right = Vec::with_capacity(held_out.len() as usize);
     for batch in held_out.chunks(chunk(family)) {
-        let (images, labels) = tensors(&batch?, family.device);
-        let logits = net.forward(stitch, &images, Phase::Eval)?;
+        let (input, labels) = tensors(&batch?, family.device);
+        let logits = net.forward(stitch, &input, Phase::Eval)?;
         loss += summed_loss(&logits, &labels);
+        judged += labels.numel();
         let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
-        right.extend(Vec::<u8>::try_from(hits).expect("bytes become bytes"));
+        let hits = Vec::<u8>::try_from(hits).expect("bytes become bytes");
+        match &input {
+            Input::Images(_) => right.extend(hits),
+            Input::Texts(texts) => right.extend(wholly_right(&hits, &texts.counts)),
+        }
     }
-    Ok(summarise(stitch, loss, &right))
+    Ok(summarise(stitch, loss / judged.max(1) as f64, &right))
 }
 
-/// Images per forward pass.
+/// Texts of which every learned token is the likeliest after the ones before it: exactly those that greedy text answers
+/// token by token as the set does, its end among them.
+fn wholly_right(hits: &[u8], counts: &[i64]) -> Vec<u8> {
+    let mut rest = hits;
+    let whole = |count: &i64| {
+        let (own, others) = rest.split_at(*count as usize);
+        rest = others;
+        u8::from(own.iter().all(|hit| *hit == 1))
+    };
+    counts.iter().map(whole).collect()
+}
+
+/// Images or texts per forward pass.
 fn chunk(family: &Family) -> NonZeroU32 {
     NonZeroU32::new(family.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN)
 }
@@ -170,7 +187,6 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
         if all == 0 { 0.0 } else { hits as f64 / all as f64 }
     };
     let correct = right.iter().map(|hit| u64::from(*hit)).sum();
-    let loss = loss / right.len().max(1) as f64;
     StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct, probe: None }
 }
 
@@ -179,8 +195,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_the_even_and_the_odd_images() {
-        let result = summarise(StitchId(4), 10.0, &[1, 0, 1, 0, 0]);
+    fn a_text_is_right_when_all_its_learned_tokens_are() {
+        assert_eq!(wholly_right(&[1, 1, 0, 1, 1, 1], &[2, 2, 0, 2]), [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn halves_are_the_even_and_the_odd_samples() {
+        let result = summarise(StitchId(4), 2.0, &[1, 0, 1, 0, 0]);
         assert_eq!((result.accuracy, result.halves, result.loss, result.correct), (0.4, [2.0 / 3.0, 0.0], 2.0, 2));
     }
 }

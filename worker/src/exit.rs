@@ -5,8 +5,10 @@ use std::error::Error;
 use esta_config::ConfigError;
 use esta_data::DataError;
 use esta_engine::spec::SpecError;
-use esta_model::WeightsError;
+use esta_model::{HubError, WeightsError};
+use esta_text::TextError;
 
+use crate::trainer::VocabularyError;
 use crate::{export::ExportError, pretrain::PretrainError, profile::UnwritableProfile, session::SessionError};
 
 /// Something failed that no other code names.
@@ -17,7 +19,7 @@ pub const USAGE: u8 = 2;
 pub const MISFIT: u8 = 3;
 /// No coordinator could be reached within the budget.
 pub const UNREACHABLE: u8 = 6;
-/// Images or labels are missing or damaged.
+/// Images or labels, texts or a tokenizer are missing or damaged.
 pub const DATA: u8 = 7;
 /// Weights are missing, damaged or of another shape.
 pub const WEIGHTS: u8 = 8;
@@ -42,8 +44,14 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<ConfigError>() || cause.is::<SpecError>() {
         return Some(MISFIT);
     }
-    if cause.is::<DataError>() {
+    if cause.is::<DataError>() || cause.is::<TextError>() {
         return Some(DATA);
+    }
+    if cause.is::<HubError>() {
+        return Some(WEIGHTS);
+    }
+    if matches!(cause.downcast_ref(), Some(VocabularyError::Mismatch { .. } | VocabularyError::Rows { .. })) {
+        return Some(MISFIT);
     }
     let session = cause.downcast_ref().and_then(of_session);
     let weights = || cause.downcast_ref().map(of_weights);

@@ -1,6 +1,6 @@
 //! Latencies of a job's stitches on this machine (HANDS): every stitch as it would be deployed, one forward pass at a time.
 //!
-//! What trains makes no difference to time, and neither do fitted stitching layers: no image and no checkpoint is opened.
+//! What trains makes no difference to time, and neither do fitted stitching layers: no sample and no checkpoint is opened.
 
 mod file;
 mod hardware;
@@ -8,26 +8,25 @@ mod hardware;
 use std::{
     collections::BTreeMap,
     num::NonZeroU32,
-    path::Path,
     time::{Duration, Instant},
 };
 
+use esta_config::hub;
 use esta_engine::{
+    arch::Arch,
     latency::Latency,
     law::Law,
     profile::{Measurement, order},
     spec::Precision,
 };
-use esta_model::{
-    Network, ParamStore, Phase, SourceHead, Start, StitchedNet, Weights, random_layers, random_vit, read_vit,
-};
+use esta_model::{Input, Network, ParamStore, Phase, Start, StitchedNet, Texts, Weights, random_anchor, random_layers};
 use esta_proto::StitchId;
 use tch::{Cuda, Device, Kind, Tensor};
 
 pub use file::{Target, UnwritableProfile};
 pub use hardware::name as hardware;
 
-use crate::trainer::{SetupError, StateError};
+use crate::trainer::{SetupError, StateError, read_anchor};
 
 /// Passes of every stitch before the first that counts: kernels are loaded and chosen, memory is taken.
 const WARM_UP: usize = 3;
@@ -41,7 +40,7 @@ pub struct Conditions {
     pub precision: Precision,
     /// As exported stitches are: adaptation folded into plain weights. Otherwise as a bundle switches between them.
     pub merged: bool,
-    /// Images of a pass.
+    /// Images or texts of a pass.
     pub batch: NonZeroU32,
 }
 
@@ -49,8 +48,8 @@ pub struct Conditions {
 pub struct Bench {
     law: Law,
     net: StitchedNet,
-    /// [B, C, H, W]
-    images: Tensor,
+    /// B images, or texts of the longest length of which the last token asks for its next.
+    input: Input,
 }
 
 /// Why a catalog cannot be measured.
@@ -65,7 +64,7 @@ pub enum BenchError {
 }
 
 impl Bench {
-    /// Networks of every stitch and images to run them on. `absent` hears of each anchor whose weights are not there:
+    /// Networks of every stitch and samples to run them on. `absent` hears of each anchor whose weights are not there:
     /// random ones of its shape take their place.
     ///
     /// # Errors
@@ -77,11 +76,9 @@ impl Bench {
             true => StitchedNet::plain(&law.catalog, &frozen, conditions.precision).map_err(StateError::from)?,
             false => adapted(&law, &frozen, conditions)?,
         };
-        let (arch, batch) = (&law.catalog.anchors[0], i64::from(conditions.batch.get()));
-        let side = i64::from(arch.image_size);
         tch::manual_seed(law.spec.seed.cast_signed());
-        let images = Tensor::rand([batch, i64::from(arch.in_chans), side, side], (Kind::Float, device));
-        Ok(Self { law, net, images })
+        let input = random_input(&law, i64::from(conditions.batch.get()), device);
+        Ok(Self { law, net, input })
     }
 
     /// Measures every stitch `rounds` times, in another seeded order each round. `hear` is told of passes done and of all.
@@ -121,15 +118,22 @@ impl Bench {
     fn pass(&self, network: &Network) -> Duration {
         self.settle();
         let started = Instant::now();
-        let logits = network.forward(&self.images, Phase::Eval);
+        let logits = network.forward(&self.input, Phase::Eval);
         self.settle();
         let took = started.elapsed();
         drop(logits);
         took
     }
 
+    fn device(&self) -> Device {
+        match &self.input {
+            Input::Images(images) => images.device(),
+            Input::Texts(texts) => texts.ids.device(),
+        }
+    }
+
     fn settle(&self) {
-        if let Device::Cuda(index) = self.images.device() {
+        if let Device::Cuda(index) = self.device() {
             Cuda::synchronize(index as i64);
         }
     }
@@ -137,26 +141,52 @@ impl Bench {
 
 /// Anchors, heads and stitching layers.
 fn frozen(law: &Law, mut absent: impl FnMut(&str, &str)) -> Result<Weights, SetupError> {
-    let (seed, classes) = (law.spec.seed, law.spec.data.num_classes);
+    let (seed, task) = (law.spec.seed, law.catalog.task);
     let mut frozen = Weights::new("anchors");
     for (number, (anchor, arch)) in law.spec.family.anchors.iter().zip(&law.catalog.anchors).enumerate() {
-        let path = Path::new(&anchor.weights);
-        let mut weights = if path.is_file() || path.join("model.safetensors").is_file() {
-            let failed =
-                |source| SetupError::Weights { name: anchor.name.clone(), path: anchor.weights.clone(), source };
-            read_vit(path, arch, SourceHead::Drop).map_err(failed)?
-        } else {
-            absent(&anchor.name, &anchor.weights);
-            random_vit(arch, classes, seed)
+        let there = is_there(&anchor.weights);
+        let mut weights = match there {
+            true => read_anchor(law, anchor, number, Device::Cpu)?,
+            false => random_anchor(arch, task, seed),
         };
-        let (classes, width) = (i64::from(classes), i64::from(arch.embed_dim));
-        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-        weights.insert("head.weight", zeros(&[classes, width]));
-        weights.insert("head.bias", zeros(&[classes]));
+        if !there {
+            absent(&anchor.name, &anchor.weights);
+        }
+        if arch.as_vit().is_some() {
+            let (classes, width) = (i64::from(task.classes()), arch.width() as i64);
+            let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+            weights.insert("head.weight", zeros(&[classes, width]));
+            weights.insert("head.bias", zeros(&[classes]));
+        }
         frozen.absorb(&format!("anchors.{number}."), weights);
     }
     frozen.absorb("", random_layers(&law.catalog, seed));
     Ok(frozen)
+}
+
+/// Whether a model's weights lie where the job says.
+fn is_there(model: &str) -> bool {
+    let files = ["model.safetensors", "model.safetensors.index.json"];
+    hub::locate(model).is_some_and(|path| path.is_file() || files.iter().any(|file| path.join(file).is_file()))
+}
+
+/// Something of the shape that the anchors take.
+fn random_input(law: &Law, batch: i64, device: Device) -> Input {
+    match (&law.catalog.anchors[0], law.catalog.task) {
+        (Arch::Vit(arch), _) => {
+            let side = i64::from(arch.image_size);
+            Input::Images(Tensor::rand([batch, i64::from(arch.in_chans), side, side], (Kind::Float, device)))
+        }
+        (Arch::Llama(_), task) => {
+            let rows = law.catalog.anchors.iter().filter_map(Arch::as_llama).map(|arch| arch.vocab_size).min();
+            let tokens = i64::from(task.tokens());
+            let ids = Tensor::randint(i64::from(rows.unwrap_or(1)), [batch, tokens], (Kind::Int64, device));
+            let reads: Vec<i64> = (0..batch).map(|row| (row + 1) * tokens - 1).collect();
+            let every = |count: i64| vec![count; batch as usize];
+            let reads = Tensor::from_slice(&reads).to_device(device);
+            Input::Texts(Texts { ids, reads, counts: every(1), lengths: every(tokens) })
+        }
+    }
 }
 
 /// The stitches with what the job trains beside the frozen weights.

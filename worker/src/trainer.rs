@@ -12,6 +12,7 @@ mod job;
 mod state;
 mod step;
 mod thread;
+mod vocabulary;
 
 use std::{
     sync::{
@@ -35,10 +36,11 @@ use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounde
 use builder::Builder;
 pub use checkpoint::{CheckpointError, CheckpointFolder};
 pub use doing::Doing;
-pub use family::Family;
+pub use family::{Family, read_anchor};
 pub use job::{DeviceError, DeviceKind, Job, SetupError};
 pub use state::{State, StateError};
 pub use step::{StepError, Stepper, tensors};
+pub use vocabulary::VocabularyError;
 
 use crate::session::StoreCall;
 

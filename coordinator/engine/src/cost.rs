@@ -37,10 +37,12 @@ impl Task {
         }
     }
 
-    fn tokens(self) -> u64 {
+    /// Tokens of the longest text, where it has any.
+    #[must_use]
+    pub fn tokens(self) -> u32 {
         match self {
             Self::Classify { .. } => 0,
-            Self::Speak { tokens } => u64::from(tokens),
+            Self::Speak { tokens } => tokens,
         }
     }
 }
@@ -106,14 +108,14 @@ fn front(arch: &Arch) -> Parts {
 fn block(arch: &Arch, task: Task) -> Parts {
     match arch {
         Arch::Vit(arch) => vit::block(arch),
-        Arch::Llama(arch) => llama::block(arch, task.tokens()),
+        Arch::Llama(arch) => llama::block(arch, u64::from(task.tokens())),
     }
 }
 
 fn tail(arch: &Arch, task: Task) -> Parts {
     match arch {
         Arch::Vit(arch) => vit::tail(arch, task.classes()),
-        Arch::Llama(arch) => llama::tail(arch, task.tokens()),
+        Arch::Llama(arch) => llama::tail(arch, u64::from(task.tokens())),
     }
 }
 
@@ -128,7 +130,7 @@ fn shared_params(arch: &Arch) -> u64 {
 /// MACs of a stitching layer over all tokens: N `D_from` `D_to`.
 #[must_use]
 pub fn layer_macs(from: &Arch, to: &Arch, task: Task) -> u64 {
-    let tokens = to.as_vit().map_or_else(|| task.tokens(), crate::arch::VitArch::tokens);
+    let tokens = to.as_vit().map_or_else(|| u64::from(task.tokens()), crate::arch::VitArch::tokens);
     tokens * from.width() * to.width()
 }
 

@@ -35,19 +35,19 @@ pub struct Probe {
 /// [`EvalError`].
 pub fn measure(family: &Family, net: &StitchedNet, stitches: &[StitchId]) -> Result<Vec<Probe>, EvalError> {
     let data = &family.law.spec.data;
-    let train = Loader::open(data, family.input, family.law.spec.seed)?;
-    let images = train.dataset().len().min(u64::from(family.law.spec.eval.probe_images));
+    let train = Loader::open(data, &family.intake, family.law.spec.seed, 1)?;
+    let images = train.len().min(u64::from(family.law.spec.eval.probe_images));
     let mut probes = vec![Probe::default(); stitches.len()];
     for indices in ranges(images, chunk(family)) {
-        let (images, labels) = tensors(&train.plain(indices)?, family.device);
-        add_training(family, net, stitches, (&images, &labels), &mut probes)?;
+        let (input, labels) = tensors(&train.plain(indices)?, family.device);
+        add_training(family, net, stitches, (&input, &labels), &mut probes)?;
     }
     for probe in &mut probes {
         for sum in [&mut probe.train_loss, &mut probe.kl_own, &mut probe.kl_largest] {
             *sum /= images as f64;
         }
     }
-    if let Some(slice) = HeldOut::validation(data, family.input)? {
+    if let Some(slice) = HeldOut::validation(data, &family.intake)? {
         for (stitch, probe) in stitches.iter().zip(&mut probes) {
             let on_slice = evaluate_stitch(family, net, *stitch, &slice)?;
             (probe.slice_accuracy, probe.slice_loss) = (Some(on_slice.accuracy), Some(on_slice.loss));
@@ -61,13 +61,13 @@ fn add_training(
     family: &Family,
     net: &StitchedNet,
     stitches: &[StitchId],
-    (images, labels): (&Tensor, &Tensor),
+    (input, labels): (&Input, &Tensor),
     probes: &mut [Probe],
 ) -> Result<(), EvalError> {
-    let anchors = anchors(family, net, images)?;
+    let anchors = anchors(family, net, input)?;
     let largest = anchors.last().expect("a family has anchors");
     for (&stitch, probe) in stitches.iter().zip(probes) {
-        let logits = net.forward(stitch, images, Phase::Eval)?;
+        let logits = net.forward(stitch, input, Phase::Eval)?;
         let answers = log_probabilities(&logits);
         probe.train_loss += summed_loss(&logits, labels);
         probe.kl_largest += divergence(largest, &answers);
@@ -79,9 +79,9 @@ fn add_training(
 }
 
 /// Log-probabilities of every anchor alone, smallest anchor first: [B, K] each.
-fn anchors(family: &Family, net: &StitchedNet, images: &Tensor) -> Result<Vec<Tensor>, EvalError> {
+fn anchors(family: &Family, net: &StitchedNet, input: &Input) -> Result<Vec<Tensor>, EvalError> {
     let alone = family.law.catalog.stitches().filter(|stitch| stitch.is_anchor());
-    alone.map(|stitch| Ok(log_probabilities(&net.forward(stitch.id, images, Phase::Eval)?))).collect()
+    alone.map(|stitch| Ok(log_probabilities(&net.forward(stitch.id, input, Phase::Eval)?))).collect()
 }
 
 /// The anchors of a path, each once.

@@ -1,16 +1,22 @@
-//! A job's family on this worker (HANDS): all of a job that needs no image, so that models can be taken out of a run
+//! A job's family on this worker (HANDS): all of a job that needs no sample, so that models can be taken out of a run
 //! where its data is not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use esta_data::InputShape;
-use esta_engine::{law::Law, spec::JobSpec};
-use esta_model::{SourceHead, Weights, random_vit, read_vit};
+use esta_config::hub;
+use esta_data::{InputShape, Intake};
+use esta_engine::{
+    arch::Arch,
+    law::Law,
+    spec::{AnchorSpec, JobSpec},
+};
+use esta_model::{SourceHead, Weights, random_anchor, read_llama, read_vit};
 use tch::Device;
 
 use super::{
     CheckpointFolder,
     job::{DeviceKind, SetupError},
+    vocabulary,
 };
 
 /// What a job's networks are made of and where they are kept.
@@ -20,7 +26,7 @@ pub struct Family {
     /// The anchors' weights under `anchors.{a}.`, on the device.
     pub anchors: Weights,
     /// What the anchors take; all of them the same.
-    pub input: InputShape,
+    pub intake: Intake,
     /// Where tensors live.
     pub device: Device,
     /// Checkpoints of the run.
@@ -35,15 +41,12 @@ impl Family {
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
         let device = device.device()?;
         let law = Law::new(spec)?;
+        let intake = intake(&law)?;
         let mut anchors = Weights::new("anchors");
         for (number, anchor) in law.spec.family.anchors.iter().enumerate() {
-            let arch = &law.catalog.anchors[number];
-            let failed =
-                |source| SetupError::Weights { name: anchor.name.clone(), path: anchor.weights.clone(), source };
-            let weights = read_vit(anchor.weights.as_ref(), arch, SourceHead::Drop).map_err(failed)?;
-            anchors.absorb(&format!("anchors.{number}."), weights.to_device(device));
+            anchors.absorb(&format!("anchors.{number}."), read_anchor(&law, anchor, number, device)?);
         }
-        Ok(Self::new(law, anchors, device))
+        Ok(Self::new(law, anchors, intake, device))
     }
 
     /// A family whose anchors start from nothing: what pre-training begins with.
@@ -53,18 +56,47 @@ impl Family {
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
         let device = device.device()?;
         let law = Law::new(spec)?;
+        let intake = intake(&law)?;
         let mut anchors = Weights::new("from scratch");
         for (number, arch) in law.catalog.anchors.iter().enumerate() {
-            let weights = random_vit(arch, law.spec.data.num_classes, law.spec.seed);
+            let weights = random_anchor(arch, law.catalog.task, law.spec.seed);
             anchors.absorb(&format!("anchors.{number}."), weights.to_device(device));
         }
-        Ok(Self::new(law, anchors, device))
+        Ok(Self::new(law, anchors, intake, device))
     }
 
-    fn new(law: Law, anchors: Weights, device: Device) -> Self {
-        let arch = &law.catalog.anchors[0];
-        let input = InputShape { image_size: arch.image_size, channels: arch.in_chans };
+    fn new(law: Law, anchors: Weights, intake: Intake, device: Device) -> Self {
         let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
-        Self { law, anchors, input, device, checkpoints }
+        Self { law, anchors, intake, device, checkpoints }
+    }
+}
+
+/// The weights of one anchor, on the device; a language model's in the type they are multiplied in.
+///
+/// # Errors
+/// [`SetupError`] naming the anchor and what is wrong with its files.
+pub fn read_anchor(law: &Law, anchor: &AnchorSpec, number: usize, device: Device) -> Result<Weights, SetupError> {
+    let (name, path) = (anchor.name.clone(), anchor.weights.clone());
+    match &law.catalog.anchors[number] {
+        Arch::Vit(arch) => match read_vit(Path::new(&path), arch, SourceHead::Drop) {
+            Ok(weights) => Ok(weights.to_device(device)),
+            Err(source) => Err(SetupError::Weights { name, path, source }),
+        },
+        Arch::Llama(arch) => {
+            let folder = hub::locate(&path).unwrap_or_else(|| PathBuf::from(&path));
+            read_llama(&folder, arch, law.spec.train.precision, device).map_err(|source| SetupError::Language {
+                name,
+                path,
+                source,
+            })
+        }
+    }
+}
+
+/// What the anchors of a job take.
+fn intake(law: &Law) -> Result<Intake, SetupError> {
+    match &law.catalog.anchors[0] {
+        Arch::Vit(arch) => Ok(InputShape { image_size: arch.image_size, channels: arch.in_chans }.into()),
+        Arch::Llama(_) => Ok(Intake::Texts(vocabulary::of(law)?.into())),
     }
 }

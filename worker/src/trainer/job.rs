@@ -4,11 +4,11 @@ use std::{fmt, sync::Arc};
 
 use esta_data::{DataError, Loader, Prefetcher};
 use esta_engine::spec::{JobSpec, SpecError};
-use esta_model::WeightsError;
+use esta_model::{HubError, WeightsError};
 use tch::Device;
 use thiserror::Error;
 
-use super::Family;
+use super::{Family, vocabulary::VocabularyError};
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,7 +55,7 @@ pub enum SetupError {
     /// The specification contradicts itself.
     #[error("the job specification cannot be run")]
     Spec(#[from] SpecError),
-    /// Images or labels.
+    /// Images and labels, or texts.
     #[error("the data set does not load")]
     Data(#[from] DataError),
     /// An anchor.
@@ -68,6 +68,19 @@ pub enum SetupError {
         /// What is wrong.
         source: WeightsError,
     },
+    /// A language model.
+    #[error("anchor {name:?} does not load from {path}")]
+    Language {
+        /// The anchor's name.
+        name: String,
+        /// Where it was looked for.
+        path: String,
+        /// What is wrong.
+        source: HubError,
+    },
+    /// A tokenizer.
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -78,9 +91,9 @@ pub enum SetupError {
 
 /// Everything of a job that does not change while it runs.
 pub struct Job {
-    /// All of it that needs no image.
+    /// All of it that needs no sample.
     pub family: Family,
-    /// Labelled images to adapt on.
+    /// Labelled images, or texts, to adapt on.
     pub train: Loader,
     /// Threads that prepare its batches.
     pub prefetcher: Arc<Prefetcher>,
@@ -94,7 +107,7 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::with_images(Family::load(spec, device)?)
+        Self::with_data(Family::load(spec, device)?)
     }
 
     /// A job whose anchors start from nothing: what pre-training begins with.
@@ -102,14 +115,18 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::with_images(Family::from_scratch(spec, device)?)
+        Self::with_data(Family::from_scratch(spec, device)?)
     }
 
-    fn with_images(family: Family) -> Result<Self, SetupError> {
+    fn with_data(family: Family) -> Result<Self, SetupError> {
         let data = &family.law.spec.data;
-        let train = Loader::open(data, family.input, family.law.spec.seed)?;
+        let (seed, batch) = (family.law.spec.seed, family.law.spec.train.batch_size);
+        let train = Loader::open(data, &family.intake, seed, batch)?;
+        if let Some(texts) = train.texts() {
+            tracing::info!(set = %data.train.path, "{}", texts.report());
+        }
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
-        let total_steps = family.law.total_steps(train.dataset().len());
+        let total_steps = family.law.total_steps(train.len());
         Ok(Self { family, train, prefetcher, total_steps })
     }
 }

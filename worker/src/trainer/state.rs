@@ -8,7 +8,8 @@ use esta_engine::{
     streams::{self, Stream},
 };
 use esta_model::{
-    FitError, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers, refine_layers,
+    FitError, Input, ParamError, ParamStore, Start, StitchedNet, Weights, WeightsError, fit_heads, fit_layers,
+    refine_layers,
 };
 use esta_proto::{Digest, Step};
 use rand::seq::index::sample;
@@ -34,8 +35,8 @@ pub enum StateError {
     /// The stitching layers cannot be fitted.
     #[error("the stitching layers cannot be fitted")]
     Fit(#[from] FitError),
-    /// The images for the fit.
-    #[error("the images for the fit do not load")]
+    /// The samples for the fit.
+    #[error("the samples for the fit do not load")]
     Data(#[from] DataError),
     /// A checkpoint.
     #[error("the run cannot go on from its checkpoint")]
@@ -69,17 +70,20 @@ impl State {
     /// [`StateError`].
     pub fn fresh(job: &Job) -> Result<Self, StateError> {
         let init = &job.family.law.spec.family.stitch_init;
-        let (images, _) = plain_images(job, u64::from(init.samples))?;
+        let samples = fit_samples(job, init.samples)?;
         let (catalog, anchors) = (&job.family.law.catalog, &job.family.anchors);
-        let mut fitted = fit_layers(catalog, anchors, &images, init)?;
-        if init.refine_steps > 0 {
-            fitted = refine_layers(catalog, anchors, &fitted, &images, init.refine_steps)?;
+        let mut fitted = fit_layers(catalog, anchors, &samples, init)?;
+        if let (Input::Images(images), 1..) = (&samples, init.refine_steps) {
+            fitted = refine_layers(catalog, anchors, &fitted, images, init.refine_steps)?;
         }
         let heads = match job.family.law.spec.train.head_init {
             HeadInit::Zero => Weights::new("zero"),
             HeadInit::Ridge => {
-                let (images, labels) = plain_images(job, RIDGE_IMAGES)?;
-                fit_heads(catalog, anchors, &images, &labels)?
+                let (samples, labels) = plain_samples(job, &seeded_picks(job, RIDGE_IMAGES))?;
+                match &samples {
+                    Input::Images(images) => fit_heads(catalog, anchors, images, &labels)?,
+                    Input::Texts(_) => Weights::new("a language model brings its head"),
+                }
             }
         };
         Self::assemble(&job.family, fitted, heads)
@@ -92,7 +96,7 @@ impl State {
     pub fn hollow(family: &Family) -> Result<Self, StateError> {
         let mut layers = Weights::new("to be received");
         for layer in &family.law.catalog.layers {
-            let width = |anchor: esta_proto::AnchorId| i64::from(family.law.catalog.anchors[anchor.index()].embed_dim);
+            let width = |anchor: esta_proto::AnchorId| family.law.catalog.anchors[anchor.index()].width() as i64;
             let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, family.device));
             layers.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[width(layer.to), width(layer.from)]));
             layers.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[width(layer.to)]));
@@ -193,11 +197,37 @@ const LAYERS_FILE: &str = "stitch_layers.safetensors";
 /// Images at most that a head's ridge regression sees.
 const RIDGE_IMAGES: u64 = 4096;
 
-/// Seeded training images [n, C, H, W] as they are, never augmented, and their labels [n].
-fn plain_images(job: &Job, most: u64) -> Result<(Tensor, Tensor), StateError> {
-    let all = usize::try_from(job.train.dataset().len()).unwrap_or(usize::MAX);
+/// Tokens at least that stitching layers of language models are fitted on, if the set has so many (METHOD.md section 1).
+const FIT_TOKENS: u64 = 32_768;
+
+/// What stitching layers are fitted on: seeded training samples, and of texts as many more as it takes. Texts of about one
+/// length follow each other, so that little of a chunk is padding.
+fn fit_samples(job: &Job, samples: u32) -> Result<Input, StateError> {
+    let Some(texts) = job.train.texts() else {
+        return Ok(plain_samples(job, &seeded_picks(job, u64::from(samples)))?.0);
+    };
+    let lengths = texts.lengths();
+    let mut tokens = 0;
+    let enough = |(taken, index): &(u32, u64)| {
+        let goes_on = *taken < samples || tokens < FIT_TOKENS;
+        tokens += u64::from(lengths[*index as usize]) - 1;
+        goes_on
+    };
+    let all = seeded_picks(job, u64::MAX);
+    let mut picks: Vec<u64> = (0..).zip(all).take_while(enough).map(|(_, index)| index).collect();
+    picks.sort_by_key(|&index| (lengths[index as usize], index));
+    Ok(plain_samples(job, &picks)?.0)
+}
+
+/// Seeded indices of training samples, each once.
+fn seeded_picks(job: &Job, most: u64) -> Vec<u64> {
+    let all = usize::try_from(job.train.len()).unwrap_or(usize::MAX);
     let count = all.min(usize::try_from(most).unwrap_or(usize::MAX));
     let mut rng = streams::rng(job.family.law.spec.seed, Stream::Fit, 0);
-    let picks = sample(&mut rng, all, count).into_iter().map(|index| index as u64);
-    Ok(tensors(&job.train.plain(picks)?, job.family.device))
+    sample(&mut rng, all, count).into_iter().map(|index| index as u64).collect()
+}
+
+/// Training samples as they are, never augmented, and their labels.
+fn plain_samples(job: &Job, picks: &[u64]) -> Result<(Input, Tensor), StateError> {
+    Ok(tensors(&job.train.plain(picks.iter().copied())?, job.family.device))
 }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use esta_data::{Batch, BatchTicket, DataError};
+use esta_data::{Batch, BatchTicket, DataError, TextBatch};
 use esta_engine::{
     law::Law,
     plan::RankPlan,
@@ -15,7 +15,7 @@ use esta_engine::{
     streams::Stream,
     table::Outcome,
 };
-use esta_model::{AdamW, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, run_slot};
+use esta_model::{AdamW, Input, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, Texts, run_slot};
 use esta_proto::{Digest, SlotId, Step, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
@@ -93,6 +93,7 @@ impl Stepper {
                 label_smoothing: train.label_smoothing_factor,
                 saliency: job.family.law.spec.score.q,
                 teacher: teacher(&job.family.law),
+                checkpointing: train.gradient_checkpointing,
             },
             optimizer: AdamW {
                 beta1: train.adam_beta1,
@@ -217,13 +218,13 @@ impl Stepper {
         batch: &Batch,
         buffer: &mut StepBuffer,
     ) -> Result<(), StepError> {
-        let (images, labels) = tensors(batch, job.family.device);
+        let (input, labels) = tensors(batch, job.family.device);
         let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
         let dropout_seed = match self.dropout {
             true => esta_engine::streams::rng(job.family.law.spec.seed, Stream::Dropout, index).random(),
             false => 0,
         };
-        let work = Slot { stitch, images: &images, labels: &labels, dropout_seed };
+        let work = Slot { stitch, input: &input, labels: &labels, dropout_seed };
         let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
         let result = run_slot(&state.net, &state.store, &work, &self.options).map_err(failed)?;
         buffer.add_slot(&state.store, slot, &result);
@@ -271,11 +272,24 @@ fn teacher(law: &Law) -> Option<Teacher> {
     teaches.then_some(Teacher { stitch: largest.id, weight, temperature })
 }
 
-/// The images `[B, C, H, W]` and labels `[B]` of a batch on the device.
-pub fn tensors(batch: &Batch, device: Device) -> (Tensor, Tensor) {
-    let shape: Vec<i64> = batch.shape.iter().map(|side| *side as i64).collect();
-    let images = Tensor::from_slice(&batch.images).view(&shape[..]).to_device(device);
-    (images, Tensor::from_slice(&batch.labels).to_device(device))
+/// What a network takes of a batch, and the labels `[M]` of its images or of the tokens its texts ask for, on the device.
+pub fn tensors(batch: &Batch, device: Device) -> (Input, Tensor) {
+    let (input, labels) = match batch {
+        Batch::Images(batch) => {
+            let shape: Vec<i64> = batch.shape.iter().map(|side| *side as i64).collect();
+            (Input::Images(Tensor::from_slice(&batch.images).view(&shape[..])), &batch.labels)
+        }
+        Batch::Texts(TextBatch { tokens, lengths }) => {
+            let texts = Texts {
+                ids: Tensor::from_slice(&tokens.ids).view([tokens.rows as i64, tokens.width as i64]),
+                reads: Tensor::from_slice(&tokens.reads),
+                counts: tokens.counts.iter().map(|count| *count as i64).collect(),
+                lengths: lengths.iter().map(|length| i64::from(*length)).collect(),
+            };
+            (Input::Texts(texts), &tokens.labels)
+        }
+    };
+    (input.to_device(device), Tensor::from_slice(labels).to_device(device))
 }
 
 fn outcome(slot: &SlotOutcome) -> Outcome {

@@ -47,7 +47,7 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
     };
     // Sums inside kernels depend on the number of threads, so it belongs to the job.
     tch::set_num_threads(job.family.law.spec.train.intra_op_threads.cast_signed());
-    let samples = job.train.dataset().len();
+    let samples = job.train.len();
     let setup = Setup {
         reader: Reader::new(&job.family.law, samples),
         layout_digest: job.family.law.layout_digest,

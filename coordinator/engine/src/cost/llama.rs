@@ -41,7 +41,7 @@ pub(super) fn embed_params(arch: &LlamaArch) -> u64 {
 /// See [`super::bound`].
 pub(super) fn bound(arch: &LlamaArch, task: Task) -> f64 {
     let real = |count: u32| f64::from(count);
-    let n = f64::from(u32::try_from(task.tokens()).unwrap_or(u32::MAX)).max(1.0);
+    let n = real(task.tokens()).max(1.0);
     let (d, heads) = (real(arch.hidden_size), real(arch.num_attention_heads) * real(arch.head_dim));
     let block = 4.0 * (d + 1.0) * heads + 3.0 * (d + 2.0) * real(arch.intermediate_size) + 2.0 * n * heads + 8.0 * d;
     n * (real(arch.num_hidden_layers) * block + 2.0 * d * (real(arch.vocab_size) + 1.0))

@@ -13,12 +13,16 @@ pub struct TrainSpec {
     /// Steps; overrides `num_train_epochs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
-    /// Images of one step over all its slots; `sampling.slots` divides it.
+    /// Images or texts of one step over all its slots; `sampling.slots` divides it.
     #[serde(default = "sixty_four", alias = "train_batch_size")]
     pub batch_size: u32,
     /// Forward/backward passes one slot is split into to save memory.
     #[serde(default = "one")]
     pub gradient_accumulation_steps: u32,
+    /// Keep only what enters each block and compute the rest again on the way back: activations of one block instead of
+    /// all, for a second forward pass.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Peak learning rate.
     #[serde(default = "one_e_minus_3", alias = "lr")]
     pub learning_rate: f64,

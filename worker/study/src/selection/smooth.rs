@@ -62,7 +62,7 @@ pub fn values(effects: &Effects, catalog: &Catalog) -> Values {
 /// Where a path lies: the share of each anchor's blocks that it runs, how deep it leaves the first anchor, how deep it
 /// enters the last.
 fn coordinates(stitch: &Stitch, catalog: &Catalog) -> Vec<f64> {
-    let share = |anchor: usize, blocks: u32| f64::from(blocks) / f64::from(catalog.anchors[anchor].depth);
+    let share = |anchor: usize, blocks: u32| f64::from(blocks) / f64::from(catalog.anchors[anchor].depth());
     let mut place = vec![0.0; catalog.anchors.len()];
     for segment in &stitch.segments {
         place[segment.anchor.index()] += share(segment.anchor.index(), segment.last + 1 - segment.first);
