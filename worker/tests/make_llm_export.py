@@ -3,7 +3,8 @@
     python make_llm_export.py FOLDER        (torch 2.11, transformers 5.24, safetensors)
 
 The anchors are the golden models in `worker/model/tests/golden/llama`, the stitching layers random. The reference runs
-transformers' own decoder layers in a plain loop, without a cache; `check_llm_export.py` compares the modelling file with it.
+transformers' own decoder layers in a plain loop, without a cache; `check_llm_export.py` compares the modelling file with
+it. `padded-*` have their attention filled up to one geometry by zeros, `adapter-*` are lone anchors with a peft adapter.
 """
 
 import json
@@ -15,7 +16,8 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 WORKER = Path(__file__).parent.parent
 MODELLING = WORKER / "src/export/modeling_stitched.py"
@@ -101,7 +103,8 @@ class Reference:
         }
         for number, layer in enumerate(self.stitch_layers):
             found |= {f"model.stitch_layers.{number}.{name}": tensor for name, tensor in layer.state_dict().items()}
-        layers = [layer for net, (_, first, n) in zip(self.anchors, self.path) for layer in net.model.layers[first:][:n]]
+        path = zip(self.anchors, self.path)
+        layers = [layer for net, (_, first, blocks) in path for layer in net.model.layers[first : first + blocks]]
         for number, layer in enumerate(layers):
             found |= {f"model.layers.{number}.{name}": tensor for name, tensor in layer.state_dict().items()}
         return {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
@@ -152,7 +155,7 @@ def write(folder, segments, tensors, known):
 
 
 def spread(tensor, heads, width, slots, to_heads, to_width, dim):
-    """Heads along `dim` moved to `slots` of `to_heads` wider ones, zeros elsewhere; the halves of a head stay halves."""
+    """Heads along `dim` moved to `slots` of `to_heads` wider ones, zeros elsewhere; a head's halves stay halves."""
     tensor = tensor.movedim(dim, 0)
     rest = tensor.shape[1:]
     out = torch.zeros(to_heads, 2, to_width // 2, *rest)
@@ -182,6 +185,16 @@ def pad_heads(segments, tensors, groups, key_heads, width):
                     tensors[name] = spread(tensors[name], keys, old, list(range(keys)), key_heads, width, 0)
         block += segment["num_hidden_layers"]
     return segments, tensors
+
+
+def write_tokenizer(folder):
+    """Characters as tokens: enough for tools that take text."""
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    tokens = [*special.values(), *map(chr, range(ord(" "), ord(" ") + VOCABULARY - len(special)))]
+    plain = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    plain.decoder = decoders.Fuse()
+    PreTrainedTokenizerFast(tokenizer_object=plain, **special).save_pretrained(folder)
 
 
 def write_adapter(folder, base, rank=4, alpha=8):
@@ -229,6 +242,7 @@ def main():
         for name, path in STITCHES.items():
             net = Reference(path)
             write(root / name, [segment_config(*part) for part in path], net.tensors(), expected(net.logits))
+            write_tokenizer(root / name)
         for name, (path, geometry) in PADDED.items():
             net = Reference(path)
             padded = pad_heads([segment_config(*part) for part in path], net.tensors(), *geometry)

@@ -2,13 +2,14 @@
 
     model = AutoModelForCausalLM.from_pretrained("stitch-12", trust_remote_code=True)
 
-A stitched model is a path through language models of the LLaMA type, its anchors: the embeddings and the first blocks of
-one, a linear stitching layer to another width, later blocks of another, and that one's norm and head. A segment is the
-stretch of one anchor; it keeps the anchor's own heads, norm epsilon and rotary embedding (`config.segments`). Blocks are
-numbered in the order in which they run, and that number is also a block's place in the KV cache.
+A stitched model is a path through language models of the LLaMA type, its anchors: the embeddings and the first blocks
+of one, a linear stitching layer to another width, later blocks of another, and that one's norm and head. A segment is
+the stretch of one anchor; it keeps the anchor's own heads, norm epsilon and rotary embedding (`config.segments`).
+Blocks are numbered in the order in which they run, and that number is also a block's place in the KV cache.
 
-vLLM's transformers backend keeps one attention geometry for all blocks: models whose anchors differ in it run there only
-after an export with `--pad-heads`, which adds heads of zeros (a segment's `padded_heads` has the geometry without them).
+vLLM's transformers backend keeps one attention geometry for all blocks: models whose anchors differ in it run there
+only after an export with `--pad-heads`, which fills heads up with zeros (a segment's `padded_heads` has the geometry
+without them).
 
 Shapes: B sequences, N tokens, D width, H heads, d their width, V vocabulary.
 """
@@ -38,10 +39,8 @@ class StitchedConfig(PretrainedConfig):
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
     base_model_tp_plan = {
         **{f"layers.*.self_attn.{name}_proj": "colwise" for name in "qkv"},
-        "layers.*.self_attn.o_proj": "rowwise",
-        "layers.*.mlp.gate_proj": "colwise",
-        "layers.*.mlp.up_proj": "colwise",
-        "layers.*.mlp.down_proj": "rowwise",
+        **{f"layers.*.mlp.{name}_proj": "colwise" for name in ("gate", "up")},
+        **{f"layers.*.{name}_proj": "rowwise" for name in ("self_attn.o", "mlp.down")},
     }
 
     def __init__(self, segments=(), use_cache=True, **kwargs):
