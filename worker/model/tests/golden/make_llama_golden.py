@@ -1,4 +1,4 @@
-"""Writes the golden folders under `llama/` beside it: tiny language models with random weights, as transformers saves them.
+"""Writes the golden folders under `llama/` beside it: tiny language models with random weights, saved by transformers.
 
     python make_llama_golden.py        (torch 2.11, transformers 5.24, safetensors)
 
@@ -11,8 +11,8 @@ Each folder holds `config.json`, `model.safetensors` (or shards with an index) a
     greedy_margin [64]  the best logit minus the next best at each step: equal text is not luck
 
 `config.json` has `rope_parameters`, as transformers 5 writes it; that of `sharded` is in the form of transformers 4
-(`rope_theta`, `rope_scaling`, `torch_dtype`), as the folders on the hub mostly are. The weights of `sharded` are bfloat16;
-its logits are those of the rounded weights, computed in float32.
+(`rope_theta`, `rope_scaling`, `torch_dtype`), as the folders on the hub mostly are. The weights of `sharded` are
+bfloat16; its logits are those of the rounded weights, computed in float32.
 """
 
 import copy
