@@ -4,6 +4,7 @@
 pub mod heat_map;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use esta_data::DataError;
 use esta_engine::{

@@ -4,8 +4,10 @@ pub mod ablate;
 pub mod angles;
 pub mod eval;
 pub mod export;
+pub mod generate;
 pub mod pretrain;
 pub mod profile;
+pub mod tokenizer;
 pub mod train;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -35,6 +37,10 @@ pub enum Command {
     Pretrain(pretrain::Args),
     /// Turn a run into models that need PyTorch alone.
     Export(export::Args),
+    /// Let an exported language model answer.
+    Generate(generate::Args),
+    /// Make a tokenizer from documents, for anchors that are pre-trained on the spot.
+    Tokenizer(tokenizer::Args),
     /// Measure how far apart stitches pull the weights they share, on the job's training images.
     Angles(angles::Args),
     /// Run a job under many settings and seeds, or a whole study, and put what came out on one page.
@@ -74,6 +80,8 @@ impl Command {
             Self::Eval(args) => eval::run(args),
             Self::Pretrain(args) => pretrain::run(args),
             Self::Export(args) => export::run(args),
+            Self::Generate(args) => generate::run(args),
+            Self::Tokenizer(args) => tokenizer::run(&args),
             Self::Angles(args) => angles::run(args),
             Self::Ablate(args) => ablate::run(args),
             Self::Profile(args) => profile::run(&args),

@@ -1,19 +1,23 @@
 //! Deployable files of a run (HANDS): a stitch as a model of its own, or the whole run as one bundle.
 //!
 //! ```text
+//! Vision:
 //! export/stitch-<id>/  model.safetensors  config.json  modeling_stitched_vit.py  README.md   one merged stitch
 //! export/bundle/       the same four files                                                  every stitch, unmerged
 //! ```
 //! The modelling file needs PyTorch alone and loads either. A lone anchor's folder is an ordinary timm checkpoint too.
+//! Language: a Hugging Face folder per stitch, see `language.rs`.
 
 mod bundle;
 mod config;
 mod folder;
+mod language;
 mod timm;
 
 use std::{collections::BTreeMap, io, path::Path, path::PathBuf};
 
 use esta_engine::{
+    cost::Task,
     law::Law,
     palette::Choice,
     run::Finish,
@@ -23,6 +27,8 @@ use esta_engine::{
 use esta_model::{ParamStore, StitchError, StitchedNet, Weights, WeightsError};
 use esta_proto::StitchId;
 use thiserror::Error;
+
+pub use language::{Vocabulary, save_anchor};
 
 use crate::{
     eval::Exported,
@@ -51,6 +57,9 @@ pub enum ExportError {
         /// Why it failed.
         source: io::Error,
     },
+    /// Not yet.
+    #[error("a bundle of language models is not supported: export stitches one by one")]
+    LanguageBundle,
     /// The folder holds something else, which must not be lost.
     #[error("{} exists and is no exported model: it is not replaced", path.display())]
     Occupied {
@@ -65,8 +74,11 @@ pub struct Models<'a> {
     store: &'a ParamStore,
     /// Anchors and fitted stitching layers.
     frozen: Weights,
-    /// In single precision, whatever the run trained in: merged weights must not be rounded.
+    /// In single precision, whatever the run trained in: merged weights must not be rounded. Language models come as they are
+    /// read, and are merged in single precision all the same.
     net: StitchedNet,
+    /// Of a family of language models.
+    vocabulary: Option<Vocabulary>,
 }
 
 /// Exports every stitch that any rule chose, each once, as `export/stitch-<id>/` under the run's folder.
@@ -85,7 +97,9 @@ impl<'a> Models<'a> {
     pub fn of(family: &'a Family, state: &'a State) -> Result<Self, ExportError> {
         let mut frozen = family.anchors.to_device(family.device);
         frozen.absorb("", state.layers.to_device(family.device));
-        Self::new(&family.law, &state.store, frozen)
+        let mut models = Self::new(&family.law, &state.store, frozen)?;
+        models.vocabulary = Vocabulary::of(family);
+        Ok(models)
     }
 
     /// The models of trained parameters over `frozen`: anchors under `anchors.{a}.`, stitching layers under
@@ -94,8 +108,12 @@ impl<'a> Models<'a> {
     /// # Errors
     /// [`ExportError::Weights`] for a tensor that neither has.
     pub fn new(law: &'a Law, store: &'a ParamStore, frozen: Weights) -> Result<Self, ExportError> {
-        let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, Precision::F32)?;
-        Ok(Self { law, store, frozen, net })
+        let precision = match law.catalog.task {
+            Task::Classify { .. } => Precision::F32,
+            Task::Speak { .. } => law.spec.train.precision,
+        };
+        let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, precision)?;
+        Ok(Self { law, store, frozen, net, vocabulary: None })
     }
 
     /// Writes every stitch that any rule chose, each once, as `stitch-<id>/` in `base/inside`. Paths in the result are
@@ -123,9 +141,12 @@ impl<'a> Models<'a> {
     pub fn write_stitch(&self, stitch: StitchId, palettes: &Palettes, target: &Path) -> Result<(), ExportError> {
         let merged = self.net.merged_state(&self.law.catalog, stitch)?;
         let entry = self.law.catalog.get(stitch).ok_or(StitchError::Unknown(stitch))?;
+        if let Some(vocabulary) = &self.vocabulary {
+            return language::write(self.law, entry, &merged, vocabulary, palettes, target);
+        }
         let config = config::StitchConfig::new(&self.law.spec, entry, &merged.segments, palettes);
         let readme = config::stitch_readme(&config, &entry.path(&self.law.spec.family));
-        folder::replace(target, |files| {
+        folder::replace(target, Some(folder::VIT), |files| {
             files.tensors(&merged.weights)?;
             files.json("config.json", &config)?;
             files.text("README.md", &readme)
@@ -138,10 +159,13 @@ impl<'a> Models<'a> {
     /// # Errors
     /// [`ExportError`] naming the file and the cause.
     pub fn write_bundle(&self, table: &[(StitchId, Row)], target: &Path) -> Result<(), ExportError> {
+        if self.law.catalog.task.tokens() > 0 {
+            return Err(ExportError::LanguageBundle);
+        }
         let rows: BTreeMap<StitchId, Row> = table.iter().copied().collect();
         let config = bundle::BundleConfig::new(self.law, &rows);
         let tensors = bundle::tensors(self.law, self.store, &self.frozen);
-        folder::replace(target, |files| {
+        folder::replace(target, Some(folder::VIT), |files| {
             files.tensors(&tensors)?;
             files.json("config.json", &config)?;
             files.text("README.md", &bundle::readme(&config))

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod eval;
 pub mod exit;
 pub mod export;
+pub mod generate;
 pub mod machine;
 pub mod pretrain;
 pub mod profile;

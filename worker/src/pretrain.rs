@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use esta_data::{BatchTicket, DataError};
 use esta_engine::{
+    arch::Arch,
     pace::Pace,
     plan::Plan,
     run::StepTimings,
@@ -18,6 +19,7 @@ use thiserror::Error;
 
 use crate::{
     eval::{EvalError, StitchResult, evaluate},
+    export::{ExportError, Vocabulary, save_anchor},
     trainer::{DeviceKind, Job, SetupError, State, StateError, StepError, Stepper},
 };
 
@@ -61,12 +63,15 @@ pub enum PretrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// Images.
-    #[error("the images do not load")]
+    /// A language model's folder.
+    #[error("the anchor cannot be written")]
+    Export(#[from] ExportError),
+    /// Samples.
+    #[error("the samples do not load")]
     Data(#[from] DataError),
 }
 
-/// The job of one anchor alone, trained whole: every image of a step in one slot.
+/// The job of one anchor alone, trained whole: every sample of a step in one slot.
 ///
 /// # Errors
 /// [`PretrainError::Name`].
@@ -130,9 +135,12 @@ fn one_step(
     if outcome.valid { Ok(outcome.loss) } else { Err(PretrainError::Diverged(step)) }
 }
 
-/// Writes the anchor as an ordinary timm checkpoint.
+/// Writes the anchor as an ordinary timm checkpoint, or a language model as a Hugging Face folder.
 fn save(job: &Job, state: &State, anchor: StitchId, target: &Path) -> Result<(), PretrainError> {
     let merged = state.net.merged_state(&job.family.law.catalog, anchor)?;
+    if let (Arch::Llama(arch), Some(vocabulary)) = (&merged.segments[0].arch, Vocabulary::of(&job.family)) {
+        return Ok(save_anchor(arch, &merged.weights, &vocabulary, target)?);
+    }
     let file = match target.extension() {
         Some(_) => target.to_owned(),
         None => target.join("model.safetensors"),

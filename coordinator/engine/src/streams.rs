@@ -27,6 +27,8 @@ pub enum Stream {
     Fit,
     /// The order in which latencies are measured; index = round.
     Profile,
+    /// Tokens of an answer; index = the token's number.
+    Speech,
 }
 
 impl Stream {
@@ -40,6 +42,7 @@ impl Stream {
             Self::Init => b"init....",
             Self::Dropout => b"dropout.",
             Self::Fit => b"fit.....",
+            Self::Speech => b"speech..",
             Self::Profile => b"profile.",
         }
     }

@@ -3,6 +3,8 @@
 mod llama;
 mod vit;
 
+pub(crate) use llama::{Biases, BlockBuilder, MOST_POSITIONS, token_embed, token_head};
+
 use esta_engine::arch::Arch;
 use esta_engine::catalog::{Catalog, Segment as Span, Stitch};
 use esta_proto::{AnchorId, LayerId};
@@ -65,7 +67,7 @@ impl<'a> Builder<'a> {
     pub fn front(&self, anchor: AnchorId) -> Result<Front, WeightsError> {
         match self.arch(anchor) {
             Arch::Vit(arch) => self.patch_embed(anchor, arch).map(Front::Patches),
-            Arch::Llama(arch) => self.token_embed(anchor, arch).map(Front::Tokens),
+            Arch::Llama(arch) => self.anchors_embed(anchor, arch).map(Front::Tokens),
         }
     }
 
@@ -81,7 +83,7 @@ impl<'a> Builder<'a> {
         let anchor = stitch.end_anchor();
         match self.arch(anchor) {
             Arch::Vit(_) => self.class_head(anchor).map(Tail::Classes),
-            Arch::Llama(arch) => self.token_head((anchor, arch), stitch.is_anchor()).map(Tail::Tokens),
+            Arch::Llama(arch) => self.anchors_head((anchor, arch), stitch.is_anchor()).map(Tail::Tokens),
         }
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tch::{Device, Kind};
 use thiserror::Error;
 
-use crate::weights::{MappedFile, Weights, WeightsError};
+use crate::weights::{MappedFile, Weights, WeightsError, shape_of};
 
 /// What can be wrong with a Hugging Face folder.
 #[derive(Debug, Error)]
@@ -85,11 +85,7 @@ pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device:
                 let origin = path.display().to_string();
                 return Err(WeightsError::Unexpected { origin, name: name.to_owned(), network: "decoder" }.into());
             };
-            let kind = match precision {
-                Precision::Bf16 if shape.len() > 1 => Kind::BFloat16,
-                Precision::F32 | Precision::Bf16 => Kind::Float,
-            };
-            weights.insert(name, file.tensor(name, &view, &shape, (kind, device))?);
+            weights.insert(name, file.tensor(name, &view, &shape, (kind_of(&shape, precision), device))?);
         }
     }
     match missing.pop_first() {
@@ -97,6 +93,27 @@ pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device:
         Some((name, expected)) => {
             Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected }.into())
         }
+    }
+}
+
+/// Every tensor of a Hugging Face folder, as [`read_llama`] reads them, whatever their shapes.
+pub(crate) fn read_tensors(folder: &Path, precision: Precision, device: Device) -> Result<Weights, HubError> {
+    let mut weights = Weights::new(folder.display().to_string());
+    for path in &Files::of(folder)?.paths {
+        let file = MappedFile::open(path)?;
+        for (name, view) in file.tensors()?.iter() {
+            let shape = shape_of(&view);
+            weights.insert(name, file.tensor(name, &view, &shape, (kind_of(&shape, precision), device))?);
+        }
+    }
+    Ok(weights)
+}
+
+/// The type that a tensor of this shape is used in.
+fn kind_of(shape: &[i64], precision: Precision) -> Kind {
+    match precision {
+        Precision::Bf16 if shape.len() > 1 => Kind::BFloat16,
+        Precision::F32 | Precision::Bf16 => Kind::Float,
     }
 }
 
@@ -176,7 +193,7 @@ impl Files {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HubError> {
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, HubError> {
     let text = fs::read(path).map_err(|source| HubError::Read { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| HubError::Json { path: path.to_owned(), source })
 }

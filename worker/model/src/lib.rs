@@ -27,6 +27,7 @@
 mod build;
 mod checkpoint;
 mod decode;
+mod exported;
 mod fit;
 mod fixed;
 mod head;
@@ -51,6 +52,7 @@ mod weights;
 
 pub use checkpoint::{SourceHead, read_vit, tensor_shapes};
 pub use decode::Decoder;
+pub use exported::read_exported;
 pub use fit::{FitError, fit_layers};
 pub use fixed::{Reduced, SlotOutcome, StepBuffer};
 pub use head::fit_heads;

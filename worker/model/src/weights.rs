@@ -294,7 +294,8 @@ fn floating(dtype: Dtype) -> Option<Kind> {
     }
 }
 
-fn shape_of(view: &TensorView<'_>) -> Vec<i64> {
+/// The shape of a tensor in a file.
+pub(crate) fn shape_of(view: &TensorView<'_>) -> Vec<i64> {
     view.shape().iter().map(|&side| i64::try_from(side).expect("sides fit i64")).collect()
 }
 

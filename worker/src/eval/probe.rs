@@ -4,7 +4,7 @@
 use std::{num::NonZeroU32, ops::Range};
 
 use esta_data::{HeldOut, Loader};
-use esta_model::{Phase, StitchedNet};
+use esta_model::{Input, Phase, StitchedNet};
 use esta_proto::{AnchorId, StitchId};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -69,14 +69,16 @@ impl<'a> BundleConfig<'a> {
     /// The config of a run whose table holds `rows`.
     pub fn new(law: &'a Law, rows: &BTreeMap<StitchId, Row>) -> Self {
         let (spec, catalog) = (&law.spec, &law.catalog);
-        let anchors = spec.family.anchors.iter().zip(&catalog.anchors);
+        let archs = catalog.anchors.iter().filter_map(|arch| arch.as_vit());
+        let front = catalog.anchors[0].as_vit().expect("a family of vision transformers");
+        let anchors = spec.family.anchors.iter().zip(archs);
         let stitches = catalog.stitches().map(|stitch| StitchEntry {
             stitch,
             layers: &stitch.layers,
             values: rows.get(&stitch.id).map(values).unwrap_or_default(),
         });
         Self {
-            header: Header::new(spec, Kind::Bundle, &catalog.anchors[0]),
+            header: Header::new(spec, Kind::Bundle, front),
             rule: spec.palette.rule,
             pst: pst(law),
             anchors: anchors.map(|(anchor, arch)| AnchorConfig { name: &anchor.name, arch }).collect(),

@@ -84,7 +84,7 @@ struct SegmentConfig {
 
 /// A rule's choice.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-struct ChosenBy {
+pub struct ChosenBy {
     rule: PaletteRule,
     budget: BudgetId,
     /// What the rule compared; higher is better.
@@ -111,17 +111,18 @@ impl Header {
 impl StitchConfig {
     /// What a standalone folder says of its stitch.
     pub fn new(spec: &JobSpec, stitch: &Stitch, segments: &[MergedSegment], palettes: &Palettes) -> Self {
-        let header = Header::new(spec, Kind::Stitch, &segments[0].arch);
+        let vit = |segment: &MergedSegment| segment.arch.as_vit().cloned().expect("a vision transformer's segments");
+        let header = Header::new(spec, Kind::Stitch, &vit(&segments[0]));
         let anchor = |segment: &MergedSegment| &spec.family.anchors[segment.anchor.index()];
         let timm = match segments {
-            [alone] => Some(TimmConfig::new(&header, &alone.arch, anchor(alone).preset.as_deref())),
+            [alone] => Some(TimmConfig::new(&header, &vit(alone), anchor(alone).preset.as_deref())),
             _ => None,
         };
         let segments = segments.iter().map(|segment| SegmentConfig {
             anchor: anchor(segment).name.clone(),
             first: segment.first,
             last: segment.last,
-            arch: segment.arch.clone(),
+            arch: vit(segment),
         });
         let segments = segments.collect();
         let (macs, params) = (stitch.macs, stitch.params);
@@ -129,7 +130,8 @@ impl StitchConfig {
     }
 }
 
-fn chosen_by(stitch: StitchId, palettes: &Palettes) -> Vec<ChosenBy> {
+/// Who chose a stitch, and for which budget.
+pub fn chosen_by(stitch: StitchId, palettes: &Palettes) -> Vec<ChosenBy> {
     let all = palettes.iter().flat_map(|(rule, choices)| choices.iter().map(move |choice| (*rule, choice)));
     let mine = all.filter(|(_, choice)| choice.stitch == stitch);
     mine.map(|(rule, choice)| ChosenBy { rule, budget: choice.budget, value: choice.value }).collect()

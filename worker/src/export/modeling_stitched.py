@@ -191,7 +191,7 @@ class StitchedModel(StitchedPreTrainedModel):
         if config._attn_implementation == "vllm" and len({tuple(map(s.get, GEOMETRY)) for s in segments}) > 1:
             raise ValueError("vLLM needs one attention geometry in all blocks: export this stitch with --pad-heads")
         widths = [segment["hidden_size"] for segment in segments]
-        self.embed_tokens = nn.Embedding(config.vocab_size, widths[0])
+        self.embed_tokens = nn.Embedding(getattr(config, "embedding_vocab_size", None) or config.vocab_size, widths[0])
         blocks = [segment for segment in segments for _ in range(segment["num_hidden_layers"])]
         self.layers = nn.ModuleList(StitchedBlock(config, segment, number) for number, segment in enumerate(blocks))
         self.stitch_layers = nn.ModuleList(nn.Linear(here, there) for here, there in zip(widths, widths[1:]))

@@ -1,0 +1,157 @@
+//! Language models as they were exported (TENSOR): a stitched model's folder, or an ordinary one, as one network.
+
+use std::path::{Path, PathBuf};
+
+use esta_engine::arch::{HubConfig, LlamaArch, ModelType, RopeScaling};
+use esta_engine::spec::{Precision, PstSpec};
+use serde::Deserialize;
+use tch::Device;
+
+use crate::build::{Biases, BlockBuilder, MOST_POSITIONS, token_embed, token_head};
+use crate::hub::{HubError, read_json, read_tensors};
+use crate::llama::Rope;
+use crate::network::{Block, Front, Network, Segment, Tail};
+use crate::source::{LinearShape, Source};
+use crate::weights::{Weights, WeightsError};
+
+/// What this program writes for a stitched model.
+const STITCHED: &str = "stitched_llama";
+
+/// `config.json`, as far as it says which of the two it is.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+}
+
+/// `config.json` of a stitched model.
+#[derive(Deserialize)]
+struct StitchedConfig {
+    vocab_size: u32,
+    embedding_vocab_size: Option<u32>,
+    max_position_embeddings: u32,
+    segments: Vec<SegmentConfig>,
+}
+
+#[derive(Deserialize)]
+struct SegmentConfig {
+    num_hidden_layers: u32,
+    hidden_size: u32,
+    intermediate_size: u32,
+    num_attention_heads: u32,
+    num_key_value_heads: u32,
+    head_dim: u32,
+    rms_norm_eps: f64,
+    rope_theta: f64,
+    rope_scaling: Option<RopeScaling>,
+    attention_bias: bool,
+    attention_output_bias: bool,
+    mlp_bias: bool,
+    qk_norm: bool,
+    padded_heads: Option<serde_json::Value>,
+}
+
+/// A segment of an exported model: its shape, and which maps have biases.
+struct Stretch {
+    arch: LlamaArch,
+    biases: Biases,
+}
+
+/// Reads a language model that can answer: a folder of `esta-worker export`, or any Hugging Face folder of a supported
+/// architecture.
+///
+/// # Errors
+/// [`HubError`] naming the file and what is wrong with it.
+pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Result<Network, HubError> {
+    let path = folder.join("config.json");
+    let Kind { model_type } = read_json(&path)?;
+    let (stretches, tied) = match model_type.as_deref() {
+        Some(STITCHED) => (stretches(&path)?, false),
+        _ => {
+            let config: HubConfig = read_json(&path)?;
+            let arch = LlamaArch::try_from(config).map_err(|source| HubError::Config { path, source })?;
+            let tied = arch.tie_word_embeddings;
+            (vec![Stretch { biases: Biases::of(&arch), arch }], tied)
+        }
+    };
+    let frozen = read_tensors(folder, precision, device)?;
+    Ok(network(&stretches, tied, &frozen, precision)?)
+}
+
+fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
+    let StitchedConfig { vocab_size, embedding_vocab_size, max_position_embeddings, segments } = read_json(path)?;
+    let impossible = |flaw: String| HubError::Config {
+        path: path.clone(),
+        source: esta_engine::arch::HubConfigFlaw::Impossible(flaw),
+    };
+    if segments.is_empty() {
+        return Err(impossible("segments is empty".to_owned()));
+    }
+    if segments.iter().any(|segment| segment.padded_heads.is_some()) {
+        return Err(impossible("heads are padded: take the export without --pad-heads".to_owned()));
+    }
+    let stretch = |(place, segment): (usize, SegmentConfig)| {
+        let vocab_size = if place == 0 { embedding_vocab_size.unwrap_or(vocab_size) } else { vocab_size };
+        let arch = LlamaArch {
+            model_type: if segment.qk_norm { ModelType::Qwen3 } else { ModelType::Llama },
+            vocab_size,
+            hidden_size: segment.hidden_size,
+            intermediate_size: segment.intermediate_size,
+            num_hidden_layers: segment.num_hidden_layers,
+            num_attention_heads: segment.num_attention_heads,
+            num_key_value_heads: segment.num_key_value_heads,
+            head_dim: segment.head_dim,
+            rms_norm_eps: segment.rms_norm_eps,
+            rope_theta: segment.rope_theta,
+            rope_scaling: segment.rope_scaling,
+            max_position_embeddings,
+            tie_word_embeddings: false,
+            attention_bias: false,
+            mlp_bias: false,
+        };
+        match arch.flaw() {
+            Some(flaw) => Err(impossible(format!("segments[{place}]: {flaw}"))),
+            None => {
+                let (qkv, o, mlp) = (segment.attention_bias, segment.attention_output_bias, segment.mlp_bias);
+                Ok(Stretch { arch, biases: Biases { qkv, o, mlp } })
+            }
+        }
+    };
+    let mut stretches: Vec<Stretch> = segments.into_iter().enumerate().map(stretch).collect::<Result<_, _>>()?;
+    // A model of one segment has one vocabulary for both ends.
+    if let [alone] = stretches.as_mut_slice() {
+        alone.arch.vocab_size = vocab_size;
+    }
+    Ok(stretches)
+}
+
+fn network(stretches: &[Stretch], tied: bool, frozen: &Weights, precision: Precision) -> Result<Network, WeightsError> {
+    let pst = PstSpec::default();
+    let source = Source { frozen, trained: None, pst: &pst, precision };
+    let (front, end) = (&stretches[0].arch, &stretches[stretches.len() - 1].arch);
+    let mut number = 0;
+    let mut segments = Vec::with_capacity(stretches.len());
+    for (place, Stretch { arch, biases }) in stretches.iter().enumerate() {
+        let entry = match place.checked_sub(1) {
+            Some(hop) => {
+                let shape = [arch, &stretches[hop].arch].map(|arch| i64::from(arch.hidden_size));
+                Some(source.linear(&LinearShape::plain(&format!("model.stitch_layers.{hop}"), &shape))?)
+            }
+            None => None,
+        };
+        let positions = i64::from(arch.max_position_embeddings.min(MOST_POSITIONS));
+        let rope = Rope::new(arch, positions, source.device());
+        let builder = BlockBuilder { source, arch, rope: &rope, biases: *biases };
+        let mut blocks: Vec<Box<dyn Block>> = Vec::new();
+        for _ in 0..arch.num_hidden_layers {
+            blocks.push(Box::new(builder.block(&format!("model.layers.{number}."), None)?));
+            number += 1;
+        }
+        segments.push(Segment { entry, blocks });
+    }
+    let head = if tied { "model.embed_tokens" } else { "lm_head" };
+    Ok(Network {
+        front: Front::Tokens(token_embed(&source, "model.embed_tokens", front)?),
+        segments,
+        tail: Tail::Tokens(token_head(&source, ("model.norm", head), end, tied)?),
+    })
+}

@@ -1,0 +1,357 @@
+//! Language models as Hugging Face folders (HANDS): a stitched one with the modelling file that transformers loads it by, a
+//! lone anchor as its ordinary architecture where that has a place for every tensor.
+//!
+//! ```text
+//! stitch-<id>/  model.safetensors  config.json  generation_config.json  tokenizer files  esta.json  README.md
+//!               modeling_stitched.py   only where the architecture is not an ordinary one
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use esta_config::hub;
+use esta_data::Intake;
+use esta_engine::{
+    arch::{LlamaArch, ModelType, RopeScaling},
+    catalog::Stitch,
+    law::Law,
+    spec::{Layout, Template},
+};
+use esta_model::{MergedSegment, MergedState, Weights};
+use esta_text::Tokenizer;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tch::{Device, Kind, Tensor};
+
+use super::{ExportError, Palettes, config::chosen_by, folder};
+use crate::trainer::Family;
+
+/// What a tokenizer consists of on disk; those that are there are copied.
+const TOKENIZER_FILES: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// The tokens that a family speaks in.
+#[derive(Debug, Clone)]
+pub struct Vocabulary {
+    /// Where the tokenizer's files lie.
+    pub folder: PathBuf,
+    /// Ids that end a text.
+    pub eos: Vec<u32>,
+    /// Id that begins one.
+    pub bos: Option<u32>,
+    /// Id that fills a batch.
+    pub pad: Option<u32>,
+}
+
+impl Vocabulary {
+    /// That of a family of language models.
+    #[must_use]
+    pub fn of(family: &Family) -> Option<Self> {
+        let Intake::Texts(tokenizer) = &family.intake else { return None };
+        let spec = &family.law.spec;
+        let named = spec.data.text.as_ref().and_then(|text| text.tokenizer.as_deref());
+        let model = named.unwrap_or(&spec.family.anchors[0].weights);
+        Some(Self::new(tokenizer, hub::locate(model).unwrap_or_else(|| PathBuf::from(model))))
+    }
+
+    /// That of a tokenizer and its folder.
+    #[must_use]
+    pub fn new(tokenizer: &Tokenizer, folder: PathBuf) -> Self {
+        Self { folder, eos: tokenizer.eos_ids().to_vec(), bos: tokenizer.bos_id(), pad: tokenizer.pad_id() }
+    }
+
+    /// As `config.json` and `generation_config.json` name them: one id bare, several in a list.
+    fn ids(&self) -> Map<String, Value> {
+        let eos = match self.eos.as_slice() {
+            [] => Value::Null,
+            [one] => json!(one),
+            several => json!(several),
+        };
+        let pad = self.pad.or(self.eos.first().copied());
+        [("bos_token_id", json!(self.bos)), ("eos_token_id", eos), ("pad_token_id", json!(pad))]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect()
+    }
+
+    fn write(&self, files: &folder::Files) -> Result<(), ExportError> {
+        for name in TOKENIZER_FILES {
+            let source = self.folder.join(name);
+            if source.is_file() {
+                files.copy(name, &source)?;
+            }
+        }
+        let mut generation = self.ids();
+        generation.retain(|_, value| !value.is_null());
+        files.json("generation_config.json", &generation)
+    }
+}
+
+/// `esta.json`: where a model comes from.
+#[derive(Debug, Serialize)]
+struct Origin<'a> {
+    run: &'a str,
+    stitch: u32,
+    path: String,
+    macs: u64,
+    params: u64,
+    /// How it was asked in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<Template>,
+    chosen: Vec<super::config::ChosenBy>,
+}
+
+/// Writes a merged stitch.
+pub fn write(
+    law: &Law,
+    stitch: &Stitch,
+    merged: &MergedState,
+    vocabulary: &Vocabulary,
+    palettes: &Palettes,
+    target: &Path,
+) -> Result<(), ExportError> {
+    let dtype = dtype_of(&merged.weights);
+    let origin = Origin {
+        run: &law.spec.name,
+        stitch: stitch.id.0,
+        path: stitch.path(&law.spec.family),
+        macs: stitch.macs,
+        params: stitch.params,
+        template: template(law),
+        chosen: chosen_by(stitch.id, palettes),
+    };
+    let ordinary = match merged.segments.as_slice() {
+        [alone] => ordinary(speaker(alone), &merged.weights),
+        _ => None,
+    };
+    let (config, weights, modelling) = match ordinary {
+        Some((arch, weights)) => (ordinary_config(&arch, vocabulary, dtype), weights, None),
+        None => {
+            let config = stitched_config(law, merged, vocabulary, dtype);
+            (config, untied(&merged.weights), Some(folder::LANGUAGE))
+        }
+    };
+    let readme = readme(&origin, modelling.is_some());
+    folder::replace(target, modelling, |files| {
+        files.tensors(&in_kind(&weights, dtype))?;
+        files.json("config.json", &config)?;
+        vocabulary.write(files)?;
+        files.json(folder::ADAPTED_MARK, &origin)?;
+        files.text("README.md", &readme)
+    })
+}
+
+/// Writes an anchor of ordinary architecture: what pre-training makes.
+///
+/// # Errors
+/// [`ExportError`] naming the file.
+pub fn save_anchor(
+    arch: &LlamaArch,
+    weights: &Weights,
+    vocabulary: &Vocabulary,
+    target: &Path,
+) -> Result<(), ExportError> {
+    let dtype = dtype_of(weights);
+    folder::replace(target, None, |files| {
+        files.tensors(&in_kind(weights, dtype))?;
+        files.json("config.json", &ordinary_config(arch, vocabulary, dtype))?;
+        vocabulary.write(files)?;
+        files.json(folder::ADAPTED_MARK, &json!({ "made": "from scratch" }))
+    })
+}
+
+/// How a run asks its models; none where it trains on documents.
+fn template(law: &Law) -> Option<Template> {
+    let asks = law.spec.data.train.layout != Layout::Text;
+    law.spec.data.text.as_ref().filter(|_| asks).map(|text| text.template)
+}
+
+fn speaker(segment: &MergedSegment) -> &LlamaArch {
+    segment.arch.as_llama().expect("a language model's segments")
+}
+
+/// The type that most numbers have: the matrices'.
+fn dtype_of(weights: &Weights) -> Kind {
+    let matrices = weights.iter().filter(|(_, tensor)| tensor.dim() > 1);
+    matrices.map(|(_, tensor)| tensor.kind()).next().unwrap_or(Kind::Float)
+}
+
+fn in_kind(weights: &Weights, kind: Kind) -> Weights {
+    let mut cast = Weights::new(weights.origin());
+    for (name, tensor) in weights.iter() {
+        cast.insert(name, tensor.to_kind(kind));
+    }
+    cast
+}
+
+fn dtype_name(kind: Kind) -> &'static str {
+    if kind == Kind::BFloat16 { "bfloat16" } else { "float32" }
+}
+
+/// The anchor's architecture with the biases that its tensors have, and the tensors with those that the architecture then
+/// asks for, zeros among them; none where it has no place for a tensor.
+fn ordinary(arch: &LlamaArch, weights: &Weights) -> Option<(LlamaArch, Weights)> {
+    let has = |ending: &str| weights.iter().any(|(name, _)| name.ends_with(ending));
+    let mlp_bias = ["gate_proj.bias", "up_proj.bias", "down_proj.bias"].iter().any(|ending| has(ending));
+    let qkv_bias = ["q_proj.bias", "k_proj.bias", "v_proj.bias"].iter().any(|ending| has(ending));
+    let attention_bias = match arch.model_type {
+        ModelType::Qwen2 if has("o_proj.bias") => return None,
+        ModelType::Qwen2 => false,
+        ModelType::Llama | ModelType::Qwen3 => qkv_bias || has("o_proj.bias"),
+    };
+    if mlp_bias && arch.model_type != ModelType::Llama {
+        return None;
+    }
+    let arch = LlamaArch { attention_bias, mlp_bias, ..arch.clone() };
+    let mut filled = Weights::new(weights.origin());
+    for (name, shape) in esta_model::llama_shapes(&arch) {
+        let tensor = match weights.get(&name) {
+            Some(tensor) => tensor.shallow_clone(),
+            None => Tensor::zeros(&shape[..], (Kind::Float, Device::Cpu)),
+        };
+        filled.insert(name, tensor);
+    }
+    Some((arch, filled))
+}
+
+/// With a head of its own: a lone tied anchor that is no ordinary one.
+fn untied(weights: &Weights) -> Weights {
+    let mut all = Weights::new(weights.origin());
+    for (name, tensor) in weights.iter() {
+        all.insert(name, tensor.shallow_clone());
+    }
+    if let (None, Some(embedding)) = (weights.get("lm_head.weight"), weights.get("model.embed_tokens.weight")) {
+        all.insert("lm_head.weight", embedding.copy());
+    }
+    all
+}
+
+/// `config.json` as transformers writes it for this architecture.
+fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Value {
+    let class = match arch.model_type {
+        ModelType::Llama => "LlamaForCausalLM",
+        ModelType::Qwen2 => "Qwen2ForCausalLM",
+        ModelType::Qwen3 => "Qwen3ForCausalLM",
+    };
+    let mut config = json!({
+        "architectures": [class],
+        "model_type": arch.model_type.name(),
+        "vocab_size": arch.vocab_size,
+        "hidden_size": arch.hidden_size,
+        "intermediate_size": arch.intermediate_size,
+        "num_hidden_layers": arch.num_hidden_layers,
+        "num_attention_heads": arch.num_attention_heads,
+        "num_key_value_heads": arch.num_key_value_heads,
+        "head_dim": arch.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": arch.rms_norm_eps,
+        "rope_theta": arch.rope_theta,
+        "rope_scaling": scaling(arch),
+        "max_position_embeddings": arch.max_position_embeddings,
+        "tie_word_embeddings": arch.tie_word_embeddings,
+        "attention_bias": arch.attention_bias,
+        "mlp_bias": arch.mlp_bias,
+        "use_cache": true,
+        "torch_dtype": dtype_name(dtype),
+    });
+    merge(&mut config, vocabulary.ids());
+    config
+}
+
+/// `config.json` of a stitched model, as its modelling file reads it.
+fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dtype: Kind) -> Value {
+    let has = |place: usize, endings: &[&str]| {
+        let blocks = blocks_of(&merged.segments, place);
+        let names =
+            blocks.flat_map(|block| endings.iter().map(move |ending| format!("model.layers.{block}.{ending}.bias")));
+        names.into_iter().any(|name| merged.weights.get(&name).is_some())
+    };
+    let segments = merged.segments.iter().enumerate().map(|(place, segment)| {
+        let arch = speaker(segment);
+        json!({
+            "anchor": law.spec.family.anchors[segment.anchor.index()].name,
+            "first_block": segment.first,
+            "num_hidden_layers": segment.last - segment.first + 1,
+            "hidden_size": arch.hidden_size,
+            "intermediate_size": arch.intermediate_size,
+            "num_attention_heads": arch.num_attention_heads,
+            "num_key_value_heads": arch.num_key_value_heads,
+            "head_dim": arch.head_dim,
+            "rms_norm_eps": arch.rms_norm_eps,
+            "rope_theta": arch.rope_theta,
+            "rope_scaling": scaling(arch),
+            "attention_bias": has(place, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+            "attention_output_bias": has(place, &["self_attn.o_proj"]),
+            "mlp_bias": has(place, &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+            "qk_norm": arch.has_qk_norm(),
+        })
+    });
+    let (front, end) = (speaker(&merged.segments[0]), speaker(&merged.segments[merged.segments.len() - 1]));
+    let positions = merged.segments.iter().map(|segment| speaker(segment).max_position_embeddings).min();
+    let mut config = json!({
+        "architectures": ["StitchedForCausalLM"],
+        "model_type": "stitched_llama",
+        "auto_map": {
+            "AutoConfig": "modeling_stitched.StitchedConfig",
+            "AutoModel": "modeling_stitched.StitchedModel",
+            "AutoModelForCausalLM": "modeling_stitched.StitchedForCausalLM",
+        },
+        "vocab_size": end.vocab_size,
+        "embedding_vocab_size": front.vocab_size,
+        "tie_word_embeddings": false,
+        "max_position_embeddings": positions,
+        "num_hidden_layers": blocks_of(&merged.segments, merged.segments.len()).start,
+        "hidden_size": end.hidden_size,
+        "segments": segments.collect::<Vec<_>>(),
+        "use_cache": true,
+        "torch_dtype": dtype_name(dtype),
+    });
+    merge(&mut config, vocabulary.ids());
+    config
+}
+
+/// The numbers, in order of execution, of the blocks of the segment at `place`.
+fn blocks_of(segments: &[MergedSegment], place: usize) -> std::ops::Range<u32> {
+    let blocks = |segment: &MergedSegment| segment.last - segment.first + 1;
+    let start = segments[..place].iter().map(blocks).sum();
+    start..start + segments.get(place).map_or(0, blocks)
+}
+
+fn scaling(arch: &LlamaArch) -> Value {
+    match arch.rope_scaling {
+        None => Value::Null,
+        Some(RopeScaling::Linear { factor }) => json!({ "rope_type": "linear", "factor": factor }),
+        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+            json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low_freq_factor,
+                "high_freq_factor": high_freq_factor,
+                "original_max_position_embeddings": original_max_position_embeddings,
+            })
+        }
+    }
+}
+
+fn merge(config: &mut Value, more: Map<String, Value>) {
+    if let Value::Object(config) = config {
+        config.extend(more);
+    }
+}
+
+fn readme(origin: &Origin<'_>, stitched: bool) -> String {
+    let Origin { run, stitch, path, params, .. } = origin;
+    let trust = if stitched { ", trust_remote_code=True" } else { "" };
+    format!(
+        "# Stitch {stitch} of the run {run}\n\n`{path}`, {params} parameters.\n\n```python\nfrom transformers import \
+         AutoModelForCausalLM, AutoTokenizer\nmodel = AutoModelForCausalLM.from_pretrained(\".\"{trust})\ntokenizer = \
+         AutoTokenizer.from_pretrained(\".\")\n```\n\nor `esta-worker generate --model . --prompt ...`.\n"
+    )
+}
