@@ -97,9 +97,8 @@ impl<'a> Models<'a> {
     pub fn of(family: &'a Family, state: &'a State) -> Result<Self, ExportError> {
         let mut frozen = family.anchors.to_device(family.device);
         frozen.absorb("", state.layers.to_device(family.device));
-        let mut models = Self::new(&family.law, &state.store, frozen)?;
-        models.vocabulary = Vocabulary::of(family);
-        Ok(models)
+        let models = Self::new(&family.law, &state.store, frozen)?;
+        Ok(Self { vocabulary: Vocabulary::of(family), ..models })
     }
 
     /// The models of trained parameters over `frozen`: anchors under `anchors.{a}.`, stitching layers under
@@ -114,6 +113,12 @@ impl<'a> Models<'a> {
         };
         let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, precision)?;
         Ok(Self { law, store, frozen, net, vocabulary: None })
+    }
+
+    /// The same of language models, which speak this vocabulary.
+    #[must_use]
+    pub fn speaking(self, vocabulary: Vocabulary) -> Self {
+        Self { vocabulary: Some(vocabulary), ..self }
     }
 
     /// Writes every stitch that any rule chose, each once, as `stitch-<id>/` in `base/inside`. Paths in the result are

@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::Command};
 
 use clap::Parser;
 use esta_engine::{palette::Choice, spec::PaletteRule, table::Row};
-use esta_model::{ParamStore, Phase, SourceHead, Weights, read_vit, tensor_shapes};
+use esta_model::{Input, ParamStore, Phase, SourceHead, Weights, read_vit, tensor_shapes};
 use esta_proto::{BudgetId, StitchId};
 use esta_worker::{commands::Cli, exit, export::Models};
 use fixture::{CLASSES, Family, distance, forward, frozen, images, law, plain_forward, read_json, start};
@@ -46,7 +46,7 @@ fn a_lone_anchor_has_timms_names_shapes_and_words() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("anchor");
     family.models().write_stitch(StitchId(1), &[], &folder).unwrap();
-    let arch = &family.law.catalog.anchors[1];
+    let arch = family.law.catalog.anchors[1].as_vit().unwrap();
     let mut expected = tensor_shapes(arch, Some(CLASSES));
     expected.sort();
     let weights = Weights::read(&folder).unwrap();
@@ -162,7 +162,7 @@ fn a_bundle_is_a_few_per_cent_larger_than_its_anchors() {
         .anchors
         .iter()
         .map(|arch| {
-            tensor_shapes(arch, Some(CLASSES))
+            tensor_shapes(arch.as_vit().unwrap(), Some(CLASSES))
                 .iter()
                 .map(|(_, shape)| 4 * shape.iter().product::<i64>() as u64)
                 .sum::<u64>()
@@ -191,7 +191,7 @@ fn the_command_exports_a_run_from_its_folder() {
     };
 
     export(&["--stitch", "2"]).unwrap();
-    let logits = state.net.forward(StitchId(2), &images(), Phase::Eval).unwrap();
+    let logits = state.net.forward(StitchId(2), &Input::from(&images()), Phase::Eval).unwrap();
     let off = distance(&plain_forward(&dir.path().join("export/stitch-2")), &logits);
     assert!(off < 1e-5, "off by {off:e}");
 

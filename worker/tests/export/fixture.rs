@@ -10,7 +10,7 @@ use esta_engine::{
     law::Law,
     spec::{Precision, SpaceKind},
 };
-use esta_model::{ParamStore, Phase, Start, StitchedNet, Weights};
+use esta_model::{Input, ParamStore, Phase, Start, StitchedNet, Weights};
 use esta_proto::StitchId;
 use esta_worker::export::Models;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ impl Family {
 /// Logits of a stitch on [`images`].
 pub fn forward(law: &Law, store: &ParamStore, frozen: &Weights, precision: Precision, stitch: StitchId) -> Tensor {
     let net = StitchedNet::new(&law.catalog, store, frozen, &law.spec.pst, precision).expect("all is there");
-    tch::no_grad(|| net.forward(stitch, &images(), Phase::Eval).expect("the stitch exists"))
+    tch::no_grad(|| net.forward(stitch, &Input::from(&images()), Phase::Eval).expect("the stitch exists"))
 }
 
 pub fn start(weights: &Weights) -> Start<'_> {

@@ -1,0 +1,226 @@
+//! Language models through their files: what is written and read back says what the run said. With `ESTA_EXPORT_LLM_GOLDEN` set
+//! to a folder, `golden` writes exports and expected logits there for `check_llm_export.py`.
+
+use std::{env, fs, path::Path};
+
+use esta_engine::spec::Precision;
+use esta_engine::{law::Law, spec::JobSpec};
+use esta_model::{
+    Decoder, Input, ParamStore, Phase, Start, StitchedNet, Texts, Weights, random_anchor, random_layers, read_exported,
+    read_hub_config, read_llama,
+};
+use esta_proto::StitchId;
+use esta_text::{Tokenizer, train_tokenizer};
+use esta_worker::export::{Models, Vocabulary};
+use serde_json::{Value, json};
+use tch::{Device, Kind, Tensor};
+
+/// A family in the middle of training.
+struct Family {
+    law: Law,
+    frozen: Weights,
+    store: ParamStore,
+}
+
+/// Two decoders of unequal depth, width and heads, the larger one of this type.
+fn job(large_type: &str, tied: bool, targets: &[&str]) -> JobSpec {
+    let anchor = |name: &str, config: Value| json!({ "name": name, "config": config, "weights": "-" });
+    let small = json!({
+        "vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "tie_word_embeddings": tied,
+        "max_position_embeddings": 128,
+    });
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    });
+    let large = json!({
+        "model_type": large_type, "vocab_size": 304, "hidden_size": 24, "intermediate_size": 40,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
+        "rope_theta": 5e4, "rope_scaling": scaling, "tie_word_embeddings": tied, "max_position_embeddings": 256,
+    });
+    serde_json::from_value(json!({
+        "name": "tiny",
+        "family": { "anchors": [anchor("a", small), anchor("b", large)], "space": { "kind": "proportional" } },
+        "pst": { "lora_r": 2, "stitch_r": 3, "targets": targets },
+        "train": { "max_steps": 10 },
+        "data": { "text": { "max_length": 32 }, "train": { "layout": "alpaca", "path": "-" } },
+        "budgets": { "params": { "gap": 100 } },
+    }))
+    .expect("a job")
+}
+
+/// A deterministic number in -1..1 for every element.
+fn noise(name: &str, shape: &[i64]) -> Tensor {
+    let seed = name.bytes().fold(7_i64, |hash, byte| hash.wrapping_mul(31).wrapping_add(i64::from(byte)) % 10_007);
+    let count: i64 = shape.iter().product();
+    let numbers = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 12.9898 + seed as f64;
+    ((numbers.sin() * 43_758.545).frac() * 2.0 - 1.0).to_kind(Kind::Float).view(shape)
+}
+
+impl Family {
+    fn trained(spec: JobSpec) -> Self {
+        tch::set_num_threads(1);
+        let law = Law::new(spec).expect("a sound job");
+        let mut frozen = Weights::new("fixture");
+        for (number, arch) in law.catalog.anchors.iter().enumerate() {
+            let anchor = random_anchor(arch, law.catalog.task, 7);
+            for (name, tensor) in anchor.iter() {
+                let mut tensor = tensor.shallow_clone();
+                tensor += noise(&format!("{number}{name}"), &tensor.size()) * 0.1;
+            }
+            frozen.absorb(&format!("anchors.{number}."), anchor);
+        }
+        frozen.absorb("", random_layers(&law.catalog, 3));
+        let start = Start { seed: 1, weights: &frozen, device: Device::Cpu };
+        let store = ParamStore::new(&law.layout, start).expect("startable");
+        for param in store.groups().iter().flat_map(|group| &group.params) {
+            let mut tensor = param.tensor.detach();
+            tensor += noise(&param.name, &param.tensor.size()) * 0.1;
+        }
+        Self { law, frozen, store }
+    }
+
+    fn net(&self) -> StitchedNet {
+        let spec = &self.law.spec;
+        StitchedNet::new(&self.law.catalog, &self.store, &self.frozen, &spec.pst, spec.train.precision).expect("whole")
+    }
+
+    fn models(&self, vocabulary: Vocabulary) -> Models<'_> {
+        let frozen = self.frozen.to_device(Device::Cpu);
+        Models::new(&self.law, &self.store, frozen).expect("all is there").speaking(vocabulary)
+    }
+
+    fn stitches(&self) -> Vec<StitchId> {
+        self.law.catalog.stitches().map(|stitch| stitch.id).collect()
+    }
+}
+
+/// A tokenizer that was made on the spot.
+fn vocabulary(folder: &Path) -> Vocabulary {
+    let texts = ["open opens a file and returns a file descriptor", "read reads from a file descriptor"];
+    let tokenizer = train_tokenizer(texts.map(str::to_owned), 290, folder).expect("trained");
+    Vocabulary::new(&tokenizer, folder.to_owned())
+}
+
+/// Two texts of 20 tokens.
+fn ids() -> Tensor {
+    (Tensor::arange(40, (Kind::Int64, Device::Cpu)) * 37 + 11).fmod(290).view([2, 20])
+}
+
+fn whole() -> Input {
+    Input::Texts(Texts::whole(ids()))
+}
+
+fn distance(one: &Tensor, other: &Tensor) -> f64 {
+    (one - other).abs().max().double_value(&[])
+}
+
+const PROMPT: [i64; 8] = [5, 120, 77, 3, 260, 18, 9, 201];
+
+fn greedy(decoder: &mut Decoder<'_>, count: usize) -> Vec<i64> {
+    let mut logits = decoder.read(&PROMPT);
+    let mut text = Vec::new();
+    while text.len() < count {
+        text.push(logits.argmax(0, false).int64_value(&[]));
+        logits = decoder.read(&text[text.len() - 1..]);
+    }
+    text
+}
+
+fn families() -> Vec<(&'static str, Family)> {
+    let attention = ["q", "k", "v"];
+    vec![
+        ("llama", Family::trained(job("llama", false, &attention))),
+        ("qwen2", Family::trained(job("qwen2", true, &attention))),
+        ("qwen3", Family::trained(job("qwen3", true, &["q", "k", "v", "o", "fc1", "fc2"]))),
+    ]
+}
+
+#[test]
+fn every_stitch_says_from_its_files_what_it_said_in_the_run() {
+    for (name, family) in families() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+        let net = family.net();
+        for stitch in family.stitches() {
+            let folder = dir.path().join(stitch.to_string());
+            models.write_stitch(stitch, &[], &folder).expect("written");
+            let read = read_exported(&folder, Precision::F32, Device::Cpu).expect("readable");
+            let off = tch::no_grad(|| {
+                let run = net.forward(stitch, &whole(), Phase::Eval).expect("in the catalog");
+                distance(&read.forward(&whole(), Phase::Eval), &run)
+            });
+            assert!(off < 1e-5, "{name}, stitch {stitch}: off by {off:e}");
+            let mut own = Decoder::new(net.network(stitch).expect("there")).expect("it speaks");
+            let mut again = Decoder::new(&read).expect("it speaks");
+            assert_eq!(greedy(&mut own, 64), greedy(&mut again, 64), "{name}, stitch {stitch}");
+            let tokenizer = Tokenizer::open(&folder).expect("its tokenizer lies beside it");
+            assert_eq!(tokenizer.eos_ids(), [0]);
+        }
+    }
+}
+
+#[test]
+fn a_lone_anchor_is_its_ordinary_architecture_where_that_has_room_for_its_biases() {
+    let architectures = |name: &str, family: &Family| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+        let of = |stitch: StitchId| {
+            let folder = dir.path().join(stitch.to_string());
+            models.write_stitch(stitch, &[], &folder).expect("written");
+            let text = fs::read(folder.join("config.json")).expect("readable");
+            let config: Value = serde_json::from_slice(&text).expect("JSON");
+            if config["auto_map"].is_null() {
+                let arch = read_hub_config(&folder).expect("an ordinary model");
+                read_llama(&folder, &arch, Precision::F32, Device::Cpu).expect("complete");
+                assert!(!folder.join("modeling_stitched.py").exists(), "{name}");
+            } else {
+                assert!(folder.join("modeling_stitched.py").exists(), "{name}");
+            }
+            config["architectures"][0].as_str().expect("named").to_owned()
+        };
+        [StitchId(0), StitchId(1), StitchId(2)].map(of)
+    };
+    let found: Vec<_> = families().iter().map(|(name, family)| architectures(name, family)).collect();
+    let stitched = "StitchedForCausalLM";
+    assert_eq!(found[0], ["LlamaForCausalLM", "LlamaForCausalLM", stitched]);
+    assert_eq!(found[1], ["LlamaForCausalLM", "Qwen2ForCausalLM", stitched]);
+    // Qwen3 has no bias in its MLP.
+    assert_eq!(found[2], ["LlamaForCausalLM", stitched, stitched]);
+}
+
+#[test]
+fn an_export_replaces_an_older_one_and_nothing_else() {
+    let family = Family::trained(job("llama", false, &["q"]));
+    let dir = tempfile::tempdir().expect("a folder");
+    let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+    let target = dir.path().join("model");
+    models.write_stitch(StitchId(0), &[], &target).expect("written");
+    models.write_stitch(StitchId(2), &[], &target).expect("an export is replaced");
+    assert!(target.join("modeling_stitched.py").exists());
+    let foreign = models.write_stitch(StitchId(0), &[], &dir.path().join("tokenizer"));
+    assert!(foreign.is_err_and(|error| error.to_string().contains("is no exported model")));
+}
+
+#[test]
+fn golden() {
+    let Some(out) = env::var_os("ESTA_EXPORT_LLM_GOLDEN").map(std::path::PathBuf::from) else { return };
+    fs::remove_dir_all(&out).ok();
+    for (name, family) in families() {
+        let vocabulary = vocabulary(&out.join(".tokenizer"));
+        let (models, net) = (family.models(vocabulary), family.net());
+        for stitch in family.stitches() {
+            let folder = out.join(format!("{name}-{stitch}"));
+            models.write_stitch(stitch, &[], &folder).expect("written");
+            let mut expected = Weights::new("expected");
+            let logits = tch::no_grad(|| net.forward(stitch, &whole(), Phase::Eval)).expect("in the catalog");
+            expected.insert("logits", logits.view([2, 20, -1]));
+            expected.insert("ids", ids());
+            expected.insert("prompt", Tensor::from_slice(&PROMPT));
+            let mut decoder = Decoder::new(net.network(stitch).expect("there")).expect("it speaks");
+            expected.insert("greedy", Tensor::from_slice(&greedy(&mut decoder, 64)));
+            expected.save(&folder.join("expected.safetensors")).expect("written");
+        }
+    }
+}
