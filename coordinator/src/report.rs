@@ -8,6 +8,7 @@ mod curves;
 mod evidence;
 mod front;
 mod heat;
+mod language;
 mod numbers;
 mod overview;
 mod palette;
@@ -65,6 +66,7 @@ fn render(evidence: &Evidence) -> String {
     let sections = [
         overview::section(evidence),
         front::section(evidence),
+        language::section(evidence),
         palette::section(evidence),
         regret::section(evidence),
         heat::section(evidence),

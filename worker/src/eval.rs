@@ -1,6 +1,7 @@
 //! Held-out loss and accuracy of stitches (HANDS): what a report's plots and regrets rest on.
 
 pub mod probe;
+pub mod speech;
 
 use std::{num::NonZeroU32, path::Path, time::Instant};
 
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 use thiserror::Error;
 
-use self::probe::Probe;
+use self::{probe::Probe, speech::Speech};
 use crate::trainer::{Family, tensors};
 
 /// Why stitches cannot be evaluated.
@@ -45,6 +46,9 @@ pub struct StitchResult {
     pub loss: f64,
     /// Images classified rightly, or texts answered exactly.
     pub correct: u64,
+    /// Tokens of held-out texts per second, in batches of `eval.batch_size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
     /// What else was measured, where the job asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -66,6 +70,9 @@ pub struct Evaluation {
     pub images: u64,
     /// One per evaluated stitch, ascending by id.
     pub results: Vec<StitchResult>,
+    /// What else was measured of language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<Speech>,
     /// Models on disk.
     pub exports: Vec<Exported>,
     /// What the evaluation took.
@@ -130,8 +137,9 @@ pub fn evaluate(
         let probes = tch::no_grad(|| probe::measure(family, net, stitches))?;
         results.iter_mut().zip(probes).for_each(|(result, probe)| result.probe = Some(probe));
     }
+    let speech = tch::no_grad(|| speech::measure(family, net, stitches, &held_out))?;
     let images = held_out.len();
-    Ok(Evaluation { images, results, seconds, ..Evaluation::default() })
+    Ok(Evaluation { images, results, speech, seconds, ..Evaluation::default() })
 }
 
 fn evaluate_stitch(
@@ -140,11 +148,34 @@ fn evaluate_stitch(
     stitch: StitchId,
     held_out: &HeldOut,
 ) -> Result<StitchResult, EvalError> {
+    let started = Instant::now();
+    let Judged { loss, right } = judge(family, held_out, |input| net.forward(stitch, input, Phase::Eval))?;
+    let mut result = summarise(stitch, loss, &right);
+    if let Some(texts) = held_out.texts() {
+        result.tokens_per_second = Some(texts.report().tokens as f64 / started.elapsed().as_secs_f64().max(1e-9));
+    }
+    Ok(result)
+}
+
+/// What a network says of held-out samples.
+pub(crate) struct Judged {
+    /// Mean cross entropy of images or of learned tokens.
+    pub loss: f64,
+    /// Per sample whether it is right.
+    pub right: Vec<u8>,
+}
+
+/// Runs a network over all held-out samples.
+fn judge(
+    family: &Family,
+    held_out: &HeldOut,
+    forward: impl Fn(&Input) -> Result<Tensor, StitchError>,
+) -> Result<Judged, EvalError> {
     let (mut loss, mut judged) = (0.0, 0);
     let mut right = Vec::with_capacity(held_out.len() as usize);
     for batch in held_out.chunks(chunk(family)) {
         let (input, labels) = tensors(&batch?, family.device);
-        let logits = net.forward(stitch, &input, Phase::Eval)?;
+        let logits = forward(&input)?;
         loss += summed_loss(&logits, &labels);
         judged += labels.numel();
         let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
@@ -154,7 +185,7 @@ fn evaluate_stitch(
             Input::Texts(texts) => right.extend(wholly_right(&hits, &texts.counts)),
         }
     }
-    Ok(summarise(stitch, loss / judged.max(1) as f64, &right))
+    Ok(Judged { loss: loss / judged.max(1) as f64, right })
 }
 
 /// Texts of which every learned token is the likeliest after the ones before it: exactly those that greedy text answers
@@ -187,7 +218,15 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
         if all == 0 { 0.0 } else { hits as f64 / all as f64 }
     };
     let correct = right.iter().map(|hit| u64::from(*hit)).sum();
-    StitchResult { stitch, accuracy: share(0, 1), halves: [share(0, 2), share(1, 2)], loss, correct, probe: None }
+    StitchResult {
+        stitch,
+        accuracy: share(0, 1),
+        halves: [share(0, 2), share(1, 2)],
+        loss,
+        correct,
+        tokens_per_second: None,
+        probe: None,
+    }
 }
 
 #[cfg(test)]

@@ -86,6 +86,7 @@ fn eval(law: &Law, exported: &[palette::Choice]) -> EvalFile {
             loss: Some(2.4 * (1.0 - accuracy)),
             correct: Some(correct as u64),
             halves: Some(halves),
+            tokens_per_second: None,
         }
     };
     let export = |choice: &palette::Choice| ExportEntry {
@@ -96,6 +97,7 @@ fn eval(law: &Law, exported: &[palette::Choice]) -> EvalFile {
         images: 5000,
         results: law.catalog.stitches().map(entry).collect(),
         exports: exported.iter().map(export).collect(),
+        speech: None,
         seconds: Some(48.0),
     }
 }

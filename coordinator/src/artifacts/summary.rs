@@ -114,6 +114,9 @@ pub struct EvalFile {
     pub images: u64,
     /// One entry per evaluated stitch.
     pub results: Vec<EvalEntry>,
+    /// What else was measured of language models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<SpeechEntry>,
     /// Folders of standalone models, relative to the run's.
     #[serde(default)]
     pub exports: Vec<ExportEntry>,
@@ -138,6 +141,66 @@ pub struct EvalEntry {
     /// Accuracy on either half of the images, where the worker measured the halves apart.
     #[serde(default)]
     pub halves: Option<[f64; 2]>,
+    /// Tokens of held-out texts per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second: Option<f64>,
+}
+
+/// What else was measured of language models.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpeechEntry {
+    /// Tokens that losses are means over.
+    pub tokens: u64,
+    /// Exact match of the most frequent training answer to the same kind of question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub majority: Option<f64>,
+    /// Exact match of the input's line that shares most words with the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<f64>,
+    /// The largest anchor ended after each of its blocks.
+    #[serde(default)]
+    pub exits: Vec<ExitEntry>,
+    /// One held-out question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<QuestionEntry>,
+    /// What stitches answer to it.
+    #[serde(default)]
+    pub answers: Vec<AnswerEntry>,
+}
+
+/// An anchor ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ExitEntry {
+    /// Blocks that run.
+    pub blocks: u64,
+    /// Parameters of what runs.
+    pub params: u64,
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Share of the texts answered exactly.
+    pub accuracy: f64,
+}
+
+/// A held-out question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionEntry {
+    /// What is asked.
+    pub instruction: String,
+    /// What it is about.
+    pub input: String,
+    /// The answer of the set.
+    pub answer: String,
+}
+
+/// A stitch's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerEntry {
+    /// The stitch.
+    pub stitch: StitchId,
+    /// What it said.
+    pub text: String,
+    /// How fast.
+    pub tokens_per_second: f64,
 }
 
 /// One exported model.

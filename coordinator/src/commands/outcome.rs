@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use esta_engine::{budget::Price, law::Law, palette::Choice, spec::PaletteRule};
 
 use crate::{
-    artifacts::summary::{EvalFile, read_optional},
+    artifacts::summary::{EvalFile, SpeechEntry, read_optional},
     palette::{Entry, entry, show_cost, show_price},
 };
 
@@ -41,10 +41,13 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
     let main = law.spec.palette.rule;
     let Some((_, choices)) = palettes.iter().find(|(rule, _)| *rule == main) else { return String::new() };
     let known = |choice: &Choice, rule| entry(law, choice.clone(), rule).evaluated(eval.as_ref(), run_dir);
+    let speaks = eval.as_ref().is_some_and(|eval| eval.speech.is_some());
     let mut header = vec!["budget".to_owned()];
     header.extend(titles(main, law.catalog.knows_latencies()));
     if eval.is_some() {
-        header.extend(palettes.iter().map(|(rule, _)| format!("accuracy by {}", rule.name())));
+        header.extend(speaks.then(|| "loss".to_owned()));
+        let word = if speaks { "exact match" } else { "accuracy" };
+        header.extend(palettes.iter().map(|(rule, _)| format!("{word} by {}", rule.name())));
     }
     header.push("file".into());
     let mut rows = vec![header];
@@ -53,6 +56,7 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
         let entry = known(choice, main);
         let mut row = [vec![show_price(most)], cells(&entry)].concat();
         if eval.is_some() {
+            row.extend(speaks.then(|| loss_of(eval.as_ref(), choice)));
             let accuracy = |(rule, others): &(PaletteRule, Vec<Choice>)| {
                 let chosen = others.iter().find(|other| other.budget == choice.budget)?;
                 known(chosen, *rule).accuracy
@@ -62,7 +66,33 @@ pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], 
         row.push(file(&entry));
         rows.push(row);
     }
-    columns(&rows)
+    let spoken = eval.as_ref().and_then(|eval| eval.speech.as_ref());
+    columns(&rows) + &spoken.map_or_else(String::new, |speech| spoken_words(law, choices, speech))
+}
+
+fn loss_of(eval: Option<&EvalFile>, choice: &Choice) -> String {
+    let result = eval.and_then(|eval| eval.results.iter().find(|result| result.stitch == choice.stitch));
+    result.and_then(|result| result.loss).map_or_else(|| UNKNOWN.to_owned(), |loss| format!("{loss:.4}"))
+}
+
+/// What trivial answers reach, and a question that every choice answers.
+fn spoken_words(law: &Law, choices: &[Choice], speech: &SpeechEntry) -> String {
+    let mut words = format!("held-out loss is the mean over {} tokens", speech.tokens);
+    if let (Some(majority), Some(copy)) = (speech.majority, speech.copy) {
+        let (majority, copy) = (percent(Some(majority)), percent(Some(copy)));
+        // Writing to a String cannot fail.
+        let _ = write!(words, "; exact match of the majority answer {majority}, of copying the closest line {copy}");
+    }
+    words.push('\n');
+    let Some(question) = &speech.question else { return words };
+    let _ = writeln!(words, "\n{}\n  the set: {}", question.instruction, question.answer);
+    for choice in choices {
+        let Some(answer) = speech.answers.iter().find(|answer| answer.stitch == choice.stitch) else { continue };
+        let path = law.catalog.get(choice.stitch).map_or_else(String::new, |stitch| stitch.path(&law.spec.family));
+        let _ =
+            writeln!(words, "  {path}, {} parameters: {}", show_cost(choice.params), answer.text.replace('\n', " "));
+    }
+    words
 }
 
 /// What stands above [`cells`] of choices whose latencies are known or not.

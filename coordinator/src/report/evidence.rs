@@ -32,6 +32,12 @@ pub struct Baseline {
     pub macs: u64,
     /// Held-out accuracy 0..1.
     pub accuracy: f64,
+    /// Parameters of a language model.
+    #[serde(default)]
+    pub params: Option<u64>,
+    /// Held-out loss of a language model.
+    #[serde(default)]
+    pub loss: Option<f64>,
 }
 
 /// A run as its folder tells it.
@@ -82,6 +88,18 @@ impl Evidence {
             spec,
             catalog,
         })
+    }
+
+    /// What its samples are called.
+    #[must_use]
+    pub fn samples(&self) -> &'static str {
+        if self.catalog.task.tokens() > 0 { "texts" } else { "images" }
+    }
+
+    /// What the share of held-out samples that are right is called.
+    #[must_use]
+    pub fn accuracy_word(&self) -> &'static str {
+        if self.catalog.task.tokens() > 0 { "exact match" } else { "accuracy" }
     }
 
     /// Budgets of the catalog.

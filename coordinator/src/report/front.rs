@@ -25,9 +25,10 @@ pub fn section(evidence: &Evidence) -> String {
         return markup_section(TITLE, "", &missing(how));
     };
     let lead = format!(
-        "Every evaluated stitch on {} held-out images; hover for its path. The stairs are the Pareto \
+        "Every evaluated stitch on {} held-out {}; hover for its path. The stairs are the Pareto \
          fronts of what each rule chose: the best it offers at most at a cost. This job deploys by <code>{}</code>.",
         count(eval.images),
+        evidence.samples(),
         evidence.rule.name()
     );
     let note = if evidence.baselines.is_none() { missing(HOW_BASELINES) } else { String::new() };
@@ -53,8 +54,11 @@ fn scatter(evidence: &Evidence) -> String {
     let x = (x.0.max(0.94 * evaluated.iter().map(|(stitch, _)| stitch.macs as f64).fold(f64::INFINITY, f64::min)), x.1);
     let mut plot = Plot::new((1040.0, 470.0), x, y, Scale::of_costs);
     plot.axes(
-        Axis { name: "MACs of one image", words: tick },
-        Axis { name: "held-out accuracy, %", words: |v| format!("{v:.0}") },
+        Axis {
+            name: if evidence.samples() == "texts" { "MACs of the longest text" } else { "MACs of one image" },
+            words: tick,
+        },
+        Axis { name: &format!("held-out {}, %", evidence.accuracy_word()), words: |v| format!("{v:.0}") },
     );
     for palette in evidence.palettes.iter().flatten() {
         let (rule, used) = (palette.rule.name(), if palette.rule == evidence.rule { "" } else { " other" });

@@ -94,8 +94,9 @@ fn progress_tile(evidence: &Evidence) -> String {
         .filter(|total| *total != step)
         .map_or_else(String::new, |total| format!(" of {}", count(total)));
     let epochs = epoch.map_or_else(String::new, |epoch| format!(", {} epochs", significant(epoch)));
+    let samples = evidence.samples();
     let note = format!(
-        "{slots} slots × {} images = {} images{epochs}",
+        "{slots} slots × {} {samples} = {} {samples}{epochs}",
         u64::from(train.batch_size) / slots.max(1),
         count(step * u64::from(train.batch_size))
     );
@@ -149,7 +150,9 @@ fn accuracy_tile(evidence: &Evidence) -> String {
     let choices = || evidence.deployed().into_iter().flat_map(|palette| &palette.choices);
     let best = choices().filter_map(|choice| choice.accuracy).max_by(f64::total_cmp);
     let note = match &evidence.eval {
-        Some(eval) => format!("{} stitches on {} held-out images", eval.results.len(), count(eval.images)),
+        Some(eval) => {
+            format!("{} stitches on {} held-out {}", eval.results.len(), count(eval.images), evidence.samples())
+        }
         None => "not evaluated".to_owned(),
     };
     tile("best of the palette", &or_dash(best, percent), &note)

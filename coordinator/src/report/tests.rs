@@ -169,3 +169,23 @@ fn anchors_alone_and_a_single_line_can_be_drawn() {
     assert_eq!(page.matches("<g class=\"dot\">").count(), 3 + 1);
     assert!(!page.contains("sampling.epsilon"), "choices that did not matter are not listed");
 }
+
+#[test]
+fn language_models_show_their_losses_their_baselines_and_what_they_answer() {
+    let (_guard, run_dir) = full_run("speech");
+    let file = run_dir.join("eval.json");
+    let mut eval: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("a tree");
+    let answers = (0..3).map(|stitch| json!({"stitch": stitch, "text": "<b>40</b>", "tokens_per_second": 9.5}));
+    eval["speech"] = json!({
+        "tokens": 1234, "majority": 0.25, "copy": 0.125,
+        "exits": [{"blocks": 1, "params": 2000, "loss": 3.5, "accuracy": 0.1}],
+        "question": {"instruction": "Which </section>?", "input": "<i>", "answer": "42"},
+        "answers": answers.collect::<Vec<_>>(),
+    });
+    fs::write(&file, eval.to_string()).expect("written");
+    let page = page(&run_dir);
+    assert_well_formed(&page);
+    for said in ["1,234 tokens", "25.0", "12.5", "perplexity", "Which &lt;/section&gt;?", "&lt;b&gt;40&lt;/b&gt;"] {
+        assert!(page.contains(said), "no word of {said}");
+    }
+}

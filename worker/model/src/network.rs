@@ -124,6 +124,16 @@ impl Network {
         self.tail.forward(&x, input, phase)
     }
 
+    /// The logits of the path ended after its first `blocks` blocks: what follows is the tail at once.
+    ///
+    /// # Panics
+    /// As [`Self::forward`], and where the tail is as wide as another anchor's blocks.
+    pub fn forward_ended(&self, input: &Input, blocks: usize) -> Tensor {
+        let embedded = self.front.forward(input);
+        let x = self.stages().take(blocks).fold(embedded, |x, stage| stage.forward(&x, Phase::Eval));
+        self.tail.forward(&x, input, Phase::Eval)
+    }
+
     /// Its blocks in order of execution.
     pub(crate) fn stages(&self) -> impl Iterator<Item = Stage<'_>> {
         let last = self.depth() - 1;

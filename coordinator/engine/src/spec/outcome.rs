@@ -63,6 +63,9 @@ pub struct EvalSpec {
     pub threads: Option<NonZeroU32>,
     /// Export the palette's models as standalone folders.
     pub export: bool,
+    /// Language models: measure the largest anchor ended after each of its blocks too. Costs an evaluation per block.
+    #[serde(skip_serializing_if = "is_off")]
+    pub exits: bool,
     /// Training images on which every evaluated stitch is measured too: its loss, and how far its answers are from those
     /// of the anchors. Nothing is chosen by it; a study tries rules with it. 0 measures nothing.
     #[serde(skip_serializing_if = "nothing")]
@@ -74,9 +77,21 @@ fn nothing(count: &u32) -> bool {
     *count == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_off(switch: &bool) -> bool {
+    !*switch
+}
+
 impl Default for EvalSpec {
     fn default() -> Self {
-        Self { stitches: EvalStitches::Palette, batch_size: 128, threads: None, export: true, probe_images: 0 }
+        Self {
+            stitches: EvalStitches::Palette,
+            batch_size: 128,
+            threads: None,
+            export: true,
+            exits: false,
+            probe_images: 0,
+        }
     }
 }
 
