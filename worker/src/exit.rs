@@ -8,7 +8,7 @@ use esta_engine::spec::SpecError;
 use esta_model::{HubError, WeightsError};
 use esta_text::TextError;
 
-use crate::trainer::VocabularyError;
+use crate::trainer::{RoomError, VocabularyError};
 use crate::{export::ExportError, pretrain::PretrainError, profile::UnwritableProfile, session::SessionError};
 
 /// Something failed that no other code names.
@@ -49,6 +49,9 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if cause.is::<HubError>() {
         return Some(WEIGHTS);
+    }
+    if cause.is::<RoomError>() {
+        return Some(MISFIT);
     }
     if matches!(cause.downcast_ref(), Some(VocabularyError::Mismatch { .. } | VocabularyError::Rows { .. })) {
         return Some(MISFIT);
