@@ -84,9 +84,8 @@ pub fn path_cost(anchors: &[Arch], task: Task, segments: &[Segment]) -> Cost {
         let (from, to) = (arch(&pair[0]), arch(&pair[1]));
         total.add(Parts { macs: layer_macs(from, to, task), params: layer_params(from, to) }, 1);
     }
-    match segments {
-        [alone] => total.params -= shared_params(arch(alone)),
-        _ => {}
+    if let [alone] = segments {
+        total.params -= shared_params(arch(alone));
     }
     total
 }
