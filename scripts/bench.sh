@@ -19,5 +19,8 @@ build() {
 
 interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"
 build
+./scripts/fetch-manpages.sh
+pages=.cache/data/manpages/corpus.jsonl tokenizer=.cache/bench-tokenizer
+[ -e "$tokenizer/tokenizer_config.json" ] || "$(binaries)/esta-worker" tokenizer --texts "$pages" --out "$tokenizer"
 "$interpreter" scripts/bench/bench.py --programs "$(binaries)" --digits .cache/data/digits/digits.csv.gz \
-  --device "$DEVICE" "$@"
+  --texts "$pages" --tokenizer "$tokenizer" --device "$DEVICE" "$@"

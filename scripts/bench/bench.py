@@ -53,6 +53,18 @@ def against_pytorch(options, table):
             compare(table, f"{name}, {case['images']} images", pair, options.request(name), options.rounds, "<= 1.05")
 
 
+def text_against_pytorch(options, table):
+    if options.tokenizer is None:
+        return
+    table.section("A worker's step on texts, one slot, one thread | the same step in plain PyTorch")
+    for name, case in cases.TEXT_STEPS.items():
+        with options.worker() as ours, options.pytorch() as theirs:
+            pair = (ours.begin(options.case(case)), theirs.begin(case))
+            same_size(name, *(child.case["trained"] for child in pair))
+            what = f"{name}, {case['images']} x {case['tokens']} tokens"
+            compare(table, what, pair, options.request(name), options.rounds, "<= 1.05")
+
+
 def exact_against_float(options, table):
     table.section("Exact reduction, int64 | f32")
     for name, case in cases.REDUCTION.items():
@@ -171,6 +183,7 @@ def kill(options, table):
 
 PARTS = {
     "step": against_pytorch,
+    "text-step": text_against_pytorch,
     "reduce": exact_against_float,
     "memory": memory,
     "law": law,
@@ -194,7 +207,8 @@ class Options(argparse.Namespace):
         return Child([sys.executable, "-W", "ignore", str(HERE / "step.py")], self.device, threads, **environment)
 
     def case(self, case, **rest):
-        return dict(case, digits=self.digits, **rest)
+        texts = dict(texts=self.texts, tokenizer=self.tokenizer) if self.tokenizer else {}
+        return dict(case, digits=self.digits, **texts, **rest)
 
     def request(self, name):
         return f"steps {self.steps if name.startswith('quickstart') else max(1, self.steps // 25)}"
@@ -224,6 +238,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", type=Path, required=True, help="where cargo puts binaries and examples")
     parser.add_argument("--digits", required=True, help="digits.csv.gz")
+    parser.add_argument("--texts", help="documents as JSON lines")
+    parser.add_argument("--tokenizer", help="a folder with their tokenizer")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=50, help="steps of a round for small models")

@@ -23,6 +23,28 @@ STEPS = {
     "ViT-Ti>S": case(VIT[:2], [(0, 0, 5), (1, 6, 11)], 8),
 }
 REDUCTION = {name: STEPS[name] for name in ("quickstart m>l", "ViT-Ti>S")}
+def speaker(depth, width, heads, groups, hidden, vocabulary=4096):
+    return dict(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=hidden, num_hidden_layers=depth,
+        num_attention_heads=heads, num_key_value_heads=groups, head_dim=width // heads,
+    )
+
+
+QUICKSTART_LLM = [speaker(5, 96, 3, 3, 256), speaker(6, 192, 6, 3, 512)]
+# Blocks of SmolLM2's widths, six of them, on a small vocabulary: what a step of real models is made of.
+SMOL = [speaker(6, 576, 9, 3, 1536), speaker(6, 960, 15, 5, 2560)]
+
+
+def text_case(speakers, path, rows, tokens):
+    return dict(speakers=speakers, path=path, images=rows, tokens=tokens)
+
+
+TEXT_STEPS = {
+    "quickstart-llm s": text_case(QUICKSTART_LLM, [(0, 0, 4)], 2, 256),
+    "quickstart-llm s>l": text_case(QUICKSTART_LLM, [(0, 0, 1), (1, 2, 5)], 2, 256),
+    "quickstart-llm l": text_case(QUICKSTART_LLM, [(1, 0, 5)], 2, 256),
+    "SmolLM2 blocks, both widths": text_case(SMOL, [(0, 0, 2), (1, 3, 5)], 1, 256),
+}
 # The whole family is resident, as in a run; batches are chosen where memory is measured.
 MEMORY = {
     "ViT-Ti": case(VIT, [(0, 0, 11)]),

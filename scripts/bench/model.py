@@ -90,3 +90,89 @@ class Stitched(nn.Module):
         x = self.patch(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1) + self.pos
         return self.head(self.norm(self.layers(x))[:, 0])
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, d, eps=1e-6):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(d)), eps
+
+    def forward(self, x):
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear map without bias, with LoRA and the stitch's own bias."""
+
+    def __init__(self, d_in, d_out):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(d_out, d_in) * 0.02, requires_grad=False)
+        self.a, self.b = low_rank_pair(d_in, d_out, LORA_R)
+        self.bias = nn.Parameter(torch.zeros(d_out))
+
+    def forward(self, x):
+        return F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.a), self.b)
+
+
+class Decoder(nn.Module):
+    """A frozen block of the LLaMA type with LoRA on q, k and v."""
+
+    def __init__(self, arch):
+        super().__init__()
+        d, f, self.d_head = arch["hidden_size"], arch["intermediate_size"], arch["head_dim"]
+        self.heads, self.groups = arch["num_attention_heads"], arch["num_key_value_heads"]
+        queries, keys = self.heads * self.d_head, self.groups * self.d_head
+        self.norm1, self.norm2 = RMSNorm(d).requires_grad_(False), RMSNorm(d).requires_grad_(False)
+        self.q, self.k, self.v = AdaptedLinear(d, queries), AdaptedLinear(d, keys), AdaptedLinear(d, keys)
+        frozen = lambda d_in, d_out: nn.Linear(d_in, d_out, bias=False).requires_grad_(False)
+        self.o, self.gate, self.up, self.down = frozen(queries, d), frozen(d, f), frozen(d, f), frozen(f, d)
+
+    def split(self, x):
+        return x.view(*x.shape[:2], -1, self.d_head).transpose(1, 2)
+
+    def forward(self, x, turn):
+        h = self.norm1(x)
+        q, k, v = turn(self.split(self.q(h))), turn(self.split(self.k(h))), self.split(self.v(h))
+        k, v = (t.repeat_interleave(self.heads // self.groups, 1) for t in (k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.o(attended.transpose(1, 2).flatten(2))
+        h = self.norm2(x)
+        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+
+
+class Speaker(nn.Module):
+    """One path through language models, adapted as ESTA adapts it; its head reads every token."""
+
+    def __init__(self, anchors, path):
+        super().__init__()
+        first, last = anchors[path[0][0]], anchors[path[-1][0]]
+        self.embed = nn.Embedding(first["vocab_size"], first["hidden_size"]).requires_grad_(False)
+        self.stages = nn.ModuleList()
+        for place, (anchor, start, end) in enumerate(path):
+            if place:
+                self.stages.append(AdaptedStitch(anchors[path[place - 1][0]]["hidden_size"], anchors[anchor]["hidden_size"]))
+            self.stages.extend(Decoder(anchors[anchor]) for _ in range(start, end + 1))
+        self.norm = RMSNorm(last["hidden_size"]).requires_grad_(False)
+        self.head = nn.Linear(last["hidden_size"], last["vocab_size"], bias=False).requires_grad_(False)
+
+    def forward(self, ids):
+        x, turns = self.embed(ids), {}
+        for stage in self.stages:
+            if isinstance(stage, Decoder):
+                turn = turns.setdefault(stage.d_head, rotation(ids.shape[1], stage.d_head, x.device))
+                x = stage(x, turn)
+            else:
+                x = stage(x)
+        return self.head(self.norm(x))
+
+
+def rotation(tokens, d, device):
+    frequencies = 1e4 ** (-torch.arange(0, d, 2, device=device) / d)
+    angles = torch.outer(torch.arange(tokens, device=device), frequencies).repeat(1, 2)
+    cos, sin = angles.cos(), angles.sin()
+
+    def turn(x):
+        one, other = x.chunk(2, -1)
+        return x * cos + torch.cat([-other, one], -1) * sin
+
+    return turn

@@ -8,7 +8,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from model import Stitched
+from model import Speaker, Stitched
 
 
 class Stepper:
@@ -44,6 +44,31 @@ class Stepper:
         return torch.stack(torch._foreach_norm(products, 1)).sum().item() / self.active
 
 
+class TextStepper(Stepper):
+    """The same on texts of which every token but the first is learned."""
+
+    def __init__(self, case, device):
+        self.adapted, self.tokens, self.device = True, case["tokens"], device
+        self.vocabulary = case["speakers"][0]["vocab_size"]
+        self.net = Speaker(case["speakers"], case["path"]).to(device)
+        self.trained = self.scored = [p for p in self.net.parameters() if p.requires_grad]
+        self.active = sum(p.numel() for p in self.scored)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=1e-3, weight_decay=1e-4)
+
+    def batch(self, rows):
+        ids = torch.randint(self.vocabulary, (rows, self.tokens), device=self.device)
+        return ids, ids[:, 1:].flatten()
+
+    def step(self, ids, labels):
+        self.optimizer.zero_grad()
+        logits = self.net(ids)[:, :-1]
+        loss = F.cross_entropy(logits.flatten(0, 1), labels)
+        loss.backward()
+        score = self.score()
+        self.optimizer.step()
+        return loss.item(), score
+
+
 def load_libraries(device):
     """What a process holds after a first product and its gradient is its libraries', not a model's."""
     matrix = torch.randn(64, 64, device=device, requires_grad=True)
@@ -71,7 +96,7 @@ def main():
     load_libraries(device)
     answer()
     case = json.loads(sys.stdin.readline())
-    stepper = Stepper(case, device)
+    stepper = (TextStepper if case.get("speakers") else Stepper)(case, device)
     answer(trained=sum(p.numel() for p in stepper.trained))
     serve(stepper, {"steps": stepper.batch(case["images"]), "warm": stepper.batch(1)})
 

@@ -17,7 +17,7 @@ use std::{
 use clap::ValueEnum;
 use esta_data::BatchTicket;
 use esta_engine::{
-    arch::VitArch,
+    arch::{LlamaArch, VitArch},
     catalog::Stitch,
     pace::Pace,
     plan::{Plan, RankPlan},
@@ -34,8 +34,16 @@ use tch::{Device, Kind, Tensor};
 /// What is timed.
 #[derive(Deserialize)]
 struct Case {
+    #[serde(default)]
     anchors: Vec<VitArch>,
+    /// Language models instead.
+    #[serde(default)]
+    speakers: Vec<LlamaArch>,
+    #[serde(default)]
     classes: u32,
+    /// Tokens of a text.
+    #[serde(default)]
+    tokens: u32,
     /// Segments of the stitch: anchor, first and last block.
     path: Vec<(u32, u32, u32)>,
     images: u32,
@@ -43,8 +51,13 @@ struct Case {
     mode: Mode,
     #[serde(default)]
     reduce: Reduction,
-    /// A file of digits: real batches, prepared ahead on a loader thread as in a run.
+    /// A file of digits, or of documents: real batches, prepared ahead on a loader thread as in a run.
     digits: String,
+    #[serde(default)]
+    texts: String,
+    /// A folder with the tokenizer of the documents.
+    #[serde(default)]
+    tokenizer: String,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -169,14 +182,29 @@ impl Bench {
 }
 
 fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {
-    let anchor =
-        |(number, arch): (usize, &VitArch)| json!({ "name": number.to_string(), "arch": arch, "weights": "-" });
+    let named = |key: &str, number: usize, shape: serde_json::Value| {
+        let mut anchor = json!({ "name": number.to_string(), "weights": "-" });
+        anchor[key] = shape;
+        anchor
+    };
+    let vits = case.anchors.iter().enumerate().map(|(number, arch)| named("arch", number, json!(arch)));
+    let speakers = case.speakers.iter().enumerate().map(|(number, arch)| named("config", number, json!(arch)));
+    let (data, space) = match case.speakers.is_empty() {
+        true => {
+            (json!({ "num_classes": case.classes, "train": { "layout": "digits_csv", "path": case.digits } }), "esta")
+        }
+        false => {
+            let text = json!({ "tokenizer": case.tokenizer, "max_length": case.tokens });
+            (json!({ "text": text, "train": { "layout": "text", "path": case.texts } }), "proportional")
+        }
+    };
     serde_json::from_value(json!({
         "name": "bench",
         "output_dir": std::env::temp_dir().join("esta-bench"),
         "mode": case.mode,
         "family": {
-            "anchors": case.anchors.iter().enumerate().map(anchor).collect::<Vec<_>>(),
+            "anchors": vits.chain(speakers).collect::<Vec<_>>(),
+            "space": { "kind": space },
             // How well the stitching layers start is nothing that is measured.
             "stitch_init": { "samples": 1, "ridge": 1e-3 },
         },
@@ -184,6 +212,6 @@ fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {
         "sampling": { "slots": 1 },
         "reduce": { "kind": case.reduce },
         "train": { "max_steps": 1_000_000, "batch_size": case.images },
-        "data": { "num_classes": case.classes, "train": { "layout": "digits_csv", "path": case.digits } },
+        "data": data,
     }))
 }
