@@ -3,15 +3,15 @@
 
 use std::{env, fs, path::Path};
 
-use esta_engine::spec::Precision;
-use esta_engine::{law::Law, spec::JobSpec};
+use esta_engine::spec::{Mode, Precision};
+use esta_engine::{law::Law, spec::JobSpec, table::Row};
 use esta_model::{
     Decoder, Input, ParamStore, Phase, Start, StitchedNet, Texts, Weights, random_anchor, random_layers, read_exported,
     read_hub_config, read_llama,
 };
 use esta_proto::StitchId;
 use esta_text::{Tokenizer, train_tokenizer};
-use esta_worker::export::{Models, Vocabulary};
+use esta_worker::export::{ExportError, Heads, Models, NoForm, Vocabulary, save_anchor};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -42,7 +42,7 @@ fn job(large_type: &str, tied: bool, targets: &[&str]) -> JobSpec {
     serde_json::from_value(json!({
         "name": "tiny",
         "family": { "anchors": [anchor("a", small), anchor("b", large)], "space": { "kind": "proportional" } },
-        "pst": { "lora_r": 2, "stitch_r": 3, "targets": targets },
+        "pst": { "lora_r": 2, "lora_alpha": 3.0, "stitch_r": 3, "targets": targets },
         "train": { "max_steps": 10 },
         "data": { "text": { "max_length": 32 }, "train": { "layout": "alpaca", "path": "-" } },
         "budgets": { "params": { "gap": 100 } },
@@ -203,24 +203,165 @@ fn an_export_replaces_an_older_one_and_nothing_else() {
     assert!(foreign.is_err_and(|error| error.to_string().contains("is no exported model")));
 }
 
+/// A number that its config says of a folder's every segment.
+fn geometries(folder: &Path) -> Vec<[u64; 3]> {
+    let config = read_json(&folder.join("config.json"));
+    let keys = ["num_attention_heads", "num_key_value_heads", "head_dim"];
+    let segments = config["segments"].as_array().expect("segments");
+    segments.iter().map(|segment| keys.map(|key| segment[key].as_u64().expect("a number"))).collect()
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("readable")).expect("JSON")
+}
+
+#[test]
+fn heads_filled_up_to_one_geometry_say_the_same() {
+    for (name, family) in families() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let models = family.models(vocabulary(&dir.path().join("tokenizer"))).with_heads(Heads::Padded);
+        let folder = dir.path().join("padded");
+        models.write_stitch(StitchId(2), &[], &folder).expect("written");
+        // 2 queries to each key and value head, where the front has one of each.
+        assert_eq!(geometries(&folder), [[4, 2, 12]; 2], "{name}");
+        let read = read_exported(&folder, Precision::F32, Device::Cpu).expect("readable");
+        let off = tch::no_grad(|| {
+            let run = family.net().forward(StitchId(2), &whole(), Phase::Eval).expect("in the catalog");
+            distance(&read.forward(&whole(), Phase::Eval), &run)
+        });
+        assert!(off < 1e-5, "{name}: off by {off:e}");
+        models.write_stitch(StitchId(0), &[], &folder).expect("written");
+        assert!(read_json(&folder.join("config.json"))["segments"].is_null(), "a lone anchor has one geometry");
+    }
+}
+
+#[test]
+fn an_adapter_has_the_names_and_shapes_that_peft_expects() {
+    let family = Family::trained(job("qwen3", false, &["q", "fc1", "fc2"]));
+    let dir = tempfile::tempdir().expect("a folder");
+    let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+    let folder = dir.path().join("adapter");
+    models.write_adapter(StitchId(1), &[], &folder).expect("written");
+    let config = read_json(&folder.join("adapter_config.json"));
+    assert_eq!(config["target_modules"], json!(["q_proj", "gate_proj", "up_proj", "down_proj"]));
+    assert_eq!((&config["peft_type"], &config["task_type"]), (&json!("LORA"), &json!("CAUSAL_LM")));
+    assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_f64()), (Some(2), Some(3.0)));
+    assert_eq!((&config["lora_bias"], &config["base_model_name_or_path"]), (&json!(true), &json!("-")));
+    let tensors = Weights::read(&folder.join("adapter_model.safetensors")).expect("readable");
+    for block in 0..4 {
+        for (map, [outputs, inputs]) in [
+            ("self_attn.q_proj", [48, 24]),
+            ("mlp.gate_proj", [40, 24]),
+            ("mlp.up_proj", [40, 24]),
+            ("mlp.down_proj", [24, 40]),
+        ] {
+            let name = |part: &str| format!("base_model.model.model.layers.{block}.{map}.{part}");
+            tensors.expect(&name("lora_A.weight"), &[2, inputs]).expect("there");
+            tensors.expect(&name("lora_B.weight"), &[outputs, 2]).expect("there");
+            let bias = tensors.expect(&name("lora_B.bias"), &[outputs]).expect("there");
+            let own = family.store.get(&format!("stitches.1.0.blocks.{block}.{map}.bias")).expect("trained");
+            assert!(distance(&(bias * 1.5), own) < 1e-6, "peft multiplies biases by alpha / r");
+        }
+    }
+    assert_eq!(tensors.iter().count(), 4 * 4 * 3);
+}
+
+#[test]
+fn what_is_no_adapter_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let refused = |family: &Family, stitch| {
+        let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+        let error = models.write_adapter(StitchId(stitch), &[], &dir.path().join("adapter")).expect_err("refused");
+        let Err(ExportError::Form { source, .. }) = Err::<(), _>(error) else { panic!("another error") };
+        source
+    };
+    let family = Family::trained(job("llama", false, &["q"]));
+    assert_eq!(refused(&family, 2), NoForm::StitchedAdapter);
+    let everything = Family::trained(JobSpec { mode: Mode::Snnet, ..job("llama", false, &["q"]) });
+    assert_eq!(refused(&everything, 0), NoForm::NothingAdapted);
+    assert!(!dir.path().join("adapter").exists());
+}
+
+#[test]
+fn a_bundle_restores_the_whole_run() {
+    for (name, family) in families() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+        let folder = dir.path().join("bundle");
+        models.write_bundle(&rated(&family), &folder).expect("written");
+        let bundle = Weights::read(&folder).expect("readable");
+        let start = Start { seed: 9, weights: &bundle, device: Device::Cpu };
+        let store = ParamStore::new(&family.law.layout, start).expect("complete");
+        let spec = &family.law.spec;
+        let again =
+            StitchedNet::new(&family.law.catalog, &store, &bundle, &spec.pst, spec.train.precision).expect("whole");
+        for stitch in family.stitches() {
+            let of = |net: &StitchedNet| tch::no_grad(|| net.forward(stitch, &whole(), Phase::Eval)).expect("there");
+            let off = distance(&of(&again), &of(&family.net()));
+            assert!(off == 0.0, "{name}, stitch {stitch}: off by {off:e}");
+        }
+        let config = read_json(&folder.join("config.json"));
+        assert_eq!((&config["kind"], &config["lora_scale"]), (&json!("bundle"), &json!(1.5)));
+        let stitches = config["stitches"].as_array().expect("a list");
+        assert_eq!(stitches.len(), family.stitches().len());
+        assert_eq!(stitches[2]["values"]["snip"], 4.0);
+        assert_eq!(config["anchors"][1]["arch"]["rope_scaling"]["rope_type"], "llama3");
+        assert!(folder.join("modeling_stitched.py").exists() && folder.join("tokenizer.json").exists());
+    }
+}
+
+/// A table in which the largest is not the best.
+fn rated(family: &Family) -> Vec<(StitchId, Row)> {
+    let row = |stitch: StitchId| Row { importance: Some(f64::from(stitch.0 * 7 % 5)), ..Row::default() };
+    family.stitches().into_iter().map(|stitch| (stitch, row(stitch))).collect()
+}
+
 #[test]
 fn golden() {
     let Some(out) = env::var_os("ESTA_EXPORT_LLM_GOLDEN").map(std::path::PathBuf::from) else { return };
     fs::remove_dir_all(&out).ok();
     for (name, family) in families() {
         let vocabulary = vocabulary(&out.join(".tokenizer"));
-        let (models, net) = (family.models(vocabulary), family.net());
+        let models = family.models(vocabulary.clone());
         for stitch in family.stitches() {
             let folder = out.join(format!("{name}-{stitch}"));
             models.write_stitch(stitch, &[], &folder).expect("written");
-            let mut expected = Weights::new("expected");
-            let logits = tch::no_grad(|| net.forward(stitch, &whole(), Phase::Eval)).expect("in the catalog");
-            expected.insert("logits", logits.view([2, 20, -1]));
-            expected.insert("ids", ids());
-            expected.insert("prompt", Tensor::from_slice(&PROMPT));
-            let mut decoder = Decoder::new(net.network(stitch).expect("there")).expect("it speaks");
-            expected.insert("greedy", Tensor::from_slice(&greedy(&mut decoder, 64)));
-            expected.save(&folder.join("expected.safetensors")).expect("written");
+            expected(&family, stitch).save(&folder.join("expected.safetensors")).expect("written");
+        }
+        models.write_bundle(&rated(&family), &out.join(format!("{name}-bundle"))).expect("written");
+        let folder = out.join(format!("padded-{name}"));
+        models.with_heads(Heads::Padded).write_stitch(StitchId(2), &[], &folder).expect("written");
+        expected(&family, StitchId(2)).save(&folder.join("expected.safetensors")).expect("written");
+        golden_adapter(&family, vocabulary, &out.join(format!("adapter-{name}")));
+    }
+}
+
+/// What the run says of a stitch.
+fn expected(family: &Family, stitch: StitchId) -> Weights {
+    let net = family.net();
+    let mut expected = Weights::new("expected");
+    let logits = tch::no_grad(|| net.forward(stitch, &whole(), Phase::Eval)).expect("in the catalog");
+    expected.insert("logits", logits.view([2, 20, -1]));
+    expected.insert("ids", ids());
+    expected.insert("prompt", Tensor::from_slice(&PROMPT));
+    let mut decoder = Decoder::new(net.network(stitch).expect("there")).expect("it speaks");
+    expected.insert("greedy", Tensor::from_slice(&greedy(&mut decoder, 64)));
+    expected
+}
+
+/// The larger anchor as an adapter, with the anchor itself beside it.
+fn golden_adapter(family: &Family, vocabulary: Vocabulary, folder: &Path) {
+    let mut anchor = Weights::new("anchor");
+    for (name, tensor) in family.frozen.iter() {
+        if let Some(name) = name.strip_prefix("anchors.1.") {
+            anchor.insert(name, tensor.shallow_clone());
         }
     }
+    fs::create_dir_all(folder).expect("created");
+    let arch = family.law.catalog.anchors[1].as_llama().expect("a language model");
+    save_anchor(arch, &anchor, &vocabulary, &folder.join("base")).expect("written");
+    family.models(vocabulary).write_adapter(StitchId(1), &[], &folder.join("adapter")).expect("written");
+    let places = json!({ "base": "base", "adapter": "adapter" });
+    fs::write(folder.join("peft.json"), places.to_string()).expect("written");
+    expected(family, StitchId(1)).save(&folder.join("expected.safetensors")).expect("written");
 }

@@ -47,13 +47,22 @@ struct SegmentConfig {
     attention_output_bias: bool,
     mlp_bias: bool,
     qk_norm: bool,
-    padded_heads: Option<serde_json::Value>,
+    /// Where heads are filled up with zeros: as they were.
+    padded_heads: Option<UnpaddedHeads>,
+}
+
+/// Attention before it was filled up.
+#[derive(Deserialize)]
+struct UnpaddedHeads {
+    head_dim: u32,
 }
 
 /// A segment of an exported model: its shape, and which maps have biases.
 struct Stretch {
     arch: LlamaArch,
     biases: Biases,
+    /// Width of a head without the zeros that fill it up.
+    true_head_dim: u32,
 }
 
 /// Reads a language model that can answer: a folder of `esta-worker export`, or any Hugging Face folder of a supported
@@ -70,7 +79,7 @@ pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Res
             let config: HubConfig = read_json(&path)?;
             let arch = LlamaArch::try_from(config).map_err(|source| HubError::Config { path, source })?;
             let tied = arch.tie_word_embeddings;
-            (vec![Stretch { biases: Biases::of(&arch), arch }], tied)
+            (vec![Stretch { biases: Biases::of(&arch), true_head_dim: arch.head_dim, arch }], tied)
         }
     };
     let frozen = read_tensors(folder, precision, device)?;
@@ -85,9 +94,6 @@ fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
     };
     if segments.is_empty() {
         return Err(impossible("segments is empty".to_owned()));
-    }
-    if segments.iter().any(|segment| segment.padded_heads.is_some()) {
-        return Err(impossible("heads are padded: take the export without --pad-heads".to_owned()));
     }
     let stretch = |(place, segment): (usize, SegmentConfig)| {
         let vocab_size = if place == 0 { embedding_vocab_size.unwrap_or(vocab_size) } else { vocab_size };
@@ -108,11 +114,16 @@ fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
             attention_bias: false,
             mlp_bias: false,
         };
-        match arch.flaw() {
+        let true_head_dim = segment.padded_heads.map_or(arch.head_dim, |heads| heads.head_dim);
+        let flaw = arch.flaw().or_else(|| LlamaArch { head_dim: true_head_dim, ..arch.clone() }.flaw()).or_else(|| {
+            let wide = true_head_dim > arch.head_dim;
+            wide.then(|| format!("padded_heads: head_dim {true_head_dim} is above the padded {}", arch.head_dim))
+        });
+        match flaw {
             Some(flaw) => Err(impossible(format!("segments[{place}]: {flaw}"))),
             None => {
                 let (qkv, o, mlp) = (segment.attention_bias, segment.attention_output_bias, segment.mlp_bias);
-                Ok(Stretch { arch, biases: Biases { qkv, o, mlp } })
+                Ok(Stretch { arch, biases: Biases { qkv, o, mlp }, true_head_dim })
             }
         }
     };
@@ -130,7 +141,7 @@ fn network(stretches: &[Stretch], tied: bool, frozen: &Weights, precision: Preci
     let (front, end) = (&stretches[0].arch, &stretches[stretches.len() - 1].arch);
     let mut number = 0;
     let mut segments = Vec::with_capacity(stretches.len());
-    for (place, Stretch { arch, biases }) in stretches.iter().enumerate() {
+    for (place, Stretch { arch, biases, true_head_dim }) in stretches.iter().enumerate() {
         let entry = match place.checked_sub(1) {
             Some(hop) => {
                 let shape = [arch, &stretches[hop].arch].map(|arch| i64::from(arch.hidden_size));
@@ -139,8 +150,9 @@ fn network(stretches: &[Stretch], tied: bool, frozen: &Weights, precision: Preci
             None => None,
         };
         let positions = i64::from(arch.max_position_embeddings.min(MOST_POSITIONS));
-        let rope = Rope::new(arch, positions, source.device());
-        let builder = BlockBuilder { source, arch, rope: &rope, biases: *biases };
+        let unpadded = LlamaArch { head_dim: *true_head_dim, ..arch.clone() };
+        let rope = Rope::new(&unpadded, positions, source.device()).filled_up(i64::from(arch.head_dim));
+        let builder = BlockBuilder { source, arch, rope: &rope, biases: *biases, true_head_dim: *true_head_dim };
         let mut blocks: Vec<Box<dyn Block>> = Vec::new();
         for _ in 0..arch.num_hidden_layers {
             blocks.push(Box::new(builder.block(&format!("model.layers.{number}."), None)?));

@@ -2,9 +2,15 @@
 //! lone anchor as its ordinary architecture where that has a place for every tensor.
 //!
 //! ```text
-//! stitch-<id>/  model.safetensors  config.json  generation_config.json  tokenizer files  esta.json  README.md
-//!               modeling_stitched.py   only where the architecture is not an ordinary one
+//! stitch-<id>/   model.safetensors  config.json  generation_config.json  tokenizer files  esta.json  README.md
+//!                modeling_stitched.py   only where the architecture is not an ordinary one
+//! adapter-<id>/  adapter_model.safetensors  adapter_config.json  esta.json  README.md
+//! bundle/        the files of a stitch, unmerged, with modeling_stitched.py
 //! ```
+
+mod adapter;
+mod bundle;
+mod heads;
 
 use std::path::{Path, PathBuf};
 
@@ -22,8 +28,14 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
+use heads::Geometry;
+
 use super::{ExportError, Palettes, config::chosen_by, folder};
 use crate::trainer::Family;
+
+pub use adapter::write as write_adapter;
+pub use bundle::write as write_bundle;
+pub use heads::Heads;
 
 /// What a tokenizer consists of on disk; those that are there are copied.
 const TOKENIZER_FILES: [&str; 8] = [
@@ -108,44 +120,78 @@ struct Origin<'a> {
     chosen: Vec<super::config::ChosenBy>,
 }
 
-/// Writes a merged stitch.
-pub fn write(
-    law: &Law,
-    stitch: &Stitch,
-    merged: &MergedState,
-    vocabulary: &Vocabulary,
-    palettes: &Palettes,
-    target: &Path,
-) -> Result<(), ExportError> {
-    let dtype = dtype_of(&merged.weights);
-    let origin = Origin {
-        run: &law.spec.name,
-        stitch: stitch.id.0,
-        path: stitch.path(&law.spec.family),
-        macs: stitch.macs,
-        params: stitch.params,
-        template: template(law),
-        chosen: chosen_by(stitch.id, palettes),
-    };
-    let ordinary = match merged.segments.as_slice() {
-        [alone] => ordinary(speaker(alone), &merged.weights),
-        _ => None,
-    };
-    let (config, weights, modelling) = match ordinary {
-        Some((arch, weights)) => (ordinary_config(&arch, vocabulary, dtype), weights, None),
-        None => {
-            let config = stitched_config(law, merged, vocabulary, dtype);
-            (config, untied(&merged.weights), Some(folder::LANGUAGE))
+impl<'a> Origin<'a> {
+    fn new(law: &'a Law, stitch: &Stitch, palettes: &Palettes) -> Self {
+        Self {
+            run: &law.spec.name,
+            stitch: stitch.id.0,
+            path: stitch.path(&law.spec.family),
+            macs: stitch.macs,
+            params: stitch.params,
+            template: template(law),
+            chosen: chosen_by(stitch.id, palettes),
         }
-    };
-    let readme = readme(&origin, modelling.is_some());
-    folder::replace(target, modelling, |files| {
-        files.tensors(&in_kind(&weights, dtype))?;
-        files.json("config.json", &config)?;
-        vocabulary.write(files)?;
-        files.json(folder::ADAPTED_MARK, &origin)?;
-        files.text("README.md", &readme)
-    })
+    }
+}
+
+/// Writes merged stitches of a run.
+pub struct Writer<'a> {
+    pub law: &'a Law,
+    pub vocabulary: &'a Vocabulary,
+    pub palettes: &'a Palettes,
+    pub heads: Heads,
+}
+
+/// The files of a model that differ between ordinary and stitched ones.
+struct Written {
+    config: Value,
+    weights: Weights,
+    modelling: Option<folder::Modelling>,
+}
+
+impl Writer<'_> {
+    /// Writes a merged stitch.
+    pub fn write(&self, stitch: &Stitch, merged: &MergedState, target: &Path) -> Result<(), ExportError> {
+        let dtype = dtype_of(&merged.weights);
+        let origin = Origin::new(self.law, stitch, self.palettes);
+        let ordinary = match merged.segments.as_slice() {
+            [alone] => ordinary(speaker(alone), &merged.weights),
+            _ => None,
+        };
+        let Written { config, weights, modelling } = match ordinary {
+            Some((arch, weights)) => {
+                Written { config: ordinary_config(&arch, self.vocabulary, dtype), weights, modelling: None }
+            }
+            None => self.stitched(merged, dtype),
+        };
+        let readme = readme(&origin, modelling.is_some());
+        folder::replace(target, modelling, |files| {
+            files.tensors(&in_kind(&weights, dtype))?;
+            files.json("config.json", &config)?;
+            self.vocabulary.write(files)?;
+            files.json(folder::ADAPTED_MARK, &origin)?;
+            files.text("README.md", &readme)
+        })
+    }
+
+    fn stitched(&self, merged: &MergedState, dtype: Kind) -> Written {
+        let padding = match self.heads {
+            Heads::Padded => Geometry::common(&merged.segments),
+            Heads::AsTrained => None,
+        };
+        if self.heads == Heads::Padded && padding.is_none() {
+            tracing::info!("all blocks have one attention geometry: no head needs to be filled up");
+        }
+        let mut config = stitched_config(self.law, merged, padding);
+        merge(&mut config, Value::Object(self.vocabulary.ids()));
+        merge(&mut config, json!({ "torch_dtype": dtype_name(dtype) }));
+        let weights = one_vocabulary(&untied(&merged.weights));
+        let weights = match padding {
+            Some(geometry) => heads::padded(&weights, &merged.segments, geometry),
+            None => weights,
+        };
+        Written { config, weights, modelling: Some(folder::LANGUAGE) }
+    }
 }
 
 /// Writes an anchor of ordinary architecture: what pre-training makes.
@@ -233,6 +279,21 @@ fn untied(weights: &Weights) -> Weights {
     all
 }
 
+/// With as many rows in the embedding as in the head, which another anchor padded otherwise: tools know one size of a
+/// vocabulary. Ids of the tokenizer are below both, so no row that is read changes.
+fn one_vocabulary(weights: &Weights) -> Weights {
+    let mut all = Weights::new(weights.origin());
+    for (name, tensor) in weights.iter() {
+        all.insert(name, tensor.shallow_clone());
+    }
+    if let (Some(embedding), Some(head)) = (weights.get("model.embed_tokens.weight"), weights.get("lm_head.weight")) {
+        let (rows, wanted) = (embedding.size()[0], head.size()[0]);
+        let kept = embedding.narrow(0, 0, rows.min(wanted));
+        all.insert("model.embed_tokens.weight", kept.constant_pad_nd([0, 0, 0, wanted - rows.min(wanted)]));
+    }
+    all
+}
+
 /// `config.json` as transformers writes it for this architecture.
 fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Value {
     let class = match arch.model_type {
@@ -261,12 +322,12 @@ fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Va
         "use_cache": true,
         "torch_dtype": dtype_name(dtype),
     });
-    merge(&mut config, vocabulary.ids());
+    merge(&mut config, Value::Object(vocabulary.ids()));
     config
 }
 
 /// `config.json` of a stitched model, as its modelling file reads it.
-fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dtype: Kind) -> Value {
+fn stitched_config(law: &Law, merged: &MergedState, padding: Option<Geometry>) -> Value {
     let has = |place: usize, endings: &[&str]| {
         let blocks = blocks_of(&merged.segments, place);
         let names =
@@ -275,15 +336,14 @@ fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dty
     };
     let segments = merged.segments.iter().enumerate().map(|(place, segment)| {
         let arch = speaker(segment);
-        json!({
+        let geometry = Geometry::of(arch);
+        let mut config = json!({
             "anchor": law.spec.family.anchors[segment.anchor.index()].name,
             "first_block": segment.first,
             "num_hidden_layers": segment.last - segment.first + 1,
             "hidden_size": arch.hidden_size,
             "intermediate_size": arch.intermediate_size,
-            "num_attention_heads": arch.num_attention_heads,
-            "num_key_value_heads": arch.num_key_value_heads,
-            "head_dim": arch.head_dim,
+            "padded_heads": padding.map(|_| geometry.config()),
             "rms_norm_eps": arch.rms_norm_eps,
             "rope_theta": arch.rope_theta,
             "rope_scaling": scaling(arch),
@@ -291,11 +351,13 @@ fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dty
             "attention_output_bias": has(place, &["self_attn.o_proj"]),
             "mlp_bias": has(place, &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
             "qk_norm": arch.has_qk_norm(),
-        })
+        });
+        merge(&mut config, padding.unwrap_or(geometry).config());
+        config
     });
-    let (front, end) = (speaker(&merged.segments[0]), speaker(&merged.segments[merged.segments.len() - 1]));
+    let end = speaker(&merged.segments[merged.segments.len() - 1]);
     let positions = merged.segments.iter().map(|segment| speaker(segment).max_position_embeddings).min();
-    let mut config = json!({
+    json!({
         "architectures": ["StitchedForCausalLM"],
         "model_type": "stitched_llama",
         "auto_map": {
@@ -304,17 +366,13 @@ fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dty
             "AutoModelForCausalLM": "modeling_stitched.StitchedForCausalLM",
         },
         "vocab_size": end.vocab_size,
-        "embedding_vocab_size": front.vocab_size,
         "tie_word_embeddings": false,
         "max_position_embeddings": positions,
         "num_hidden_layers": blocks_of(&merged.segments, merged.segments.len()).start,
         "hidden_size": end.hidden_size,
         "segments": segments.collect::<Vec<_>>(),
         "use_cache": true,
-        "torch_dtype": dtype_name(dtype),
-    });
-    merge(&mut config, vocabulary.ids());
-    config
+    })
 }
 
 /// The numbers, in order of execution, of the blocks of the segment at `place`.
@@ -340,8 +398,8 @@ fn scaling(arch: &LlamaArch) -> Value {
     }
 }
 
-fn merge(config: &mut Value, more: Map<String, Value>) {
-    if let Value::Object(config) = config {
+fn merge(config: &mut Value, more: Value) {
+    if let (Value::Object(config), Value::Object(more)) = (config, more) {
         config.extend(more);
     }
 }
