@@ -1,8 +1,12 @@
 //! Language models through their files: what is written and read back says what the run said. With `ESTA_EXPORT_LLM_GOLDEN` set
 //! to a folder, `golden` writes exports and expected logits there for `check_llm_export.py`.
 
+#[path = "export_llm/run.rs"]
+mod run;
+
 use std::{env, fs, path::Path};
 
+use clap::Parser;
 use esta_engine::spec::{Mode, Precision};
 use esta_engine::{law::Law, spec::JobSpec, table::Row};
 use esta_model::{
@@ -10,8 +14,13 @@ use esta_model::{
     read_hub_config, read_llama,
 };
 use esta_proto::StitchId;
-use esta_text::{Tokenizer, train_tokenizer};
-use esta_worker::export::{ExportError, Heads, Models, NoForm, Vocabulary, save_anchor};
+use esta_text::Tokenizer;
+use esta_worker::{
+    commands::Cli,
+    exit,
+    export::{ExportError, Heads, Models, NoForm, Vocabulary, save_anchor},
+};
+use run::{job, vocabulary};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
@@ -20,34 +29,6 @@ struct Family {
     law: Law,
     frozen: Weights,
     store: ParamStore,
-}
-
-/// Two decoders of unequal depth, width and heads, the larger one of this type.
-fn job(large_type: &str, tied: bool, targets: &[&str]) -> JobSpec {
-    let anchor = |name: &str, config: Value| json!({ "name": name, "config": config, "weights": "-" });
-    let small = json!({
-        "vocab_size": 300, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
-        "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-5, "tie_word_embeddings": tied,
-        "max_position_embeddings": 128,
-    });
-    let scaling = json!({
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 32,
-    });
-    let large = json!({
-        "model_type": large_type, "vocab_size": 304, "hidden_size": 24, "intermediate_size": 40,
-        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12,
-        "rope_theta": 5e4, "rope_scaling": scaling, "tie_word_embeddings": tied, "max_position_embeddings": 256,
-    });
-    serde_json::from_value(json!({
-        "name": "tiny",
-        "family": { "anchors": [anchor("a", small), anchor("b", large)], "space": { "kind": "proportional" } },
-        "pst": { "lora_r": 2, "lora_alpha": 3.0, "stitch_r": 3, "targets": targets },
-        "train": { "max_steps": 10 },
-        "data": { "text": { "max_length": 32 }, "train": { "layout": "alpaca", "path": "-" } },
-        "budgets": { "params": { "gap": 100 } },
-    }))
-    .expect("a job")
 }
 
 /// A deterministic number in -1..1 for every element.
@@ -94,13 +75,6 @@ impl Family {
     fn stitches(&self) -> Vec<StitchId> {
         self.law.catalog.stitches().map(|stitch| stitch.id).collect()
     }
-}
-
-/// A tokenizer that was made on the spot.
-fn vocabulary(folder: &Path) -> Vocabulary {
-    let texts = ["open opens a file and returns a file descriptor", "read reads from a file descriptor"];
-    let tokenizer = train_tokenizer(texts.map(str::to_owned), 290, folder).expect("trained");
-    Vocabulary::new(&tokenizer, folder.to_owned())
 }
 
 /// Two texts of 20 tokens.
@@ -307,6 +281,49 @@ fn a_bundle_restores_the_whole_run() {
         assert_eq!(stitches[2]["values"]["snip"], 4.0);
         assert_eq!(config["anchors"][1]["arch"]["rope_scaling"]["rope_type"], "llama3");
         assert!(folder.join("modeling_stitched.py").exists() && folder.join("tokenizer.json").exists());
+    }
+}
+
+#[test]
+fn the_command_writes_every_form_and_refuses_the_others_by_their_reasons() {
+    let dir = tempfile::tempdir().expect("a folder");
+    run::write(dir.path());
+    let export = |args: &[&str]| {
+        let run_dir = dir.path().to_str().expect("text");
+        Cli::try_parse_from([&["esta-worker", "export", "--run-dir", run_dir], args].concat())
+            .expect("words")
+            .command
+            .run()
+    };
+    let at = |name: &str| dir.path().join("export").join(name);
+
+    export(&["--stitch", "1", "--adapter"]).expect("written");
+    let config = read_json(&at("adapter-1/adapter_config.json"));
+    assert_eq!(config["base_model_name_or_path"], dir.path().join("b").display().to_string());
+    export(&["--stitch", "2", "--pad-heads"]).expect("written");
+    assert_eq!(geometries(&at("stitch-2")), [[4, 2, 12]; 2]);
+    export(&["--stitch", "2"]).expect("written");
+    assert_eq!(geometries(&at("stitch-2")), [[2, 2, 8], [4, 2, 12]]);
+    export(&["--bundle"]).expect("written");
+    assert_eq!(read_json(&at("bundle/esta.json"))["template"], "alpaca");
+
+    let refused = |args: &[&str]| {
+        let error = export(args).expect_err("refused");
+        (exit::of(&error), format!("{error:#}"))
+    };
+    for (args, reason) in [
+        (&["--stitch", "2", "--adapter"][..], "a stitched path is no adapter of one model: export it merged"),
+        (&["--stitch", "0", "--gguf"], "GGUF has no form for a model of two widths"),
+        (&["--palette", "--gguf"], "convert_hf_to_gguf.py"),
+    ] {
+        let (code, line) = refused(args);
+        assert!(code == exit::USAGE && line.contains(reason), "{code}: {line}");
+    }
+    let words = |args: &[&str]| Cli::try_parse_from([&["esta-worker", "export", "--run-dir", "-"], args].concat());
+    for args in
+        [&["--bundle", "--pad-heads"][..], &["--palette", "--adapter"], &["--stitch", "0", "--adapter", "--gguf"]]
+    {
+        assert!(words(args).is_err(), "{args:?}");
     }
 }
 

@@ -48,7 +48,7 @@ struct What {
 #[group(multiple = false)]
 struct Form {
     /// A lone anchor as a PEFT adapter of the weights that the job names.
-    #[arg(long, requires = "stitch")]
+    #[arg(long, conflicts_with_all = ["palette", "bundle"])]
     adapter: bool,
     /// Attention filled up with zeros to one geometry for all blocks, as vLLM's transformers backend needs it; the model
     /// answers the same. Nothing changes where the anchors have one geometry.

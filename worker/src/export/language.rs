@@ -154,6 +154,13 @@ impl Writer<'_> {
     pub fn write(&self, stitch: &Stitch, merged: &MergedState, target: &Path) -> Result<(), ExportError> {
         let dtype = dtype_of(&merged.weights);
         let origin = Origin::new(self.law, stitch, self.palettes);
+        let padding = match self.heads {
+            Heads::Padded => Geometry::common(&merged.segments),
+            Heads::AsTrained => None,
+        };
+        if self.heads == Heads::Padded && padding.is_none() {
+            tracing::info!(stitch = stitch.id.0, "all its blocks have one attention geometry: no head is filled up");
+        }
         let ordinary = match merged.segments.as_slice() {
             [alone] => ordinary(speaker(alone), &merged.weights),
             _ => None,
@@ -162,7 +169,7 @@ impl Writer<'_> {
             Some((arch, weights)) => {
                 Written { config: ordinary_config(&arch, self.vocabulary, dtype), weights, modelling: None }
             }
-            None => self.stitched(merged, dtype),
+            None => self.stitched(merged, (dtype, padding)),
         };
         let readme = readme(&origin, modelling.is_some());
         folder::replace(target, modelling, |files| {
@@ -174,18 +181,11 @@ impl Writer<'_> {
         })
     }
 
-    fn stitched(&self, merged: &MergedState, dtype: Kind) -> Written {
-        let padding = match self.heads {
-            Heads::Padded => Geometry::common(&merged.segments),
-            Heads::AsTrained => None,
-        };
-        if self.heads == Heads::Padded && padding.is_none() {
-            tracing::info!("all blocks have one attention geometry: no head needs to be filled up");
-        }
+    fn stitched(&self, merged: &MergedState, (dtype, padding): (Kind, Option<Geometry>)) -> Written {
         let mut config = stitched_config(self.law, merged, padding);
         merge(&mut config, Value::Object(self.vocabulary.ids()));
         merge(&mut config, json!({ "torch_dtype": dtype_name(dtype) }));
-        let weights = one_vocabulary(&untied(&merged.weights));
+        let weights = one_vocabulary(untied(&merged.weights));
         let weights = match padding {
             Some(geometry) => heads::padded(&weights, &merged.segments, geometry),
             None => weights,
@@ -281,17 +281,17 @@ fn untied(weights: &Weights) -> Weights {
 
 /// With as many rows in the embedding as in the head, which another anchor padded otherwise: tools know one size of a
 /// vocabulary. Ids of the tokenizer are below both, so no row that is read changes.
-fn one_vocabulary(weights: &Weights) -> Weights {
-    let mut all = Weights::new(weights.origin());
-    for (name, tensor) in weights.iter() {
-        all.insert(name, tensor.shallow_clone());
-    }
-    if let (Some(embedding), Some(head)) = (weights.get("model.embed_tokens.weight"), weights.get("lm_head.weight")) {
+fn one_vocabulary(mut weights: Weights) -> Weights {
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    if let (Some(embedding), Some(head)) = (weights.get(EMBEDDING), weights.get("lm_head.weight")) {
         let (rows, wanted) = (embedding.size()[0], head.size()[0]);
-        let kept = embedding.narrow(0, 0, rows.min(wanted));
-        all.insert("model.embed_tokens.weight", kept.constant_pad_nd([0, 0, 0, wanted - rows.min(wanted)]));
+        let resized = match rows < wanted {
+            true => embedding.constant_pad_nd([0, 0, 0, wanted - rows]),
+            false => embedding.narrow(0, 0, wanted),
+        };
+        weights.insert(EMBEDDING, resized);
     }
-    all
+    weights
 }
 
 /// `config.json` as transformers writes it for this architecture.
