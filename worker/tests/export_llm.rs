@@ -199,11 +199,14 @@ fn heads_filled_up_to_one_geometry_say_the_same() {
         // 2 queries to each key and value head, where the front has one of each.
         assert_eq!(geometries(&folder), [[4, 2, 12]; 2], "{name}");
         let read = read_exported(&folder, Precision::F32, Device::Cpu).expect("readable");
+        let net = family.net();
         let off = tch::no_grad(|| {
-            let run = family.net().forward(StitchId(2), &whole(), Phase::Eval).expect("in the catalog");
+            let run = net.forward(StitchId(2), &whole(), Phase::Eval).expect("in the catalog");
             distance(&read.forward(&whole(), Phase::Eval), &run)
         });
         assert!(off < 1e-5, "{name}: off by {off:e}");
+        let mut own = Decoder::new(net.network(StitchId(2)).expect("there")).expect("it speaks");
+        assert_eq!(greedy(&mut own, 64), greedy(&mut Decoder::new(&read).expect("it speaks"), 64), "{name}");
         models.write_stitch(StitchId(0), &[], &folder).expect("written");
         assert!(read_json(&folder.join("config.json"))["segments"].is_null(), "a lone anchor has one geometry");
     }

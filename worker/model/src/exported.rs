@@ -1,6 +1,6 @@
 //! Language models as they were exported (TENSOR): a stitched model's folder, or an ordinary one, as one network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use esta_engine::arch::{HubConfig, LlamaArch, ModelType, RopeScaling};
 use esta_engine::spec::{Precision, PstSpec};
@@ -86,10 +86,10 @@ pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Res
     Ok(network(&stretches, tied, &frozen, precision)?)
 }
 
-fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
+fn stretches(path: &Path) -> Result<Vec<Stretch>, HubError> {
     let StitchedConfig { vocab_size, embedding_vocab_size, max_position_embeddings, segments } = read_json(path)?;
     let impossible = |flaw: String| HubError::Config {
-        path: path.clone(),
+        path: path.to_owned(),
         source: esta_engine::arch::HubConfigFlaw::Impossible(flaw),
     };
     if segments.is_empty() {
@@ -97,34 +97,10 @@ fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
     }
     let stretch = |(place, segment): (usize, SegmentConfig)| {
         let vocab_size = if place == 0 { embedding_vocab_size.unwrap_or(vocab_size) } else { vocab_size };
-        let arch = LlamaArch {
-            model_type: if segment.qk_norm { ModelType::Qwen3 } else { ModelType::Llama },
-            vocab_size,
-            hidden_size: segment.hidden_size,
-            intermediate_size: segment.intermediate_size,
-            num_hidden_layers: segment.num_hidden_layers,
-            num_attention_heads: segment.num_attention_heads,
-            num_key_value_heads: segment.num_key_value_heads,
-            head_dim: segment.head_dim,
-            rms_norm_eps: segment.rms_norm_eps,
-            rope_theta: segment.rope_theta,
-            rope_scaling: segment.rope_scaling,
-            max_position_embeddings,
-            tie_word_embeddings: false,
-            attention_bias: false,
-            mlp_bias: false,
-        };
-        let true_head_dim = segment.padded_heads.map_or(arch.head_dim, |heads| heads.head_dim);
-        let flaw = arch.flaw().or_else(|| LlamaArch { head_dim: true_head_dim, ..arch.clone() }.flaw()).or_else(|| {
-            let wide = true_head_dim > arch.head_dim;
-            wide.then(|| format!("padded_heads: head_dim {true_head_dim} is above the padded {}", arch.head_dim))
-        });
-        match flaw {
+        let stretch = segment.stretch(vocab_size, max_position_embeddings);
+        match stretch.flaw() {
             Some(flaw) => Err(impossible(format!("segments[{place}]: {flaw}"))),
-            None => {
-                let (qkv, o, mlp) = (segment.attention_bias, segment.attention_output_bias, segment.mlp_bias);
-                Ok(Stretch { arch, biases: Biases { qkv, o, mlp }, true_head_dim })
-            }
+            None => Ok(stretch),
         }
     };
     let mut stretches: Vec<Stretch> = segments.into_iter().enumerate().map(stretch).collect::<Result<_, _>>()?;
@@ -135,13 +111,54 @@ fn stretches(path: &PathBuf) -> Result<Vec<Stretch>, HubError> {
     Ok(stretches)
 }
 
+impl SegmentConfig {
+    fn stretch(self, vocab_size: u32, max_position_embeddings: u32) -> Stretch {
+        Stretch {
+            biases: Biases { qkv: self.attention_bias, o: self.attention_output_bias, mlp: self.mlp_bias },
+            true_head_dim: self.padded_heads.map_or(self.head_dim, |heads| heads.head_dim),
+            arch: LlamaArch {
+                model_type: if self.qk_norm { ModelType::Qwen3 } else { ModelType::Llama },
+                vocab_size,
+                hidden_size: self.hidden_size,
+                intermediate_size: self.intermediate_size,
+                num_hidden_layers: self.num_hidden_layers,
+                num_attention_heads: self.num_attention_heads,
+                num_key_value_heads: self.num_key_value_heads,
+                head_dim: self.head_dim,
+                rms_norm_eps: self.rms_norm_eps,
+                rope_theta: self.rope_theta,
+                rope_scaling: self.rope_scaling,
+                max_position_embeddings,
+                tie_word_embeddings: false,
+                attention_bias: false,
+                mlp_bias: false,
+            },
+        }
+    }
+}
+
+impl Stretch {
+    fn flaw(&self) -> Option<String> {
+        let (width, padded) = (self.true_head_dim, self.arch.head_dim);
+        let too_wide =
+            || (width > padded).then(|| format!("padded_heads: head_dim {width} is above the padded {padded}"));
+        self.arch.flaw().or_else(|| self.unpadded().flaw()).or_else(too_wide)
+    }
+
+    /// The shape of which the rotations are.
+    fn unpadded(&self) -> LlamaArch {
+        LlamaArch { head_dim: self.true_head_dim, ..self.arch.clone() }
+    }
+}
+
 fn network(stretches: &[Stretch], tied: bool, frozen: &Weights, precision: Precision) -> Result<Network, WeightsError> {
     let pst = PstSpec::default();
     let source = Source { frozen, trained: None, pst: &pst, precision };
     let (front, end) = (&stretches[0].arch, &stretches[stretches.len() - 1].arch);
     let mut number = 0;
     let mut segments = Vec::with_capacity(stretches.len());
-    for (place, Stretch { arch, biases, true_head_dim }) in stretches.iter().enumerate() {
+    for (place, stretch) in stretches.iter().enumerate() {
+        let Stretch { arch, biases, true_head_dim } = stretch;
         let entry = match place.checked_sub(1) {
             Some(hop) => {
                 let shape = [arch, &stretches[hop].arch].map(|arch| i64::from(arch.hidden_size));
@@ -150,8 +167,7 @@ fn network(stretches: &[Stretch], tied: bool, frozen: &Weights, precision: Preci
             None => None,
         };
         let positions = i64::from(arch.max_position_embeddings.min(MOST_POSITIONS));
-        let unpadded = LlamaArch { head_dim: *true_head_dim, ..arch.clone() };
-        let rope = Rope::new(&unpadded, positions, source.device()).filled_up(i64::from(arch.head_dim));
+        let rope = Rope::new(&stretch.unpadded(), positions, source.device()).filled_up(i64::from(arch.head_dim));
         let builder = BlockBuilder { source, arch, rope: &rope, biases: *biases, true_head_dim: *true_head_dim };
         let mut blocks: Vec<Box<dyn Block>> = Vec::new();
         for _ in 0..arch.num_hidden_layers {
