@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use esta_engine::arch::{HubConfig, LlamaArch, ModelType, RopeScaling};
+use esta_engine::arch::{HubConfig, HubConfigFlaw, LlamaArch, ModelType, RopeScaling};
 use esta_engine::spec::{Precision, PstSpec};
 use serde::Deserialize;
 use tch::Device;
@@ -16,6 +16,8 @@ use crate::weights::{Weights, WeightsError};
 
 /// What this program writes for a stitched model.
 const STITCHED: &str = "stitched_llama";
+/// And for all stitches of a run at once.
+const BUNDLE: &str = "stitched_llama_bundle";
 
 /// `config.json`, as far as it says which of the two it is.
 #[derive(Deserialize)]
@@ -75,6 +77,9 @@ pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Res
     let Kind { model_type } = read_json(&path)?;
     let (stretches, tied) = match model_type.as_deref() {
         Some(STITCHED) => (stretches(&path)?, false),
+        Some(BUNDLE) => {
+            return Err(impossible(&path, "it holds all stitches of a run: export one with --stitch".into()));
+        }
         _ => {
             let config: HubConfig = read_json(&path)?;
             let arch = LlamaArch::try_from(config).map_err(|source| HubError::Config { path, source })?;
@@ -88,18 +93,14 @@ pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Res
 
 fn stretches(path: &Path) -> Result<Vec<Stretch>, HubError> {
     let StitchedConfig { vocab_size, embedding_vocab_size, max_position_embeddings, segments } = read_json(path)?;
-    let impossible = |flaw: String| HubError::Config {
-        path: path.to_owned(),
-        source: esta_engine::arch::HubConfigFlaw::Impossible(flaw),
-    };
     if segments.is_empty() {
-        return Err(impossible("segments is empty".to_owned()));
+        return Err(impossible(path, "segments is empty".to_owned()));
     }
     let stretch = |(place, segment): (usize, SegmentConfig)| {
         let vocab_size = if place == 0 { embedding_vocab_size.unwrap_or(vocab_size) } else { vocab_size };
         let stretch = segment.stretch(vocab_size, max_position_embeddings);
         match stretch.flaw() {
-            Some(flaw) => Err(impossible(format!("segments[{place}]: {flaw}"))),
+            Some(flaw) => Err(impossible(path, format!("segments[{place}]: {flaw}"))),
             None => Ok(stretch),
         }
     };
@@ -109,6 +110,10 @@ fn stretches(path: &Path) -> Result<Vec<Stretch>, HubError> {
         alone.arch.vocab_size = vocab_size;
     }
     Ok(stretches)
+}
+
+fn impossible(path: &Path, flaw: String) -> HubError {
+    HubError::Config { path: path.to_owned(), source: HubConfigFlaw::Impossible(flaw) }
 }
 
 impl SegmentConfig {

@@ -11,11 +11,10 @@
 mod adapter;
 mod bundle;
 mod heads;
+mod vocabulary;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use esta_config::hub;
-use esta_data::Intake;
 use esta_engine::{
     arch::{LlamaArch, ModelType, RopeScaling},
     catalog::Stitch,
@@ -23,88 +22,18 @@ use esta_engine::{
     spec::{Layout, Template},
 };
 use esta_model::{MergedSegment, MergedState, Weights};
-use esta_text::Tokenizer;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use heads::Geometry;
 
 use super::{ExportError, Palettes, config::chosen_by, folder};
-use crate::trainer::Family;
 
 pub use adapter::write as write_adapter;
 pub use bundle::write as write_bundle;
 pub use heads::Heads;
-
-/// What a tokenizer consists of on disk; those that are there are copied.
-const TOKENIZER_FILES: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-];
-
-/// The tokens that a family speaks in.
-#[derive(Debug, Clone)]
-pub struct Vocabulary {
-    /// Where the tokenizer's files lie.
-    pub folder: PathBuf,
-    /// Ids that end a text.
-    pub eos: Vec<u32>,
-    /// Id that begins one.
-    pub bos: Option<u32>,
-    /// Id that fills a batch.
-    pub pad: Option<u32>,
-}
-
-impl Vocabulary {
-    /// That of a family of language models.
-    #[must_use]
-    pub fn of(family: &Family) -> Option<Self> {
-        let Intake::Texts(tokenizer) = &family.intake else { return None };
-        let spec = &family.law.spec;
-        let named = spec.data.text.as_ref().and_then(|text| text.tokenizer.as_deref());
-        let model = named.unwrap_or(&spec.family.anchors[0].weights);
-        Some(Self::new(tokenizer, hub::locate(model).unwrap_or_else(|| PathBuf::from(model))))
-    }
-
-    /// That of a tokenizer and its folder.
-    #[must_use]
-    pub fn new(tokenizer: &Tokenizer, folder: PathBuf) -> Self {
-        Self { folder, eos: tokenizer.eos_ids().to_vec(), bos: tokenizer.bos_id(), pad: tokenizer.pad_id() }
-    }
-
-    /// As `config.json` and `generation_config.json` name them: one id bare, several in a list.
-    fn ids(&self) -> Map<String, Value> {
-        let eos = match self.eos.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
-        let pad = self.pad.or(self.eos.first().copied());
-        [("bos_token_id", json!(self.bos)), ("eos_token_id", eos), ("pad_token_id", json!(pad))]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
-    }
-
-    fn write(&self, files: &folder::Files) -> Result<(), ExportError> {
-        for name in TOKENIZER_FILES {
-            let source = self.folder.join(name);
-            if source.is_file() {
-                files.copy(name, &source)?;
-            }
-        }
-        let mut generation = self.ids();
-        generation.retain(|_, value| !value.is_null());
-        files.json("generation_config.json", &generation)
-    }
-}
+pub use vocabulary::Vocabulary;
 
 /// `esta.json`: where a model comes from.
 #[derive(Debug, Serialize)]
@@ -185,7 +114,7 @@ impl Writer<'_> {
         let mut config = stitched_config(self.law, merged, padding);
         merge(&mut config, Value::Object(self.vocabulary.ids()));
         merge(&mut config, json!({ "torch_dtype": dtype_name(dtype) }));
-        let weights = one_vocabulary(untied(&merged.weights));
+        let weights = with_companions(merged, one_vocabulary(untied(&merged.weights)));
         let weights = match padding {
             Some(geometry) => heads::padded(&weights, &merged.segments, geometry),
             None => weights,
@@ -328,12 +257,6 @@ fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Va
 
 /// `config.json` of a stitched model, as its modelling file reads it.
 fn stitched_config(law: &Law, merged: &MergedState, padding: Option<Geometry>) -> Value {
-    let has = |place: usize, endings: &[&str]| {
-        let blocks = blocks_of(&merged.segments, place);
-        let names =
-            blocks.flat_map(|block| endings.iter().map(move |ending| format!("model.layers.{block}.{ending}.bias")));
-        names.into_iter().any(|name| merged.weights.get(&name).is_some())
-    };
     let segments = merged.segments.iter().enumerate().map(|(place, segment)| {
         let arch = speaker(segment);
         let geometry = Geometry::of(arch);
@@ -347,9 +270,9 @@ fn stitched_config(law: &Law, merged: &MergedState, padding: Option<Geometry>) -
             "rms_norm_eps": arch.rms_norm_eps,
             "rope_theta": arch.rope_theta,
             "rope_scaling": scaling(arch),
-            "attention_bias": has(place, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-            "attention_output_bias": has(place, &["self_attn.o_proj"]),
-            "mlp_bias": has(place, &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+            "attention_bias": has_biases(merged, place, BIASED[0]),
+            "attention_output_bias": has_biases(merged, place, BIASED[1]),
+            "mlp_bias": has_biases(merged, place, BIASED[2]),
             "qk_norm": arch.has_qk_norm(),
         });
         merge(&mut config, padding.unwrap_or(geometry).config());
@@ -373,6 +296,38 @@ fn stitched_config(law: &Law, merged: &MergedState, padding: Option<Geometry>) -
         "segments": segments.collect::<Vec<_>>(),
         "use_cache": true,
     })
+}
+
+/// The maps of a block that carry biases together or not at all, as `modeling_stitched.py` knows them.
+const BIASED: [&[&str]; 3] = [
+    &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    &["self_attn.o_proj"],
+    &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+];
+
+/// Whether any of these maps has a bias in the segment at `place`.
+fn has_biases(merged: &MergedState, place: usize, maps: &[&str]) -> bool {
+    let mut blocks = blocks_of(&merged.segments, place);
+    let has = |block| maps.iter().any(|map| merged.weights.get(&format!("model.layers.{block}.{map}.bias")).is_some());
+    blocks.any(has)
+}
+
+/// With a bias of zero on every map whose companions have one.
+fn with_companions(merged: &MergedState, mut weights: Weights) -> Weights {
+    for place in 0..merged.segments.len() {
+        for maps in BIASED.into_iter().filter(|maps| has_biases(merged, place, maps)) {
+            for block in blocks_of(&merged.segments, place) {
+                for name in maps.iter().map(|map| format!("model.layers.{block}.{map}")) {
+                    let rows = weights.get(&format!("{name}.weight")).map(|weight| weight.size()[0]);
+                    let bias = format!("{name}.bias");
+                    if let (None, Some(rows)) = (weights.get(&bias), rows) {
+                        weights.insert(bias, Tensor::zeros(rows, (Kind::Float, Device::Cpu)));
+                    }
+                }
+            }
+        }
+    }
+    weights
 }
 
 /// The numbers, in order of execution, of the blocks of the segment at `place`.
