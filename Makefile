@@ -32,6 +32,11 @@ build: setup ## Build coordinator and worker
 quickstart: build data ## From images to a palette of adapted models, on this machine
 	@./scripts/quickstart.sh
 
+.PHONY: quickstart-llm
+quickstart-llm: build ## From manual pages to a palette of language models that answer questions about them
+	@./scripts/fetch-manpages.sh
+	@./scripts/quickstart-llm.sh
+
 .PHONY: alone
 alone: ## After quickstart: tune each anchor alone and add the results to its report as stars
 	@./scripts/study/alone.sh

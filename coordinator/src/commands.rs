@@ -4,6 +4,7 @@ mod catalog;
 mod children;
 mod config;
 mod live;
+mod memory;
 mod outcome;
 mod palette;
 mod protection;
@@ -48,6 +49,8 @@ pub enum Command {
     Run(run::RunArgs),
     /// List the stitches of a job with their MACs, parameters and bins.
     Catalog(catalog::CatalogArgs),
+    /// Say what a worker of a language-model job needs in memory, and on which cards it fits.
+    Memory(memory::MemoryArgs),
     /// Ask a coordinator how its run goes.
     Status(status::StatusArgs),
     /// Show the stitches chosen for deployment, of a live run or of a run's folder.
@@ -80,6 +83,7 @@ impl Command {
             Self::Serve(args) => serve::serve(args).await,
             Self::Run(args) => run::run(args).await,
             Self::Catalog(args) => catalog::catalog(&args),
+            Self::Memory(args) => memory::memory(&args),
             Self::Status(args) => status::status(&args).await,
             Self::Palette(args) => palette::palette(args).await,
             Self::Replay(args) => replay::replay(&args).await,

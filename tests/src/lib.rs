@@ -11,6 +11,7 @@ mod process;
 mod run;
 mod sight;
 pub mod tensors;
+mod texts;
 pub mod trials;
 
 pub use certificates::Certificates;
@@ -21,3 +22,4 @@ pub use network::Network;
 pub use process::{PATIENCE, Process, binary, deadline};
 pub use run::{Outcome, Run};
 pub use sight::Sight;
+pub use texts::TextLab;

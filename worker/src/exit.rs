@@ -8,7 +8,7 @@ use esta_engine::spec::SpecError;
 use esta_model::{HubError, WeightsError};
 use esta_text::TextError;
 
-use crate::trainer::VocabularyError;
+use crate::trainer::{SetupError, VocabularyError};
 use crate::{
     export::{ExportError, NoForm},
     pretrain::PretrainError,
@@ -58,12 +58,19 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<HubError>() {
         return Some(WEIGHTS);
     }
-    if matches!(cause.downcast_ref(), Some(VocabularyError::Mismatch { .. } | VocabularyError::Rows { .. })) {
+    if is_misfit(cause) {
         return Some(MISFIT);
     }
     let session = cause.downcast_ref().and_then(of_session);
     let weights = || cause.downcast_ref().map(of_weights);
     session.or_else(weights).or_else(|| is_output(cause).then_some(OUTPUT))
+}
+
+/// A job that this machine has no room for, or whose anchors do not speak one language.
+fn is_misfit(cause: &(dyn Error + 'static)) -> bool {
+    use VocabularyError::{Mismatch, Rows};
+    let setup = cause.downcast_ref();
+    matches!(setup, Some(SetupError::Room(_) | SetupError::Vocabulary(Mismatch { .. } | Rows { .. })))
 }
 
 /// None where the cause below says more.
@@ -97,7 +104,6 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
-    use crate::trainer::SetupError;
 
     fn missing_anchor() -> SetupError {
         let nowhere = std::path::Path::new("/nowhere/a.safetensors");

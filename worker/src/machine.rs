@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use tch::Device;
+
 /// Cores this process may use; one where the system does not say.
 #[must_use]
 pub fn cores() -> u32 {
@@ -13,13 +15,37 @@ pub fn use_every_core() {
     tch::set_num_threads(cores().cast_signed());
 }
 
+/// Memory that this process may still take on a device, in bytes; where the system says it.
+#[must_use]
+pub fn free_memory(device: Device) -> Option<u64> {
+    match device {
+        Device::Cuda(_) => esta_c10d::free_cuda_memory(),
+        _ => {
+            let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+            let available = kilobytes(&info, "MemAvailable:")?;
+            Some(group_memory().map_or(available, |left| left.min(available)))
+        }
+    }
+}
+
+/// What the control group of this process leaves it; none where it sets no limit.
+fn group_memory() -> Option<u64> {
+    let number =
+        |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+}
+
+/// A line of `/proc` that counts kibibytes, in bytes.
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(1024 * line.split_whitespace().next()?.parse::<u64>().ok()?)
+}
+
 /// Peak resident memory of this process, in bytes; where the system says it.
 #[must_use]
 pub fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(1024 * kib)
+    kilobytes(&status, "VmHWM:")
 }
 
 /// Processor time of this process so far, all threads, in seconds; where the system says it.
@@ -41,6 +67,13 @@ fn processor_time(stat: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_of_the_system_are_read_by_name() {
+        let info = "MemTotal: 10 kB\nMemAvailable:    7 kB\n";
+        assert_eq!((kilobytes(info, "MemAvailable:"), kilobytes(info, "VmHWM:")), (Some(7168), None));
+        assert!(free_memory(Device::Cpu).is_some_and(|free| free > 1 << 20));
+    }
 
     #[test]
     fn processor_time_is_user_and_system_time_whatever_the_process_is_called() {

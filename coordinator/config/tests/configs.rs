@@ -95,4 +95,9 @@ fn the_shipped_spaces_have_the_published_sizes() {
     assert_eq!(size("snnet-v2-deit.yaml").0, 134);
     assert_eq!(size("snnet-v2-deit.yaml").1, 135);
     assert_eq!(size("vision/cub200.yaml").0, 67);
+    assert_eq!(size("llama-7b-13b-alpaca.yaml"), (2 + 31, 2 + 31, 6));
+    assert_eq!(size("qwen3-0.6b-1.7b-alpaca.yaml").0, 2 + 27);
+    assert_eq!(size("qwen3-4b-8b-alpaca.yaml").0, 2 + 35);
+    assert_eq!(size("llama-3.2-1b-3b-alpaca.yaml").0, 2 + 15);
+    assert_eq!(size("smollm2-135m-360m-alpaca.yaml").0, 2 + 29);
 }

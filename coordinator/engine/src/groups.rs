@@ -6,7 +6,7 @@
 mod layout;
 mod tensors;
 
-pub(crate) use tensors::own_biases;
+pub(crate) use tensors::{anchor_tensors, own_biases};
 
 use std::fmt;
 

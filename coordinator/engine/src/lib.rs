@@ -8,6 +8,7 @@ pub mod cost;
 pub mod groups;
 pub mod latency;
 pub mod law;
+pub mod memory;
 pub mod order;
 pub mod pace;
 pub mod palette;

@@ -2,7 +2,9 @@
 
 #include "esta-c10d/src/bridge.rs.h"
 
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <cuda_runtime_api.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 namespace esta_c10d {
@@ -31,6 +33,12 @@ std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store)
   // Otherwise the first collective would connect, and block its caller meanwhile.
   backend->eagerConnectSingleDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(seat.device)));
   return make_group(std::move(backend), Abort::Possible);
+}
+
+uint64_t free_cuda_memory() {
+  size_t free = 0, total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return free;
 }
 
 int32_t current_cuda_device() {

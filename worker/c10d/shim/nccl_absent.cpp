@@ -11,6 +11,10 @@ std::shared_ptr<Group> form_nccl(const Seat&, rust::Box<StoreBridge>) {
   throw std::runtime_error("this program was built without NCCL (feature `cuda`)");
 }
 
+uint64_t free_cuda_memory() {
+  throw std::runtime_error("this program was built without CUDA (feature `cuda`)");
+}
+
 int32_t current_cuda_device() {
   throw std::runtime_error("this program was built without CUDA (feature `cuda`)");
 }

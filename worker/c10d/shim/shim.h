@@ -78,4 +78,7 @@ rust::String torch_version();
 // The CUDA device that the calling thread currently uses.
 int32_t current_cuda_device();
 
+// Bytes that the current CUDA device has free.
+uint64_t free_cuda_memory();
+
 } // namespace esta_c10d

@@ -26,3 +26,9 @@ pub use work::{Outcome, Progress, Work};
 pub fn torch_version() -> String {
     bridge::ffi::torch_version()
 }
+
+/// Bytes that the current CUDA device has free; none without one.
+#[must_use]
+pub fn free_cuda_memory() -> Option<u64> {
+    bridge::ffi::free_cuda_memory().ok()
+}

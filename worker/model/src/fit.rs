@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::catalog::{Catalog, Layer};
+use esta_engine::memory::{FIT_EQUATIONS, equations_bytes};
 use esta_engine::spec::{FitMethod, StitchInit};
 use esta_proto::{AnchorId, LayerId};
 use tch::{Kind, Tensor};
@@ -41,7 +42,7 @@ struct NormalEquations {
     cross: BTreeMap<(Place, Place), Tensor>,
 }
 
-/// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` `[E, F]` and `.bias` `[E]`. Each anchor runs once over
+/// Fits every stitching layer of a catalog: `stitch_layers.{l}.weight` `[E, F]` and `.bias` `[E]`. Each anchor runs over
 /// the samples, in evaluation mode and without adaptation. Of texts the first token is left out.
 ///
 /// # Errors
@@ -57,6 +58,37 @@ pub fn fit_layers(
     }
     let anchors = (0..).map(AnchorId).take(catalog.anchors.len());
     let trunks: Vec<Trunk> = anchors.map(|anchor| Trunk::new(catalog, frozen, anchor)).collect::<Result<_, _>>()?;
+    let mut weights = Weights::new("least-squares fit");
+    for layers in sweeps(catalog) {
+        fit_some(layers, &trunks, samples, init, &mut weights)?;
+    }
+    Ok(weights)
+}
+
+/// The layers in order, as many at a time as their normal equations may take memory.
+fn sweeps(catalog: &Catalog) -> Vec<&[Layer]> {
+    let width = |anchor: AnchorId| catalog.anchors[anchor.index()].width();
+    let bytes = |layer: &Layer| equations_bytes(width(layer.from), width(layer.to), layer.positions.len());
+    let (mut sweeps, mut start, mut held) = (Vec::new(), 0, 0);
+    for (number, layer) in catalog.layers.iter().enumerate() {
+        if number > start && held + bytes(layer) > FIT_EQUATIONS {
+            sweeps.push(&catalog.layers[start..number]);
+            (start, held) = (number, 0);
+        }
+        held += bytes(layer);
+    }
+    sweeps.push(&catalog.layers[start..]);
+    sweeps
+}
+
+/// Fits some layers in one sweep over the samples.
+fn fit_some(
+    layers: &[Layer],
+    trunks: &[Trunk],
+    samples: &Input,
+    init: &StitchInit,
+    weights: &mut Weights,
+) -> Result<(), FitError> {
     let mut equations = NormalEquations::default();
     for chunk in chunks(samples) {
         let states: Vec<Vec<Tensor>> = trunks.iter().map(|trunk| trunk.states(&chunk)).collect();
@@ -64,22 +96,21 @@ pub fn fit_layers(
             Input::Images(_) => None,
             Input::Texts(texts) => Some(texts.later_tokens()),
         };
-        equations.accumulate(catalog, &states, rows.as_ref());
+        equations.accumulate(layers, &states, rows.as_ref());
     }
-    let mut weights = Weights::new("least-squares fit");
-    for layer in &catalog.layers {
+    for layer in layers {
         let solution = equations.solve(layer, init)?;
         let inputs = solution.size()[0] - 1;
         let name = format!("stitch_layers.{}", layer.id);
         weights.insert(format!("{name}.weight"), solution.narrow(0, 0, inputs).tr().contiguous().to_kind(Kind::Float));
         weights.insert(format!("{name}.bias"), solution.select(0, inputs).to_kind(Kind::Float));
     }
-    Ok(weights)
+    Ok(())
 }
 
 impl NormalEquations {
     /// Adds the rows of one chunk, all of them or those `chosen`: `states` by anchor and place.
-    fn accumulate(&mut self, catalog: &Catalog, states: &[Vec<Tensor>], chosen: Option<&Tensor>) {
+    fn accumulate(&mut self, layers: &[Layer], states: &[Vec<Tensor>], chosen: Option<&Tensor>) {
         let rows = |(anchor, block): Place| {
             let state = &states[anchor.index()][block as usize];
             let rows = state.reshape([-1, state.size()[2]]);
@@ -87,7 +118,7 @@ impl NormalEquations {
             rows.to_kind(Kind::Double)
         };
         // Layers may share places: each pair once, in order, and each front's rows once for all its ends.
-        let pairs: BTreeSet<(Place, Place)> = catalog.layers.iter().flat_map(places).collect();
+        let pairs: BTreeSet<(Place, Place)> = layers.iter().flat_map(places).collect();
         let pairs: Vec<_> = pairs.into_iter().collect();
         for of_front in pairs.chunk_by(|one, other| one.0 == other.0) {
             let front = of_front[0].0;

@@ -1,6 +1,7 @@
 //! A frozen anchor up to its head (TENSOR): evaluation mode, without adaptation. What starts are fitted on.
 
 use esta_engine::catalog::Catalog;
+use esta_engine::memory::FIT_TOKENS;
 use esta_engine::spec::{Precision, PstSpec};
 use esta_proto::AnchorId;
 use tch::Tensor;
@@ -14,9 +15,6 @@ use crate::weights::{Weights, WeightsError};
 
 /// Images of one forward pass: bounds memory, and fixes the order of every sum.
 pub(crate) const CHUNK: i64 = 32;
-
-/// Tokens of one forward pass of a language model.
-const CHUNK_TOKENS: i64 = 4096;
 
 /// An anchor without its head.
 pub(crate) struct Trunk {
@@ -92,7 +90,7 @@ pub(crate) fn chunks(input: &Input) -> impl Iterator<Item = Input> {
     let total = input.len();
     let rows = match input {
         Input::Images(_) => CHUNK,
-        Input::Texts(texts) => (CHUNK_TOKENS / texts.ids.size()[1].max(1)).max(1),
+        Input::Texts(texts) => (FIT_TOKENS.cast_signed() / texts.ids.size()[1].max(1)).max(1),
     };
     (0..total).step_by(rows as usize).map(move |start| input.part(start..total.min(start + rows)).0)
 }

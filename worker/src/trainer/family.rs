@@ -39,14 +39,7 @@ impl Family {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        let device = device.device()?;
-        let law = Law::new(spec)?;
-        let intake = intake(&law)?;
-        let mut anchors = Weights::new("anchors");
-        for (number, anchor) in law.spec.family.anchors.iter().enumerate() {
-            anchors.absorb(&format!("anchors.{number}."), read_anchor(&law, anchor, number, device)?);
-        }
-        Ok(Self::new(law, anchors, intake, device))
+        Outline::of(spec, device)?.load()
     }
 
     /// A family whose anchors start from nothing: what pre-training begins with.
@@ -54,20 +47,58 @@ impl Family {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
+        Ok(Outline::of(spec, device)?.from_scratch())
+    }
+
+    fn new(Outline { law, intake, device }: Outline, anchors: Weights) -> Self {
+        let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
+        Self { law, anchors, intake, device, checkpoints }
+    }
+}
+
+/// A family without its anchors: all that is known before anything large is read.
+pub struct Outline {
+    /// What the specification fixes.
+    pub law: Law,
+    /// What the anchors take.
+    pub intake: Intake,
+    /// Where tensors will live.
+    pub device: Device,
+}
+
+impl Outline {
+    /// What a specification fixes on this worker.
+    ///
+    /// # Errors
+    /// [`SetupError`] naming the part that does not load.
+    pub fn of(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
         let device = device.device()?;
         let law = Law::new(spec)?;
         let intake = intake(&law)?;
-        let mut anchors = Weights::new("from scratch");
-        for (number, arch) in law.catalog.anchors.iter().enumerate() {
-            let weights = random_anchor(arch, law.catalog.task, law.spec.seed);
-            anchors.absorb(&format!("anchors.{number}."), weights.to_device(device));
-        }
-        Ok(Self::new(law, anchors, intake, device))
+        Ok(Self { law, intake, device })
     }
 
-    fn new(law: Law, anchors: Weights, intake: Intake, device: Device) -> Self {
-        let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
-        Self { law, anchors, intake, device, checkpoints }
+    /// The family with its anchors as they lie on disk.
+    ///
+    /// # Errors
+    /// [`SetupError`] naming the anchor that does not load.
+    pub fn load(self) -> Result<Family, SetupError> {
+        let mut anchors = Weights::new("anchors");
+        for (number, anchor) in self.law.spec.family.anchors.iter().enumerate() {
+            anchors.absorb(&format!("anchors.{number}."), read_anchor(&self.law, anchor, number, self.device)?);
+        }
+        Ok(Family::new(self, anchors))
+    }
+
+    /// The family with anchors that start from nothing.
+    #[must_use]
+    pub fn from_scratch(self) -> Family {
+        let mut anchors = Weights::new("from scratch");
+        for (number, arch) in self.law.catalog.anchors.iter().enumerate() {
+            let weights = random_anchor(arch, self.law.catalog.task, self.law.spec.seed);
+            anchors.absorb(&format!("anchors.{number}."), weights.to_device(self.device));
+        }
+        Family::new(self, anchors)
     }
 }
 

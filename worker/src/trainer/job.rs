@@ -8,7 +8,12 @@ use esta_model::{HubError, WeightsError};
 use tch::Device;
 use thiserror::Error;
 
-use super::{Family, vocabulary::VocabularyError};
+use super::{
+    Family,
+    family::Outline,
+    room::{self, RoomError},
+    vocabulary::VocabularyError,
+};
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -78,6 +83,9 @@ pub enum SetupError {
         /// What is wrong.
         source: HubError,
     },
+    /// Memory.
+    #[error(transparent)]
+    Room(#[from] RoomError),
     /// A tokenizer.
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),
@@ -107,7 +115,7 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::with_data(Family::load(spec, device)?)
+        Self::over(Outline::of(spec, device)?, Outline::load)
     }
 
     /// A job whose anchors start from nothing: what pre-training begins with.
@@ -115,16 +123,19 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::with_data(Family::from_scratch(spec, device)?)
+        Self::over(Outline::of(spec, device)?, |outline| Ok(outline.from_scratch()))
     }
 
-    fn with_data(family: Family) -> Result<Self, SetupError> {
-        let data = &family.law.spec.data;
-        let (seed, batch) = (family.law.spec.seed, family.law.spec.train.batch_size);
-        let train = Loader::open(data, &family.intake, seed, batch)?;
+    /// Data first: what is wrong with it, and what does not fit in memory, is known before anything large is read.
+    fn over(outline: Outline, anchors: impl FnOnce(Outline) -> Result<Family, SetupError>) -> Result<Self, SetupError> {
+        let spec = &outline.law.spec;
+        let train = Loader::open(&spec.data, &outline.intake, spec.seed, spec.train.batch_size)?;
         if let Some(texts) = train.texts() {
-            tracing::info!(set = %data.train.path, "{}", texts.report());
+            tracing::info!(set = %spec.data.train.path, "{}", texts.report());
+            room::check(&outline, texts)?;
         }
+        let family = anchors(outline)?;
+        let data = &family.law.spec.data;
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
         let total_steps = family.law.total_steps(train.len());
         Ok(Self { family, train, prefetcher, total_steps })

@@ -129,6 +129,18 @@ fn embed(anchor: AnchorId, arch: &Arch) -> Vec<Param> {
     }
 }
 
+/// All tensors of an anchor, as if it trained; a head that is a task's is left out.
+pub(crate) fn anchor_tensors(arch: &Arch) -> Vec<Param> {
+    let anchor = AnchorId(0);
+    let mut params = embed(anchor, arch);
+    params.extend((0..arch.depth()).flat_map(|block| whole_block(&block_name(anchor, block, arch), arch)));
+    match arch {
+        Arch::Vit(arch) => params.extend(affine("norm", &[arch.width()])),
+        Arch::Llama(arch) => params.extend([llama::norm(anchor, arch), llama::head(anchor, arch)].concat()),
+    }
+    params
+}
+
 /// All tensors of the block whose name is `prefix`.
 fn whole_block(prefix: &str, arch: &Arch) -> Vec<Param> {
     match arch {

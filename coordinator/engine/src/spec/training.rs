@@ -62,6 +62,9 @@ pub struct TrainSpec {
     /// In-place distillation from the largest anchor, `mode: pst` and `snnet`.
     #[serde(default)]
     pub distill: DistillSpec,
+    /// Language models: a worker whose memory plan exceeds what is free does not start.
+    #[serde(default = "yes")]
+    pub check_memory: bool,
     /// libtorch's intra-op threads per worker; fixed because sums depend on it.
     #[serde(default = "one")]
     pub intra_op_threads: u32,
@@ -131,6 +134,10 @@ pub enum Precision {
     F32,
     /// bfloat16 matrix products by explicit casts; parameters and sums stay in single precision.
     Bf16,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> u32 {

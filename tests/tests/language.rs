@@ -1,0 +1,134 @@
+//! Language models through the whole system: real processes, the same bits for any membership, models that answer, and mistakes
+//! that are named.
+
+use std::{fs, path::Path};
+
+use esta_tests::{Outcome, PATIENCE, Process, Run, TextLab};
+use serde_json::Value;
+
+const STEPS: u64 = 24;
+
+fn run(lab: &TextLab, name: &str, workers: u32, keys: (&str, &str)) -> anyhow::Result<Outcome> {
+    let job = lab.write_job(name, STEPS, keys)?;
+    Run::of_job(lab.path(), name, &job, workers, PATIENCE)?.finish()
+}
+
+/// A worker that is to refuse its job: its exit code and its last words.
+fn refused(lab: &TextLab, name: &str, job: &Path, code: i32) -> anyhow::Result<String> {
+    Run::of_job(lab.path(), name, job, 1, PATIENCE)?.take_worker(0).fails_with(code)
+}
+
+fn json(path: &Path) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+#[test]
+fn rd_4_texts_end_with_the_same_bits_on_any_number_of_workers_and_with_checkpoints() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let one = run(&lab, "one", 1, ("", ""))?;
+    assert!(one == run(&lab, "three", 3, ("", ""))?, "three workers ended with other bits");
+    let kept_little = run(&lab, "checkpointed", 2, (", gradient_checkpointing: true", ""))?;
+    assert!(one == kept_little, "blocks that ran twice ended with other bits");
+    let ungrouped = run(&lab, "ungrouped", 1, ("", ", group_by_length: false"))?;
+    assert!(one != ungrouped, "lengths group the steps");
+    Ok(())
+}
+
+#[test]
+fn mb_2_a_killed_worker_changes_no_bit_of_a_language_run() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let calm = run(&lab, "calm", 2, ("", ""))?;
+    let job = lab.write_job("rough", STEPS, ("", ""))?;
+    let mut rough = Run::of_job(lab.path(), "rough", &job, 2, PATIENCE)?;
+    rough.wait_for_step(3)?;
+    rough.kill_worker(0);
+    rough.add_worker()?;
+    assert!(calm == rough.finish()?, "the disturbed run ended with other bits");
+    Ok(())
+}
+
+#[test]
+fn a_run_leaves_losses_trivial_answers_early_exits_and_models_that_answer() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    run(&lab, "whole", 2, ("", ""))?;
+    let eval = json(&lab.path().join("whole/eval.json"))?;
+    let results = eval["results"].as_array().expect("results");
+    assert_eq!((results.len(), eval["images"].as_u64()), (2 + 1, Some(12)));
+    for result in results {
+        let loss = result["loss"].as_f64().expect("a loss");
+        assert!(loss > 0.0 && loss < 7.0, "{result}");
+        assert!(result["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{result}");
+    }
+    let speech = &eval["speech"];
+    assert_eq!(speech["answers"].as_array().map(Vec::len), Some(3));
+    assert_eq!(speech["exits"].as_array().map(Vec::len), Some(2), "three blocks end early after one and after two");
+    assert!(speech["majority"].as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)));
+    assert!(fs::read_to_string(lab.path().join("whole/report.html"))?.contains("One question, every size"));
+
+    let exports = eval["exports"].as_array().expect("exports");
+    assert!(!exports.is_empty());
+    for export in exports {
+        let model = lab.path().join("whole").join(export["path"].as_str().expect("a path"));
+        for file in ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json", "esta.json"] {
+            assert!(model.join(file).is_file(), "{} lacks {file}", model.display());
+        }
+        let model = model.to_string_lossy().into_owned();
+        let ask = |name: &str, more: &[&str]| -> anyhow::Result<String> {
+            let args = ["generate", "--model", &model, "--prompt", "What does open return?", "--max-new-tokens", "12"];
+            Ok(lab.worker(name, &[&args[..], more].concat())?.out())
+        };
+        assert_eq!(ask("greedy", &[])?, ask("again", &[])?, "greedy text is one text");
+        let drawn = ["--temperature", "2.0", "--seed", "4"];
+        assert_eq!(ask("drawn", &drawn)?, ask("drawn-again", &drawn)?, "a seed is a text");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_line_that_is_no_json_is_named_or_counted_as_the_job_says() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let path = lab.path().join("train.jsonl");
+    let spoilt = fs::read_to_string(&path)?.replacen("\"output\": \"1\"}", "\"output\": ", 1);
+    fs::write(&path, spoilt)?;
+    let line = refused(&lab, "strict", &lab.write_job("strict", STEPS, ("", ""))?, 7)?;
+    assert!(line.contains("train.jsonl, line 2"), "{line}");
+    let job = lab.write_job("lenient", STEPS, ("", ", flawed: skip"))?;
+    let mut lenient = Run::of_job(lab.path(), "lenient", &job, 1, PATIENCE)?;
+    lenient.wait_for_step(2)?;
+    let log = lenient.worker_at(0).log();
+    assert!(log.contains("malformed") && log.contains("line 2"), "{log}");
+    lenient.finish()?;
+    Ok(())
+}
+
+#[test]
+fn what_does_not_fit_together_or_does_not_fit_in_memory_is_refused_before_anything_is_trained() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let vast = lab.write_job("vast", STEPS, (", gradient_accumulation_steps: 1", ""))?;
+    let text = fs::read_to_string(&vast)?.replace("batch_size: 8, learning", "batch_size: 16777216, learning");
+    fs::write(&vast, text)?;
+    let line = refused(&lab, "vast", &vast, 3)?;
+    assert!(line.contains("the job does not fit") && line.contains("activations"), "{line}");
+
+    let tokenizer = lab.path().join("anchors/b/tokenizer.json");
+    let mut other = json(&tokenizer)?;
+    other["model"]["merges"].as_array_mut().expect("merges").pop();
+    fs::write(&tokenizer, other.to_string())?;
+    let line = refused(&lab, "tongues", &lab.write_job("tongues", STEPS, ("", ""))?, 3)?;
+    assert!(line.contains("anchor \"b\" has another tokenizer than the job"), "{line}");
+
+    fs::remove_file(&tokenizer)?;
+    fs::remove_file(lab.path().join("anchors/b/model.safetensors"))?;
+    let line = refused(&lab, "gone", &lab.write_job("gone", STEPS, ("", ""))?, 8)?;
+    assert!(line.contains("anchor \"b\" does not load") && line.contains("model.safetensors"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn a_model_that_is_not_there_is_named() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let args = ["generate", "--model", "nobody/nothing", "--prompt", "x"];
+    let line = Process::start(dir.path(), "generate", "esta-worker", &args)?.fails_with(1)?;
+    assert!(line.contains("nobody/nothing") && line.contains("no such folder"), "{line}");
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Whether a language-model job fits in memory (HANDS): asked before anything large is read.
+
+use esta_engine::{
+    memory::{Bytes, MemoryPlan, Pass},
+    spec::JobSpec,
+};
+use esta_text::TextSet;
+use thiserror::Error;
+
+use super::family::Outline;
+use crate::machine;
+
+/// The job needs more memory than there is.
+#[derive(Debug, Error)]
+#[error(
+    "the job does not fit: {} are free, and it needs {plan}; train.gradient_checkpointing, \
+     train.gradient_accumulation_steps, train.precision: bf16 and a smaller data.text.max_length need less \
+     (train.check_memory: false starts all the same)",
+    Bytes(*free)
+)]
+pub struct RoomError {
+    /// Bytes that are free on the device.
+    pub free: u64,
+    /// What the job needs.
+    pub plan: MemoryPlan,
+}
+
+/// Says what the job needs with these texts, and refuses what cannot fit.
+///
+/// # Errors
+/// [`RoomError`].
+pub fn check(outline: &Outline, texts: &TextSet) -> Result<(), RoomError> {
+    let spec = &outline.law.spec;
+    let Some(plan) = MemoryPlan::of(&outline.law, largest_pass(spec, texts)) else { return Ok(()) };
+    tracing::info!("memory: {plan}");
+    match machine::free_memory(outline.device) {
+        Some(free) if spec.train.check_memory && plan.peak() > free => Err(RoomError { free, plan }),
+        _ => Ok(()),
+    }
+}
+
+/// The largest pass that these texts can make: as long as the longest, as much learned as its texts learn at most.
+fn largest_pass(spec: &JobSpec, texts: &TextSet) -> Pass {
+    let pass = Pass::at_most(spec);
+    let tokens = texts.lengths().into_iter().max().map_or(pass.tokens, u64::from);
+    let learned =
+        |index| texts.example(index).learned.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
+    let most = (0..texts.len()).map(learned).max().unwrap_or(tokens);
+    Pass { tokens, learned: pass.rows * most, ..pass }
+}
