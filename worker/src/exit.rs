@@ -9,7 +9,12 @@ use esta_model::{HubError, WeightsError};
 use esta_text::TextError;
 
 use crate::trainer::{SetupError, VocabularyError};
-use crate::{export::ExportError, pretrain::PretrainError, profile::UnwritableProfile, session::SessionError};
+use crate::{
+    export::{ExportError, NoForm},
+    pretrain::PretrainError,
+    profile::UnwritableProfile,
+    session::SessionError,
+};
 
 /// Something failed that no other code names.
 pub const FAILED: u8 = 1;
@@ -46,6 +51,9 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     }
     if cause.is::<DataError>() || cause.is::<TextError>() {
         return Some(DATA);
+    }
+    if cause.is::<NoForm>() {
+        return Some(USAGE);
     }
     if cause.is::<HubError>() {
         return Some(WEIGHTS);
@@ -121,6 +129,13 @@ mod tests {
     fn what_cannot_be_written_is_told_from_what_cannot_be_read() {
         let (path, source) = ("/full/model.safetensors".into(), std::io::ErrorKind::StorageFull.into());
         assert_eq!(of(&PretrainError::Write(WeightsError::Write { path, source }).into()), OUTPUT);
+    }
+
+    #[test]
+    fn a_form_that_a_model_cannot_have_is_a_wrong_command_line() {
+        let adapter = ExportError::Form { stitch: esta_proto::StitchId(3), source: NoForm::StitchedAdapter };
+        assert_eq!(of(&adapter.into()), USAGE);
+        assert_eq!(of(&NoForm::Gguf.into()), USAGE);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! export/bundle/       the same four files                                                  every stitch, unmerged
 //! ```
 //! The modelling file needs PyTorch alone and loads either. A lone anchor's folder is an ordinary timm checkpoint too.
-//! Language: a Hugging Face folder per stitch, see `language.rs`.
+//! Language: a Hugging Face folder per stitch, an adapter for a lone anchor, or a bundle, see `language.rs`.
 
 mod bundle;
 mod config;
@@ -28,7 +28,7 @@ use esta_model::{ParamStore, StitchError, StitchedNet, Weights, WeightsError};
 use esta_proto::StitchId;
 use thiserror::Error;
 
-pub use language::{Vocabulary, save_anchor};
+pub use language::{Heads, Vocabulary, save_anchor};
 
 use crate::{
     eval::Exported,
@@ -57,15 +57,43 @@ pub enum ExportError {
         /// Why it failed.
         source: io::Error,
     },
-    /// Not yet.
-    #[error("a bundle of language models is not supported: export stitches one by one")]
-    LanguageBundle,
+    /// The stitch has no such form.
+    #[error("stitch {stitch} cannot be exported in this form")]
+    Form {
+        /// The stitch.
+        stitch: StitchId,
+        /// Why not.
+        source: NoForm,
+    },
     /// The folder holds something else, which must not be lost.
     #[error("{} exists and is no exported model: it is not replaced", path.display())]
     Occupied {
         /// The folder.
         path: PathBuf,
     },
+}
+
+/// Why a model has no form that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoForm {
+    /// llama.cpp's files.
+    #[error(
+        "--gguf is not supported: GGUF has no form for a model of two widths; leave it out for a Hugging Face folder, which \
+         llama.cpp's own convert_hf_to_gguf.py can convert where it holds a lone anchor of ordinary architecture"
+    )]
+    Gguf,
+    /// A path through several anchors.
+    #[error("a stitched path is no adapter of one model: export it merged, without --adapter")]
+    StitchedAdapter,
+    /// An adapter of a vision transformer.
+    #[error("adapters are made of language models only: export it merged, without --adapter")]
+    VisionAdapter,
+    /// Everything was trained, or no map is a target.
+    #[error("the run trained no low-rank pairs on it, so there is no adapter: export it merged, without --adapter")]
+    NothingAdapted,
+    /// Heads of a vision transformer.
+    #[error("only language models have their heads filled up: leave out --pad-heads")]
+    VisionHeads,
 }
 
 /// The models of a run, ready to be written.
@@ -79,6 +107,8 @@ pub struct Models<'a> {
     net: StitchedNet,
     /// Of a family of language models.
     vocabulary: Option<Vocabulary>,
+    /// Of language models.
+    heads: Heads,
 }
 
 /// Exports every stitch that any rule chose, each once, as `export/stitch-<id>/` under the run's folder.
@@ -112,13 +142,19 @@ impl<'a> Models<'a> {
             Task::Speak { .. } => law.spec.train.precision,
         };
         let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, precision)?;
-        Ok(Self { law, store, frozen, net, vocabulary: None })
+        Ok(Self { law, store, frozen, net, vocabulary: None, heads: Heads::AsTrained })
     }
 
     /// The same of language models, which speak this vocabulary.
     #[must_use]
     pub fn speaking(self, vocabulary: Vocabulary) -> Self {
         Self { vocabulary: Some(vocabulary), ..self }
+    }
+
+    /// The same, attention of merged language models in this form.
+    #[must_use]
+    pub fn with_heads(self, heads: Heads) -> Self {
+        Self { heads, ..self }
     }
 
     /// Writes every stitch that any rule chose, each once, as `stitch-<id>/` in `base/inside`. Paths in the result are
@@ -147,7 +183,11 @@ impl<'a> Models<'a> {
         let merged = self.net.merged_state(&self.law.catalog, stitch)?;
         let entry = self.law.catalog.get(stitch).ok_or(StitchError::Unknown(stitch))?;
         if let Some(vocabulary) = &self.vocabulary {
-            return language::write(self.law, entry, &merged, vocabulary, palettes, target);
+            let writer = language::Writer { law: self.law, vocabulary, palettes, heads: self.heads };
+            return writer.write(entry, &merged, target);
+        }
+        if self.heads == Heads::Padded {
+            return Err(ExportError::Form { stitch, source: NoForm::VisionHeads });
         }
         let config = config::StitchConfig::new(&self.law.spec, entry, &merged.segments, palettes);
         let readme = config::stitch_readme(&config, &entry.path(&self.law.spec.family));
@@ -158,18 +198,32 @@ impl<'a> Models<'a> {
         })
     }
 
+    /// Writes what the run added to a lone anchor, as a PEFT adapter: all of it or nothing. An older export there is
+    /// replaced.
+    ///
+    /// # Errors
+    /// [`ExportError::Form`] for a stitched path, a vision transformer and where nothing is adapted; others name the file
+    /// and the cause.
+    pub fn write_adapter(&self, stitch: StitchId, palettes: &Palettes, target: &Path) -> Result<(), ExportError> {
+        let entry = self.law.catalog.get(stitch).ok_or(StitchError::Unknown(stitch))?;
+        match self.law.catalog.task {
+            Task::Classify { .. } => Err(ExportError::Form { stitch, source: NoForm::VisionAdapter }),
+            Task::Speak { .. } => language::write_adapter(self.law, self.store, entry, palettes, target),
+        }
+    }
+
     /// Writes the whole run as one folder: all of it or nothing. `table` holds the rows of the run's table, by
     /// which the bundle answers budgets; without them it still switches stitches by number. An older export is replaced.
     ///
     /// # Errors
     /// [`ExportError`] naming the file and the cause.
     pub fn write_bundle(&self, table: &[(StitchId, Row)], target: &Path) -> Result<(), ExportError> {
-        if self.law.catalog.task.tokens() > 0 {
-            return Err(ExportError::LanguageBundle);
-        }
         let rows: BTreeMap<StitchId, Row> = table.iter().copied().collect();
-        let config = bundle::BundleConfig::new(self.law, &rows);
         let tensors = bundle::tensors(self.law, self.store, &self.frozen);
+        if let Some(vocabulary) = &self.vocabulary {
+            return language::write_bundle(self.law, &tensors, &rows, vocabulary, target);
+        }
+        let config = bundle::BundleConfig::new(self.law, &rows);
         folder::replace(target, Some(folder::VIT), |files| {
             files.tensors(&tensors)?;
             files.json("config.json", &config)?;
@@ -182,4 +236,10 @@ impl<'a> Models<'a> {
 #[must_use]
 pub fn stitch_folder(stitch: StitchId) -> String {
     format!("stitch-{stitch}")
+}
+
+/// The folder of a lone anchor's adapter.
+#[must_use]
+pub fn adapter_folder(stitch: StitchId) -> String {
+    format!("adapter-{stitch}")
 }

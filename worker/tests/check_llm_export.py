@@ -4,9 +4,12 @@
 
 FOLDER is an export, or holds several. Beside an export's own files lies `expected.safetensors`: `ids` [B, N], `logits`
 [B, N, V] float32, `prompt` [P] and `greedy` [G], what follows the prompt. A folder with `peft.json` instead of weights
-(`{"base": FOLDER, "adapter": FOLDER}`, relative to it) is a model with an adapter as peft loads it.
+(`{"base": FOLDER, "adapter": FOLDER}`, relative to it) is a model with an adapter as peft loads it. A folder NAME-bundle
+is a bundle of stitches whose merged exports lie beside it as NAME-ID, with what is expected of each. Exports of ordinary
+architecture are loaded without their being trusted.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -23,14 +26,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-CLOSE = 1e-5
+CLOSE = 1e-5  # of the largest number, or of 1 where that is smaller
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 KINDS = ("eager", "sdpa")
 
 
 def load(folder, kind, **options):
     """The model of a folder in float32, every tensor of it found and used."""
-    options = {"trust_remote_code": True, "attn_implementation": kind, "dtype": torch.float32, **options}
+    own_code = "auto_map" in json.loads((folder / "config.json").read_text())
+    options = {"trust_remote_code": own_code, "attn_implementation": kind, "dtype": torch.float32, **options}
     model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     assert not any(info.values()), f"{folder}: {info}"
     return model.eval()
@@ -49,7 +53,7 @@ def off(found, expected):
 
 
 def close(found, expected, what):
-    assert off(found, expected) < CLOSE, f"{what}: off by {off(found, expected):e}"
+    assert off(found, expected) < CLOSE * max(1, expected.abs().max().item()), f"{what}: off by {off(found, expected):e}"
     return off(found, expected)
 
 
@@ -123,7 +127,43 @@ def check(folder):
     if build is load:
         with tempfile.TemporaryDirectory() as again:
             model.save_pretrained(again)
-            print(f"{folder.name}: saved and loaded again: {check_logits(load(again, 'sdpa'), expected)}")
+            print(f"{folder.name}: saved and loaded again: {check_logits(load(Path(again), 'sdpa'), expected)}")
+
+
+def load_bundle(folder, kind):
+    """The bundle of a folder through the modelling file in it."""
+    spec = importlib.util.spec_from_file_location(f"bundle_{folder.name}".replace("-", "_"), folder / "modeling_stitched.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.load_bundle(folder, attn_implementation=kind)
+
+
+def check_bundle(folder):
+    """Every stitch against its merged export's expectations, in an order that comes back to stitches already run."""
+    merged = [(number, folder.parent / folder.name.replace("bundle", str(number))) for number in range(1000)]
+    expected = {number: load_file(place / "expected.safetensors") for number, place in merged if place.is_dir()}
+    for kind in KINDS:
+        model = load_bundle(folder, kind)
+        assert sorted(model.catalog) == sorted(expected), (sorted(model.catalog), sorted(expected))
+        for number in [*expected, *reversed(expected)]:
+            assert model.set_stitch(number)["id"] == number
+            results = [CHECKS[name](model, expected[number]) for name in ("logits", "greedy", "cache")]
+            print(f"{folder.name}: {kind}: stitch {number}: {'; '.join(results)}", flush=True)
+    check_budgets(folder, model)
+
+
+def check_budgets(folder, model):
+    for stitch in model.catalog.values():
+        found, allowed = model.set_budget(stitch["params"]), stitch["params"]
+        best = max(each["values"]["snip"] for each in model.catalog.values() if each["params"] <= allowed)
+        assert found["params"] <= allowed and found["values"]["snip"] == best and model.stitch is found, found
+    for impossible in (lambda: model.set_budget(1), lambda: model.set_stitch(999), lambda: model.best(1e12, "none")):
+        try:
+            impossible()
+        except ValueError as error:
+            print(f"{folder.name}: refused: {error}")
+        else:
+            raise AssertionError("that should have been refused")
 
 
 @torch.no_grad()
@@ -132,10 +172,13 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     root = Path(sys.argv[1]).resolve()
     folders = sorted(file.parent for file in [*root.glob("expected.safetensors"), *root.glob("*/expected.safetensors")])
+    bundles = sorted(root.glob("*-bundle"))
     assert folders, f"{root} holds no export with expected.safetensors"
     for folder in folders:
         check(folder)
-    print(f"{len(folders)} exports agree: torch {torch.__version__}, transformers {transformers.__version__}")
+    for folder in bundles:
+        check_bundle(folder)
+    print(f"{len(folders)} exports and {len(bundles)} bundles agree: torch {torch.__version__}, transformers {transformers.__version__}")
 
 
 if __name__ == "__main__":

@@ -199,6 +199,8 @@ fn the_command_exports_a_run_from_its_folder() {
     assert!(refused(&["--palette"]).contains("palette.json"), "the run has none yet");
     assert!(refused(&["--bundle", "--checkpoint", "7"]).contains("step 7"));
     assert!(refused(&["--stitch", "99"]).contains("stitch 99 is not in the catalog"));
+    assert!(refused(&["--stitch", "0", "--adapter"]).contains("adapters are made of language models only"));
+    assert!(refused(&["--stitch", "0", "--pad-heads"]).contains("only language models have their heads filled up"));
 
     let choice = json!({ "budget": 0, "stitch": 1, "macs": 1, "params": 1, "value": 0.5, "path": "b" });
     let palette = json!({ "rule": "snip", "palettes": [{ "rule": "snip", "choices": [choice] }] });

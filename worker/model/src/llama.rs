@@ -38,6 +38,8 @@ pub(crate) struct Attention {
     /// Of queries and keys, head by head (Qwen3).
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
     pub head_dim: i64,
+    /// Numbers of a head that are not there to fill it up: scores are divided by this one's root.
+    pub true_head_dim: i64,
     pub rope: Rope,
 }
 
@@ -108,7 +110,7 @@ impl Block for LlamaBlock {
     }
 
     fn merged(&self) -> Box<dyn Block> {
-        let Attention { q, k, v, o, qk_norm, head_dim, rope } = &self.attn;
+        let Attention { q, k, v, o, qk_norm, head_dim, true_head_dim, rope } = &self.attn;
         Box::new(Self {
             input_norm: self.input_norm.detached(),
             attn: Attention {
@@ -118,6 +120,7 @@ impl Block for LlamaBlock {
                 o: o.merged(),
                 qk_norm: qk_norm.as_ref().map(|(q, k)| (q.detached(), k.detached())),
                 head_dim: *head_dim,
+                true_head_dim: *true_head_dim,
                 rope: rope.shallow_clone(),
             },
             post_norm: self.post_norm.detached(),
@@ -163,7 +166,10 @@ impl Attention {
         let (k, v) = (repeated(&k, groups), repeated(&v, groups));
         // With a past the first row of scores sees all of it, which libtorch's own causal mask cannot say.
         let mask = (seen > 0 && n > 1).then(|| causal_mask(n, seen, x.device()));
-        let attended = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, seen == 0 && n > 1, None, false);
+        // Libtorch's own factor where it is the right one.
+        let filled_up = self.true_head_dim != self.head_dim;
+        let scale = filled_up.then(|| (self.true_head_dim as f64).sqrt().recip());
+        let attended = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, seen == 0 && n > 1, scale, false);
         self.o.forward(&attended.transpose(1, 2).reshape([b, n, -1]), phase)
     }
 
@@ -247,6 +253,16 @@ impl Rope {
         let angles = Tensor::arange(positions, options).outer(&frequencies);
         let angles = Tensor::cat(&[&angles, &angles], 1);
         Self { cos: angles.cos().to_device(device), sin: angles.sin().to_device(device) }
+    }
+
+    /// The same for heads of `width` numbers, those that fill up each half not turned.
+    pub fn filled_up(&self, width: i64) -> Self {
+        let more = (width - self.cos.size()[1]) / 2;
+        let fill = |table: &Tensor, with: f64| {
+            let halves = table.chunk(2, 1).iter().map(|half| half.pad([0, more], "constant", with)).collect::<Vec<_>>();
+            Tensor::cat(&halves, 1)
+        };
+        Self { cos: fill(&self.cos, 1.0), sin: fill(&self.sin, 0.0) }
     }
 
     pub fn shallow_clone(&self) -> Self {

@@ -10,7 +10,7 @@ use esta_proto::StitchId;
 
 use super::RunArgs;
 use crate::{
-    export::{Models, stitch_folder},
+    export::{Heads, Models, NoForm, adapter_folder, stitch_folder},
     run_dir::RunDir,
 };
 
@@ -21,7 +21,9 @@ pub struct Args {
     run: RunArgs,
     #[command(flatten)]
     what: What,
-    /// Folder that receives `stitch-<id>/` or `bundle/`; `export/` in the run's when absent.
+    #[command(flatten)]
+    form: Form,
+    /// Folder that receives `stitch-<id>/`, `adapter-<id>/` or `bundle/`; `export/` in the run's when absent.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -41,29 +43,53 @@ struct What {
     bundle: bool,
 }
 
+/// How a language model is written; a Hugging Face folder with everything merged when absent.
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false)]
+struct Form {
+    /// A lone anchor as a PEFT adapter of the weights that the job names.
+    #[arg(long, conflicts_with_all = ["palette", "bundle"])]
+    adapter: bool,
+    /// Attention filled up with zeros to one geometry for all blocks, as vLLM's transformers backend needs it; the model
+    /// answers the same. Nothing changes where the anchors have one geometry.
+    #[arg(long, conflicts_with = "bundle")]
+    pad_heads: bool,
+    /// Refused: GGUF has no form for a model of two widths.
+    #[arg(long)]
+    gguf: bool,
+}
+
 /// Exports and prints the folders that were written.
 ///
 /// # Errors
 /// When the run cannot be read or a model cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.form.gguf {
+        return Err(NoForm::Gguf.into());
+    }
     let run = args.run.open()?;
-    let out = args.out.unwrap_or_else(|| run.path.join("export"));
-    for folder in write(&args.what, &run, &out)? {
+    let out = args.out.clone().unwrap_or_else(|| run.path.join("export"));
+    for folder in write(&args, &run, &out)? {
         println!("{}", folder.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(what: &What, run: &RunDir, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let models = Models::of(&run.family, &run.state)?;
+fn write(Args { what, form, .. }: &Args, run: &RunDir, out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let heads = if form.pad_heads { Heads::Padded } else { Heads::AsTrained };
+    let models = Models::of(&run.family, &run.state)?.with_heads(heads);
     if what.palette {
         let written = models.write_palette(&run.palettes()?, out, "")?;
         return Ok(written.into_iter().map(|model| out.join(model.path)).collect());
     }
     let folder = match what.stitch.map(StitchId) {
         Some(stitch) => {
-            let folder = out.join(stitch_folder(stitch));
-            models.write_stitch(stitch, &if_written(run, "palette.json", RunDir::palettes)?, &folder)?;
+            let palettes = if_written(run, "palette.json", RunDir::palettes)?;
+            let folder = out.join(if form.adapter { adapter_folder(stitch) } else { stitch_folder(stitch) });
+            match form.adapter {
+                true => models.write_adapter(stitch, &palettes, &folder)?,
+                false => models.write_stitch(stitch, &palettes, &folder)?,
+            }
             folder
         }
         None => {

@@ -56,8 +56,9 @@ struct LayerConfig {
     rank: u32,
 }
 
+/// A stitch of the catalog.
 #[derive(Debug, Serialize)]
-struct StitchEntry<'a> {
+pub struct StitchEntry<'a> {
     #[serde(flatten)]
     stitch: &'a Stitch,
     layers: &'a [LayerId],
@@ -72,20 +73,25 @@ impl<'a> BundleConfig<'a> {
         let archs = catalog.anchors.iter().filter_map(|arch| arch.as_vit());
         let front = catalog.anchors[0].as_vit().expect("a family of vision transformers");
         let anchors = spec.family.anchors.iter().zip(archs);
-        let stitches = catalog.stitches().map(|stitch| StitchEntry {
-            stitch,
-            layers: &stitch.layers,
-            values: rows.get(&stitch.id).map(values).unwrap_or_default(),
-        });
         Self {
             header: Header::new(spec, Kind::Bundle, front),
             rule: spec.palette.rule,
             pst: pst(law),
             anchors: anchors.map(|(anchor, arch)| AnchorConfig { name: &anchor.name, arch }).collect(),
             layers: layers(law),
-            stitches: stitches.collect(),
+            stitches: stitches(law, rows),
         }
     }
+}
+
+/// The catalog with what the rules say of it.
+pub fn stitches<'a>(law: &'a Law, rows: &BTreeMap<StitchId, Row>) -> Vec<StitchEntry<'a>> {
+    let entry = |stitch: &'a Stitch| StitchEntry {
+        stitch,
+        layers: &stitch.layers,
+        values: rows.get(&stitch.id).map(values).unwrap_or_default(),
+    };
+    law.catalog.stitches().map(entry).collect()
 }
 
 fn values(row: &Row) -> BTreeMap<PaletteRule, f64> {

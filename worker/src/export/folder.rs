@@ -59,7 +59,12 @@ pub fn replace(
 impl Files {
     /// `model.safetensors`.
     pub fn tensors(&self, weights: &Weights) -> Result<(), ExportError> {
-        Ok(weights.save(&self.folder.join("model.safetensors"))?)
+        self.tensors_as("model.safetensors", weights)
+    }
+
+    /// A safetensors file.
+    pub fn tensors_as(&self, name: &str, weights: &Weights) -> Result<(), ExportError> {
+        Ok(weights.save(&self.folder.join(name))?)
     }
 
     /// Indented JSON.

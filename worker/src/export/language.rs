@@ -2,14 +2,19 @@
 //! lone anchor as its ordinary architecture where that has a place for every tensor.
 //!
 //! ```text
-//! stitch-<id>/  model.safetensors  config.json  generation_config.json  tokenizer files  esta.json  README.md
-//!               modeling_stitched.py   only where the architecture is not an ordinary one
+//! stitch-<id>/   model.safetensors  config.json  generation_config.json  tokenizer files  esta.json  README.md
+//!                modeling_stitched.py   only where the architecture is not an ordinary one
+//! adapter-<id>/  adapter_model.safetensors  adapter_config.json  esta.json  README.md
+//! bundle/        the files of a stitch, unmerged, with modeling_stitched.py
 //! ```
 
-use std::path::{Path, PathBuf};
+mod adapter;
+mod bundle;
+mod heads;
+mod vocabulary;
 
-use esta_config::hub;
-use esta_data::Intake;
+use std::path::Path;
+
 use esta_engine::{
     arch::{LlamaArch, ModelType, RopeScaling},
     catalog::Stitch,
@@ -17,82 +22,18 @@ use esta_engine::{
     spec::{Layout, Template},
 };
 use esta_model::{MergedSegment, MergedState, Weights};
-use esta_text::Tokenizer;
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
+use heads::Geometry;
+
 use super::{ExportError, Palettes, config::chosen_by, folder};
-use crate::trainer::Family;
 
-/// What a tokenizer consists of on disk; those that are there are copied.
-const TOKENIZER_FILES: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-];
-
-/// The tokens that a family speaks in.
-#[derive(Debug, Clone)]
-pub struct Vocabulary {
-    /// Where the tokenizer's files lie.
-    pub folder: PathBuf,
-    /// Ids that end a text.
-    pub eos: Vec<u32>,
-    /// Id that begins one.
-    pub bos: Option<u32>,
-    /// Id that fills a batch.
-    pub pad: Option<u32>,
-}
-
-impl Vocabulary {
-    /// That of a family of language models.
-    #[must_use]
-    pub fn of(family: &Family) -> Option<Self> {
-        let Intake::Texts(tokenizer) = &family.intake else { return None };
-        let spec = &family.law.spec;
-        let named = spec.data.text.as_ref().and_then(|text| text.tokenizer.as_deref());
-        let model = named.unwrap_or(&spec.family.anchors[0].weights);
-        Some(Self::new(tokenizer, hub::locate(model).unwrap_or_else(|| PathBuf::from(model))))
-    }
-
-    /// That of a tokenizer and its folder.
-    #[must_use]
-    pub fn new(tokenizer: &Tokenizer, folder: PathBuf) -> Self {
-        Self { folder, eos: tokenizer.eos_ids().to_vec(), bos: tokenizer.bos_id(), pad: tokenizer.pad_id() }
-    }
-
-    /// As `config.json` and `generation_config.json` name them: one id bare, several in a list.
-    fn ids(&self) -> Map<String, Value> {
-        let eos = match self.eos.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
-        let pad = self.pad.or(self.eos.first().copied());
-        [("bos_token_id", json!(self.bos)), ("eos_token_id", eos), ("pad_token_id", json!(pad))]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect()
-    }
-
-    fn write(&self, files: &folder::Files) -> Result<(), ExportError> {
-        for name in TOKENIZER_FILES {
-            let source = self.folder.join(name);
-            if source.is_file() {
-                files.copy(name, &source)?;
-            }
-        }
-        let mut generation = self.ids();
-        generation.retain(|_, value| !value.is_null());
-        files.json("generation_config.json", &generation)
-    }
-}
+pub use adapter::write as write_adapter;
+pub use bundle::write as write_bundle;
+pub use heads::Heads;
+pub use vocabulary::Vocabulary;
 
 /// `esta.json`: where a model comes from.
 #[derive(Debug, Serialize)]
@@ -108,44 +49,78 @@ struct Origin<'a> {
     chosen: Vec<super::config::ChosenBy>,
 }
 
-/// Writes a merged stitch.
-pub fn write(
-    law: &Law,
-    stitch: &Stitch,
-    merged: &MergedState,
-    vocabulary: &Vocabulary,
-    palettes: &Palettes,
-    target: &Path,
-) -> Result<(), ExportError> {
-    let dtype = dtype_of(&merged.weights);
-    let origin = Origin {
-        run: &law.spec.name,
-        stitch: stitch.id.0,
-        path: stitch.path(&law.spec.family),
-        macs: stitch.macs,
-        params: stitch.params,
-        template: template(law),
-        chosen: chosen_by(stitch.id, palettes),
-    };
-    let ordinary = match merged.segments.as_slice() {
-        [alone] => ordinary(speaker(alone), &merged.weights),
-        _ => None,
-    };
-    let (config, weights, modelling) = match ordinary {
-        Some((arch, weights)) => (ordinary_config(&arch, vocabulary, dtype), weights, None),
-        None => {
-            let config = stitched_config(law, merged, vocabulary, dtype);
-            (config, untied(&merged.weights), Some(folder::LANGUAGE))
+impl<'a> Origin<'a> {
+    fn new(law: &'a Law, stitch: &Stitch, palettes: &Palettes) -> Self {
+        Self {
+            run: &law.spec.name,
+            stitch: stitch.id.0,
+            path: stitch.path(&law.spec.family),
+            macs: stitch.macs,
+            params: stitch.params,
+            template: template(law),
+            chosen: chosen_by(stitch.id, palettes),
         }
-    };
-    let readme = readme(&origin, modelling.is_some());
-    folder::replace(target, modelling, |files| {
-        files.tensors(&in_kind(&weights, dtype))?;
-        files.json("config.json", &config)?;
-        vocabulary.write(files)?;
-        files.json(folder::ADAPTED_MARK, &origin)?;
-        files.text("README.md", &readme)
-    })
+    }
+}
+
+/// Writes merged stitches of a run.
+pub struct Writer<'a> {
+    pub law: &'a Law,
+    pub vocabulary: &'a Vocabulary,
+    pub palettes: &'a Palettes,
+    pub heads: Heads,
+}
+
+/// The files of a model that differ between ordinary and stitched ones.
+struct Written {
+    config: Value,
+    weights: Weights,
+    modelling: Option<folder::Modelling>,
+}
+
+impl Writer<'_> {
+    /// Writes a merged stitch.
+    pub fn write(&self, stitch: &Stitch, merged: &MergedState, target: &Path) -> Result<(), ExportError> {
+        let dtype = dtype_of(&merged.weights);
+        let origin = Origin::new(self.law, stitch, self.palettes);
+        let padding = match self.heads {
+            Heads::Padded => Geometry::common(&merged.segments),
+            Heads::AsTrained => None,
+        };
+        if self.heads == Heads::Padded && padding.is_none() {
+            tracing::info!(stitch = stitch.id.0, "all its blocks have one attention geometry: no head is filled up");
+        }
+        let ordinary = match merged.segments.as_slice() {
+            [alone] => ordinary(speaker(alone), &merged.weights),
+            _ => None,
+        };
+        let Written { config, weights, modelling } = match ordinary {
+            Some((arch, weights)) => {
+                Written { config: ordinary_config(&arch, self.vocabulary, dtype), weights, modelling: None }
+            }
+            None => self.stitched(merged, (dtype, padding)),
+        };
+        let readme = readme(&origin, modelling.is_some());
+        folder::replace(target, modelling, |files| {
+            files.tensors(&in_kind(&weights, dtype))?;
+            files.json("config.json", &config)?;
+            self.vocabulary.write(files)?;
+            files.json(folder::ADAPTED_MARK, &origin)?;
+            files.text("README.md", &readme)
+        })
+    }
+
+    fn stitched(&self, merged: &MergedState, (dtype, padding): (Kind, Option<Geometry>)) -> Written {
+        let mut config = stitched_config(self.law, merged, padding);
+        merge(&mut config, Value::Object(self.vocabulary.ids()));
+        merge(&mut config, json!({ "torch_dtype": dtype_name(dtype) }));
+        let weights = with_companions(merged, one_vocabulary(untied(&merged.weights)));
+        let weights = match padding {
+            Some(geometry) => heads::padded(&weights, &merged.segments, geometry),
+            None => weights,
+        };
+        Written { config, weights, modelling: Some(folder::LANGUAGE) }
+    }
 }
 
 /// Writes an anchor of ordinary architecture: what pre-training makes.
@@ -233,6 +208,21 @@ fn untied(weights: &Weights) -> Weights {
     all
 }
 
+/// With as many rows in the embedding as in the head, which another anchor padded otherwise: tools know one size of a
+/// vocabulary. Ids of the tokenizer are below both, so no row that is read changes.
+fn one_vocabulary(mut weights: Weights) -> Weights {
+    const EMBEDDING: &str = "model.embed_tokens.weight";
+    if let (Some(embedding), Some(head)) = (weights.get(EMBEDDING), weights.get("lm_head.weight")) {
+        let (rows, wanted) = (embedding.size()[0], head.size()[0]);
+        let resized = match rows < wanted {
+            true => embedding.constant_pad_nd([0, 0, 0, wanted - rows]),
+            false => embedding.narrow(0, 0, wanted),
+        };
+        weights.insert(EMBEDDING, resized);
+    }
+    weights
+}
+
 /// `config.json` as transformers writes it for this architecture.
 fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Value {
     let class = match arch.model_type {
@@ -261,41 +251,36 @@ fn ordinary_config(arch: &LlamaArch, vocabulary: &Vocabulary, dtype: Kind) -> Va
         "use_cache": true,
         "torch_dtype": dtype_name(dtype),
     });
-    merge(&mut config, vocabulary.ids());
+    merge(&mut config, Value::Object(vocabulary.ids()));
     config
 }
 
 /// `config.json` of a stitched model, as its modelling file reads it.
-fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dtype: Kind) -> Value {
-    let has = |place: usize, endings: &[&str]| {
-        let blocks = blocks_of(&merged.segments, place);
-        let names =
-            blocks.flat_map(|block| endings.iter().map(move |ending| format!("model.layers.{block}.{ending}.bias")));
-        names.into_iter().any(|name| merged.weights.get(&name).is_some())
-    };
+fn stitched_config(law: &Law, merged: &MergedState, padding: Option<Geometry>) -> Value {
     let segments = merged.segments.iter().enumerate().map(|(place, segment)| {
         let arch = speaker(segment);
-        json!({
+        let geometry = Geometry::of(arch);
+        let mut config = json!({
             "anchor": law.spec.family.anchors[segment.anchor.index()].name,
             "first_block": segment.first,
             "num_hidden_layers": segment.last - segment.first + 1,
             "hidden_size": arch.hidden_size,
             "intermediate_size": arch.intermediate_size,
-            "num_attention_heads": arch.num_attention_heads,
-            "num_key_value_heads": arch.num_key_value_heads,
-            "head_dim": arch.head_dim,
+            "padded_heads": padding.map(|_| geometry.config()),
             "rms_norm_eps": arch.rms_norm_eps,
             "rope_theta": arch.rope_theta,
             "rope_scaling": scaling(arch),
-            "attention_bias": has(place, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
-            "attention_output_bias": has(place, &["self_attn.o_proj"]),
-            "mlp_bias": has(place, &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]),
+            "attention_bias": has_biases(merged, place, BIASED[0]),
+            "attention_output_bias": has_biases(merged, place, BIASED[1]),
+            "mlp_bias": has_biases(merged, place, BIASED[2]),
             "qk_norm": arch.has_qk_norm(),
-        })
+        });
+        merge(&mut config, padding.unwrap_or(geometry).config());
+        config
     });
-    let (front, end) = (speaker(&merged.segments[0]), speaker(&merged.segments[merged.segments.len() - 1]));
+    let end = speaker(&merged.segments[merged.segments.len() - 1]);
     let positions = merged.segments.iter().map(|segment| speaker(segment).max_position_embeddings).min();
-    let mut config = json!({
+    json!({
         "architectures": ["StitchedForCausalLM"],
         "model_type": "stitched_llama",
         "auto_map": {
@@ -304,17 +289,45 @@ fn stitched_config(law: &Law, merged: &MergedState, vocabulary: &Vocabulary, dty
             "AutoModelForCausalLM": "modeling_stitched.StitchedForCausalLM",
         },
         "vocab_size": end.vocab_size,
-        "embedding_vocab_size": front.vocab_size,
         "tie_word_embeddings": false,
         "max_position_embeddings": positions,
         "num_hidden_layers": blocks_of(&merged.segments, merged.segments.len()).start,
         "hidden_size": end.hidden_size,
         "segments": segments.collect::<Vec<_>>(),
         "use_cache": true,
-        "torch_dtype": dtype_name(dtype),
-    });
-    merge(&mut config, vocabulary.ids());
-    config
+    })
+}
+
+/// The maps of a block that carry biases together or not at all, as `modeling_stitched.py` knows them.
+const BIASED: [&[&str]; 3] = [
+    &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    &["self_attn.o_proj"],
+    &["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"],
+];
+
+/// Whether any of these maps has a bias in the segment at `place`.
+fn has_biases(merged: &MergedState, place: usize, maps: &[&str]) -> bool {
+    let mut blocks = blocks_of(&merged.segments, place);
+    let has = |block| maps.iter().any(|map| merged.weights.get(&format!("model.layers.{block}.{map}.bias")).is_some());
+    blocks.any(has)
+}
+
+/// With a bias of zero on every map whose companions have one.
+fn with_companions(merged: &MergedState, mut weights: Weights) -> Weights {
+    for place in 0..merged.segments.len() {
+        for maps in BIASED.into_iter().filter(|maps| has_biases(merged, place, maps)) {
+            for block in blocks_of(&merged.segments, place) {
+                for name in maps.iter().map(|map| format!("model.layers.{block}.{map}")) {
+                    let rows = weights.get(&format!("{name}.weight")).map(|weight| weight.size()[0]);
+                    let bias = format!("{name}.bias");
+                    if let (None, Some(rows)) = (weights.get(&bias), rows) {
+                        weights.insert(bias, Tensor::zeros(rows, (Kind::Float, Device::Cpu)));
+                    }
+                }
+            }
+        }
+    }
+    weights
 }
 
 /// The numbers, in order of execution, of the blocks of the segment at `place`.
@@ -340,8 +353,8 @@ fn scaling(arch: &LlamaArch) -> Value {
     }
 }
 
-fn merge(config: &mut Value, more: Map<String, Value>) {
-    if let Value::Object(config) = config {
+fn merge(config: &mut Value, more: Value) {
+    if let (Value::Object(config), Value::Object(more)) = (config, more) {
         config.extend(more);
     }
 }

@@ -1,6 +1,7 @@
 """Stitched language models exported by ESTA, for `transformers` 4.56 or later with `trust_remote_code=True`.
 
     model = AutoModelForCausalLM.from_pretrained("stitch-12", trust_remote_code=True)
+    model = load_bundle("bundle"); model.set_budget(9e9)  # all stitches of a run; at most so many parameters
 
 A stitched model is a path through language models of the LLaMA type, its anchors: the embeddings and the first blocks
 of one, a linear stitching layer to another width, later blocks of another, and that one's norm and head. A segment is
@@ -15,12 +16,15 @@ Shapes: B sequences, N tokens, D width, H heads, d their width, V vocabulary.
 """
 
 import inspect
+import json
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
-from transformers import DynamicCache, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -257,3 +261,128 @@ class StitchedForCausalLM(StitchedPreTrainedModel, GenerationMixin):
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return CausalLMOutputWithPast(loss=loss, logits=logits, **{CACHE: outputs[CACHE]} if CACHE in outputs else {})
+
+
+class AdaptedLinear(nn.Module):
+    """W x + b, and what parameter-efficient stitch fine-tuning adds: scale B A x + b_stitch. Stitches share all but that."""
+
+    def __init__(self, scale, parameters):
+        super().__init__()
+        self.scale = scale
+        for name in ("weight", "bias", "lora_A", "lora_B", "own_bias"):
+            self.register_parameter(name, parameters.get(name))
+
+    def forward(self, x):
+        y = F.linear(x, self.weight, self.bias)
+        if self.lora_A is not None:
+            y = y + self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return y if self.own_bias is None else y + self.own_bias
+
+
+class StitchedBundle(StitchedForCausalLM):
+    """All stitches of a run over one set of parameters: the one that is set answers. Not for saving, nor for training."""
+
+    def __init__(self, bundle, tensors, **options):
+        largest = max(bundle["stitches"], key=lambda stitch: stitch["params"])
+        super(StitchedForCausalLM, self).__init__(path_config(bundle, largest, options))
+        self.bundle, self.options = bundle, options
+        self.catalog = {stitch["id"]: stitch for stitch in bundle["stitches"]}
+        # By the run's names, with slashes: a module's names have no dots.
+        shared = {name.replace(".", "/"): nn.Parameter(x, requires_grad=False) for name, x in tensors.items()}
+        self.shared = nn.ParameterDict(shared)
+        self.set_stitch(largest["id"])
+
+    def set_stitch(self, number):
+        """Runs this stitch from now on; returns its entry in the catalog. A KV cache of another is of no use to it."""
+        if number not in self.catalog:
+            raise ValueError(f"the bundle has no stitch {number}")
+        self.stitch = self.catalog[number]
+        with torch.device("meta"):
+            path = StitchedForCausalLM(path_config(self.bundle, self.stitch, self.options))
+        for name, shared, own in self.places():
+            for inner, _ in list(path.get_submodule(name).named_modules()):
+                self.fill(path, *(".".join(filter(None, (prefix, inner))) for prefix in (name, shared, own)))
+        self.config, self.model, self.lm_head = path.config, path.model, path.lm_head
+        return self.stitch
+
+    def set_budget(self, params, rule=None):
+        """Runs the best stitch of at most so many parameters from now on; returns its entry in the catalog."""
+        return self.set_stitch(self.best(params, rule)["id"])
+
+    def best(self, params, rule=None):
+        """The catalog's entry of highest value by a rule (the run's own when absent) among those of at most `params`."""
+        rule = rule or self.bundle["rule"]
+        rated = [stitch for stitch in self.catalog.values() if rule in stitch["values"]]
+        if not rated:
+            raise ValueError(f"the bundle holds no values of the rule {rule!r}: use set_stitch")
+        allowed = [stitch for stitch in rated if stitch["params"] <= params]
+        if not allowed:
+            least = min(stitch["params"] for stitch in rated)
+            raise ValueError(f"no stitch has at most {params:.0f} parameters: the smallest has {least}")
+        return min(allowed, key=lambda stitch: (-stitch["values"][rule], stitch["params"], stitch["id"]))
+
+    def places(self):
+        """Modules of the path that is set: their names, those of their shared tensors and those of the stitch's own."""
+        segments, own, number = self.stitch["segments"], f"stitches.{self.stitch['id']}.", 0
+        front, end = segments[0]["anchor"], segments[-1]["anchor"]
+        head = "model.embed_tokens" if self.bundle["anchors"][end]["arch"]["tie_word_embeddings"] else "lm_head"
+        yield "model.embed_tokens", f"anchors.{front}.model.embed_tokens", ""
+        for place, segment in enumerate(segments):
+            if place > 0:
+                layer = self.stitch["layers"][place - 1]
+                yield f"model.stitch_layers.{place - 1}", f"stitch_layers.{layer}", f"{own}layers.{place - 1}"
+            for block in range(segment["first"], segment["last"] + 1):
+                shared = f"anchors.{segment['anchor']}.model.layers.{block}"
+                yield f"model.layers.{number}", shared, f"{own}{place}.blocks.{block}"
+                number += 1
+        yield "model.norm", f"anchors.{end}.model.norm", ""
+        yield "lm_head", f"anchors.{end}.{head}", ""
+
+    def fill(self, path, name, shared, own):
+        """Gives a module of `path` its own parameters: those of these names in the bundle."""
+        module = path.get_submodule(name)
+        if isinstance(module, nn.Linear):
+            scale = 1.0 if shared.startswith("stitch_layers.") else self.bundle["lora_scale"]
+            found = {key: self.tensor(f"{shared}.{key}") for key in ("weight", "bias")}
+            found |= {key: self.tensor(f"{shared}.{key}", f"{own}.{key}") for key in ("lora_A", "lora_B")}
+            found["own_bias"] = self.tensor(f"{own}.bias")
+            parent, _, last = name.rpartition(".")
+            setattr(path.get_submodule(parent), last, AdaptedLinear(scale, found))
+            return
+        for key in list(module._parameters):
+            module.register_parameter(key, self.shared[f"{shared}.{key}".replace(".", "/")])
+
+    def tensor(self, *names):
+        """The first of these that the bundle has; None where it has none."""
+        names = [name.replace(".", "/") for name in names]
+        return next((self.shared[name] for name in names if name in self.shared), None)
+
+
+def path_config(bundle, stitch, options):
+    """What a stitch of a bundle would say of itself as a model of its own."""
+    anchors = [bundle["anchors"][segment["anchor"]] for segment in stitch["segments"]]
+    archs = [anchor["arch"] for anchor in anchors]
+    segments = [
+        {
+            **anchor["arch"], "anchor": anchor["name"], "qk_norm": anchor["qk_norm"], "attention_output_bias": False,
+            "first_block": segment["first"], "num_hidden_layers": segment["last"] - segment["first"] + 1,
+        }
+        for anchor, segment in zip(anchors, stitch["segments"])
+    ]  # fmt: skip
+    tokens = {key: bundle[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    positions = min(arch["max_position_embeddings"] for arch in archs)
+    vocabularies = {"vocab_size": archs[-1]["vocab_size"], "embedding_vocab_size": archs[0]["vocab_size"]}
+    return StitchedConfig(segments, max_position_embeddings=positions, **vocabularies, **tokens, **options)
+
+
+def load_bundle(folder, dtype=None, **options):
+    """The run of a folder written by `esta-worker export --bundle`, its largest stitch set; `options` are the config's."""
+    config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+    found = tuple(map(config.get, ("format", "version", "kind")))
+    if found != ("esta-stitched-llm", 1, "bundle"):
+        raise ValueError(f"{folder} holds no bundle of this version: use AutoModelForCausalLM; it says {found}")
+    dtype = getattr(torch, config["torch_dtype"]) if dtype is None else dtype
+    tensors = {name: x.to(dtype) for name, x in load_file(Path(folder, "model.safetensors")).items()}
+    model = StitchedBundle(config, tensors, dtype=dtype, **options)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model.eval()

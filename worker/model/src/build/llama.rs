@@ -43,6 +43,8 @@ pub(crate) struct BlockBuilder<'a> {
     pub arch: &'a LlamaArch,
     pub rope: &'a Rope,
     pub biases: Biases,
+    /// Width of a head without the zeros that fill it up.
+    pub true_head_dim: u32,
 }
 
 impl BlockBuilder<'_> {
@@ -55,13 +57,16 @@ impl BlockBuilder<'_> {
         let queries = i64::from(arch.num_attention_heads) * head_dim;
         let keys = i64::from(arch.num_key_value_heads) * head_dim;
         let norm = |part: &str, width| self.source.rms_norm(&format!("{prefix}{part}"), width, arch.rms_norm_eps);
+        // Zeros lower the mean square of a head, so what is added to it is lowered too.
+        let eps = arch.rms_norm_eps * (f64::from(self.true_head_dim) / f64::from(arch.head_dim));
+        let head_norm = |part: &str| self.source.rms_norm(&format!("{prefix}{part}"), head_dim, eps);
         let map = |part: &str, shape: [i64; 2], biased: bool| {
             let (name, own) = (format!("{prefix}{part}"), own.map(|own| format!("{own}{part}")));
             let scale = self.source.pst.scale();
             self.source.linear(&LinearShape { biased, scale, own, ..LinearShape::plain(&name, &shape) })
         };
         let qk_norm = match arch.has_qk_norm() {
-            true => Some((norm("self_attn.q_norm", head_dim)?, norm("self_attn.k_norm", head_dim)?)),
+            true => Some((head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?)),
             false => None,
         };
         let Biases { qkv, o, mlp } = self.biases;
@@ -74,6 +79,7 @@ impl BlockBuilder<'_> {
                 o: map("self_attn.o_proj", [width, queries], o)?,
                 qk_norm,
                 head_dim,
+                true_head_dim: i64::from(self.true_head_dim),
                 rope: self.rope.shallow_clone(),
             },
             post_norm: norm("post_attention_layernorm", width)?,
@@ -121,7 +127,8 @@ impl Builder<'_> {
     ) -> Result<LlamaBlock, WeightsError> {
         let rope = self.ropes[anchor.index()].as_ref().expect("every language model has rotations");
         let own = own.map(|own| format!("{own}blocks.{block}."));
-        let builder = BlockBuilder { source: self.source, arch, rope, biases: Biases::of(arch) };
+        let builder =
+            BlockBuilder { source: self.source, arch, rope, biases: Biases::of(arch), true_head_dim: arch.head_dim };
         builder.block(&format!("anchors.{anchor}.model.layers.{block}."), own.as_deref())
     }
 
