@@ -127,8 +127,8 @@ fn what_does_not_fit_together_or_does_not_fit_in_memory_is_refused_before_anythi
 #[test]
 fn a_model_that_is_not_there_is_named() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
-    let args = ["generate", "--model", "nobody/nothing", "--prompt", "x"];
-    let line = Process::start(dir.path(), "generate", "esta-worker", &args)?.fails_with(1)?;
-    assert!(line.contains("nobody/nothing") && line.contains("no such folder"), "{line}");
+    let args = ["generate", "--model", "./nobody", "--prompt", "x"];
+    let line = Process::start(dir.path(), "generate", "esta-worker", &args)?.fails_with(8)?;
+    assert!(line.contains("there is no folder ./nobody"), "{line}");
     Ok(())
 }

@@ -8,6 +8,7 @@ use esta_engine::spec::SpecError;
 use esta_model::{HubError, WeightsError};
 use esta_text::TextError;
 
+use crate::hub::FetchError;
 use crate::trainer::{SetupError, VocabularyError};
 use crate::{
     export::{ExportError, NoForm},
@@ -55,7 +56,7 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<NoForm>() {
         return Some(USAGE);
     }
-    if cause.is::<HubError>() {
+    if cause.is::<HubError>() || cause.is::<FetchError>() {
         return Some(WEIGHTS);
     }
     if is_misfit(cause) {

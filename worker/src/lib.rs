@@ -7,6 +7,7 @@ pub mod eval;
 pub mod exit;
 pub mod export;
 pub mod generate;
+pub mod hub;
 pub mod machine;
 pub mod pretrain;
 pub mod profile;

@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
-use esta_config::hub;
 use esta_engine::spec::{Precision, Template};
 use esta_model::{Decoder, read_exported};
 use esta_text::{Prompter, Special, Tokenizer};
@@ -17,15 +16,15 @@ use serde::Deserialize;
 
 use crate::{
     generate::{Ended, Sampling, answer},
-    machine,
+    hub, machine,
     trainer::DeviceKind,
 };
 
 /// Arguments of `generate`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// A folder of `esta-worker export`, any Hugging Face folder of a supported architecture, or a hub name that lies in the
-    /// Hugging Face cache.
+    /// A folder of `esta-worker export`, any Hugging Face folder of a supported architecture, or a hub name, which is fetched
+    /// where it does not lie in the Hugging Face cache.
     #[arg(long, value_name = "DIR")]
     model: String,
     /// What the model is asked; `-` reads it from standard input.
@@ -80,9 +79,7 @@ struct Origin {
 /// What cannot be read, and prompts the model has no room for.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let device = args.device.device()?;
-    let Some(folder) = hub::locate(&args.model) else {
-        bail!("--model {:?}: there is no such folder, and no such model in the Hugging Face cache", args.model);
-    };
+    let folder = hub::bring(&args.model)?;
     let tokenizer = Tokenizer::open(&folder)?;
     let precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
     let network = read_exported(&folder, precision, device)?;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use esta_config::hub;
+use esta_config::hub::locate;
 use esta_data::{InputShape, Intake};
 use esta_engine::{
     arch::Arch,
@@ -12,6 +12,8 @@ use esta_engine::{
 };
 use esta_model::{SourceHead, Weights, random_anchor, read_llama, read_vit};
 use tch::Device;
+
+use crate::hub;
 
 use super::{
     CheckpointFolder,
@@ -39,7 +41,7 @@ impl Family {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Outline::of(spec, device)?.load()
+        Outline::with_models(spec, device)?.load()
     }
 
     /// A family whose anchors start from nothing: what pre-training begins with.
@@ -78,6 +80,20 @@ impl Outline {
         Ok(Self { law, intake, device })
     }
 
+    /// The same, once every language model that the job names lies on this machine: hub names are fetched.
+    ///
+    /// # Errors
+    /// [`SetupError`] naming the model that is nowhere.
+    pub fn with_models(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
+        if spec.data.text.is_some() {
+            for anchor in &spec.family.anchors {
+                let (name, path) = (anchor.name.clone(), anchor.weights.clone());
+                hub::bring(&path).map_err(|source| SetupError::Model { name, path, source })?;
+            }
+        }
+        Self::of(spec, device)
+    }
+
     /// The family with its anchors as they lie on disk.
     ///
     /// # Errors
@@ -114,7 +130,7 @@ pub fn read_anchor(law: &Law, anchor: &AnchorSpec, number: usize, device: Device
             Err(source) => Err(SetupError::Weights { name, path, source }),
         },
         Arch::Llama(arch) => {
-            let folder = hub::locate(&path).unwrap_or_else(|| PathBuf::from(&path));
+            let folder = locate(&path).unwrap_or_else(|| PathBuf::from(&path));
             read_llama(&folder, arch, law.spec.train.precision, device).map_err(|source| SetupError::Language {
                 name,
                 path,

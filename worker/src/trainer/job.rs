@@ -8,6 +8,8 @@ use esta_model::{HubError, WeightsError};
 use tch::Device;
 use thiserror::Error;
 
+use crate::hub::FetchError;
+
 use super::{
     Family,
     family::Outline,
@@ -73,6 +75,16 @@ pub enum SetupError {
         /// What is wrong.
         source: WeightsError,
     },
+    /// A language model that is nowhere.
+    #[error("anchor {name:?} does not load from {path}")]
+    Model {
+        /// The anchor's name.
+        name: String,
+        /// What the job calls it.
+        path: String,
+        /// Why.
+        source: FetchError,
+    },
     /// A language model.
     #[error("anchor {name:?} does not load from {path}")]
     Language {
@@ -115,7 +127,7 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::over(Outline::of(spec, device)?, Outline::load)
+        Self::over(Outline::with_models(spec, device)?, Outline::load)
     }
 
     /// A job whose anchors start from nothing: what pre-training begins with.
