@@ -41,6 +41,10 @@ quickstart-llm: build ## From manual pages to a palette of language models that 
 alone: ## After quickstart: tune each anchor alone and add the results to its report as stars
 	@./scripts/study/alone.sh
 
+.PHONY: alone-llm
+alone-llm: ## After quickstart-llm: tune both anchors alone and add the results to its report as stars
+	@./scripts/study/alone-llm.sh
+
 .PHONY: reproduce
 reproduce: build ## The paper's claims measured again, on one page; TASK=cars DATA=... WEIGHTS=... for ViT-Ti/S/B
 	@./scripts/reproduce.sh

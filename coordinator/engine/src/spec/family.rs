@@ -38,7 +38,7 @@ pub struct AnchorSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<LlamaArch>,
     /// Vision: a safetensors file with timm's names, or a folder holding `model.safetensors`. Language: a Hugging Face
-    /// folder, or a hub name such as `Qwen/Qwen3-0.6B` that is looked for in the Hugging Face cache.
+    /// folder, or a hub name such as `Qwen/Qwen3-0.6B`, which a worker fetches where it is not in the Hugging Face cache.
     pub weights: String,
 }
 
