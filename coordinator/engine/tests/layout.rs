@@ -269,3 +269,74 @@ fn rd_1_order_is_by_number_and_the_canonical_text_shows_it() {
     let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
     assert_eq!(names.len(), tensors, "names are unique");
 }
+
+/// LLaMA 7B and 13B with every default: LoRA of rank 8 on q, k and v, of rank 16 on stitching layers, biases everywhere.
+fn speakers() -> JobSpec {
+    serde_json::from_value(serde_json::json!({
+        "name": "layout",
+        "family": {
+            "anchors": [
+                {"name": "7b", "preset": "llama-7b", "weights": "7b"},
+                {"name": "13b", "preset": "llama-13b", "weights": "13b"},
+            ],
+            "space": {"kind": "proportional"},
+        },
+        "budgets": {"params": {"gap": 1e9}},
+        "train": {"max_steps": 1},
+        "data": {"text": {}, "train": {"layout": "alpaca", "path": "a.json"}},
+    }))
+    .expect("a complete specification")
+}
+
+#[test]
+fn language_models_train_adapters_by_formula_and_no_head() {
+    let (catalog, layout) = lay_out(&speakers());
+    let (small, large) = ((4096, 32), (5120, 40));
+    let blocks: u64 = [small, large].iter().map(|(width, depth)| depth * 3 * 8 * 2 * width).sum();
+    assert_eq!(params_of(&layout, |kind| matches!(kind, GroupKind::Block(..))), blocks);
+    assert_eq!(params_of(&layout, |kind| matches!(kind, GroupKind::Layer(_))), 31 * 16 * (4096 + 5120));
+    // Every stitch has a bias on q, k and v of each block it runs, and one on its stitching layer.
+    let biases = catalog.stitches().map(|stitch| {
+        let runs = |anchor: u32| {
+            let segments = stitch.segments.iter().filter(|segment| segment.anchor == AnchorId(anchor));
+            segments.map(|segment| u64::from(segment.last - segment.first) + 1).sum::<u64>()
+        };
+        3 * (4096 * runs(0) + 5120 * runs(1)) + if stitch.is_anchor() { 0 } else { 5120 }
+    });
+    assert_eq!(params_of(&layout, |kind| matches!(kind, GroupKind::Bias(_))), biases.sum::<u64>());
+    assert!(layout.groups.iter().all(|group| !matches!(group.kind, GroupKind::Head(_) | GroupKind::Embed(_))));
+    let block = tensors(&layout, GroupKind::Block(AnchorId(1), 39));
+    assert_eq!(block[0], ("anchors.1.model.layers.39.self_attn.q_proj.lora_A", &[8, 5120][..]));
+    assert_eq!(block.len(), 6);
+    let (whole, frozen) = (layout.trainable_params(), 6_738_415_616_u64 + 13_015_864_320);
+    assert!(whole * 100 < frozen, "{whole} of {frozen}");
+}
+
+#[test]
+fn every_map_of_a_decoder_can_carry_a_pair_and_a_tied_head_trains_as_its_embedding() {
+    let mut spec = speakers();
+    spec.pst.targets = vec![Target::Q, Target::K, Target::V, Target::O, Target::Fc1, Target::Fc2];
+    let (_, layout) = lay_out(&spec);
+    let names: Vec<&str> = tensors(&layout, GroupKind::Block(AnchorId(0), 0)).iter().map(|(name, _)| *name).collect();
+    let maps = ["self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down"];
+    let expected: Vec<String> = maps
+        .iter()
+        .flat_map(|map| ["lora_A", "lora_B"].map(|part| format!("anchors.0.model.layers.0.{map}_proj.{part}")))
+        .collect();
+    assert_eq!(names, expected);
+
+    let mut spec = speakers();
+    spec.mode = Mode::Snnet;
+    let untied = lay_out(&spec).1;
+    for (anchor, preset) in spec.family.anchors.iter_mut().zip(["smollm2-135m", "smollm2-360m"]) {
+        anchor.preset = Some(preset.to_owned());
+    }
+    let (catalog, tied) = lay_out(&spec);
+    let head = |layout: &GroupLayout| tensors(layout, GroupKind::Head(AnchorId(1))).len();
+    assert_eq!((head(&untied), head(&tied)), (2, 1), "a norm, and a head where it has a tensor of its own");
+    let stitched = catalog.stitches().find(|stitch| !stitch.is_anchor()).expect("stitched");
+    let touched: Vec<GroupKind> = tied.touched(stitched.id).iter().map(|id| tied.groups[id.index()].kind).collect();
+    for end in [0, 1] {
+        assert!(touched.contains(&GroupKind::Embed(AnchorId(end))), "both ends of a tied path train");
+    }
+}

@@ -94,7 +94,6 @@ impl Texts {
 
     /// Flat places `[R]` of all tokens but padding and the first of each text, whose activations are enormous
     /// (METHOD.md section 5): what least squares are fitted on.
-    #[must_use]
     pub fn later_tokens(&self) -> Tensor {
         let width = self.ids.size()[1];
         let rows = (0..).zip(&self.lengths);

@@ -335,3 +335,23 @@ fn layers_are_fitted_on_all_tokens_but_the_first_and_the_padding() {
     let tokens: usize = texts.iter().map(|text| text.len() - 1).sum();
     assert!(tokens > 9, "more rows than unknowns");
 }
+
+#[test]
+fn a_step_in_bfloat16_stays_close_and_its_gradients_are_numbers() {
+    let exact = Speakers::trained(json!({}));
+    let rounded = Speakers::trained(json!({ "train": { "precision": "bf16" } }));
+    let (input, labels) = batch();
+    for stitch in exact.stitched() {
+        let slot = Slot { stitch, input: &input, labels: &labels, dropout_seed: 0 };
+        let run = |speakers: &Speakers, checkpointing| {
+            let options = SlotOptions { checkpointing, ..SlotOptions::default() };
+            run_slot(&speakers.net, &speakers.store, &slot, &options).expect("it runs")
+        };
+        let (one, other) = (run(&exact, false), run(&rounded, false));
+        assert!(other.finite && (one.loss / other.loss - 1.0).abs() < 0.02, "{} against {}", other.loss, one.loss);
+        let cosine = (&one.grads * &other.grads).sum(Kind::Double) / (one.grads.norm() * other.grads.norm());
+        assert!(cosine.double_value(&[]) > 0.99, "stitch {stitch}: {}", cosine.double_value(&[]));
+        assert_ne!(one.loss, other.loss, "matrices were rounded");
+        assert_eq!(other.grads, run(&rounded, true).grads, "checkpoints change no bit in bfloat16 either");
+    }
+}
