@@ -93,3 +93,4 @@ clean: ## Remove what was built; caches outside the checkout stay
 .PHONY: test-all
 test-all: test ## The tests, and what needs PyTorch: exported models computed again by the modelling file and by timm
 	@./scripts/test-export.sh
+	@./scripts/test-export-llm.sh

@@ -49,7 +49,7 @@ impl Family {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Ok(Outline::of(spec, device)?.from_scratch())
+        Ok(Outline::of(spec, device)?.made_from_nothing())
     }
 
     fn new(Outline { law, intake, device }: Outline, anchors: Weights) -> Self {
@@ -108,7 +108,7 @@ impl Outline {
 
     /// The family with anchors that start from nothing.
     #[must_use]
-    pub fn from_scratch(self) -> Family {
+    pub fn made_from_nothing(self) -> Family {
         let mut anchors = Weights::new("from scratch");
         for (number, arch) in self.law.catalog.anchors.iter().enumerate() {
             let weights = random_anchor(arch, self.law.catalog.task, self.law.spec.seed);

@@ -135,7 +135,7 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::over(Outline::of(spec, device)?, |outline| Ok(outline.from_scratch()))
+        Self::over(Outline::of(spec, device)?, |outline| Ok(outline.made_from_nothing()))
     }
 
     /// Data first: what is wrong with it, and what does not fit in memory, is known before anything large is read.
