@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Exported language models against transformers and peft: first the modelling file against a reference in Python, then
-# what the program writes, with its expected logits and text. `test-export-llm.sh lm_eval` also runs that tool on a stitch.
+# what the program writes (stitches, lone anchors, adapters, filled-up heads, bundles), with its expected logits and text.
+# `test-export-llm.sh lm_eval` also runs that tool on a stitch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 requirements=(transformers==5.24.0 peft==0.21.2 safetensors accelerate numpy)

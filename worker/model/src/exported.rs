@@ -16,13 +16,14 @@ use crate::weights::{Weights, WeightsError};
 
 /// What this program writes for a stitched model.
 const STITCHED: &str = "stitched_llama";
-/// And for all stitches of a run at once.
-const BUNDLE: &str = "stitched_llama_bundle";
+/// The kind of what it writes for all stitches of a run at once.
+const BUNDLE: &str = "bundle";
 
-/// `config.json`, as far as it says which of the two it is.
+/// `config.json`, as far as it says what it is.
 #[derive(Deserialize)]
 struct Kind {
     model_type: Option<String>,
+    kind: Option<String>,
 }
 
 /// `config.json` of a stitched model.
@@ -74,12 +75,12 @@ struct Stretch {
 /// [`HubError`] naming the file and what is wrong with it.
 pub fn read_exported(folder: &Path, precision: Precision, device: Device) -> Result<Network, HubError> {
     let path = folder.join("config.json");
-    let Kind { model_type } = read_json(&path)?;
+    let Kind { model_type, kind } = read_json(&path)?;
+    if kind.as_deref() == Some(BUNDLE) {
+        return Err(impossible(&path, "it holds all stitches of a run: export one with --stitch".to_owned()));
+    }
     let (stretches, tied) = match model_type.as_deref() {
         Some(STITCHED) => (stretches(&path)?, false),
-        Some(BUNDLE) => {
-            return Err(impossible(&path, "it holds all stitches of a run: export one with --stitch".into()));
-        }
         _ => {
             let config: HubConfig = read_json(&path)?;
             let arch = LlamaArch::try_from(config).map_err(|source| HubError::Config { path, source })?;

@@ -45,7 +45,6 @@ fn config(law: &Law, rows: &BTreeMap<StitchId, Row>) -> Value {
         "format": "esta-stitched-llm",
         "version": 1,
         "kind": "bundle",
-        "model_type": "stitched_llama_bundle",
         "run": law.spec.name,
         "rule": law.spec.palette.rule,
         "lora_scale": law.spec.pst.scale(),
