@@ -191,7 +191,7 @@ fn places(state: &State, stitch: StitchId) -> Vec<(Place, Vec<Range<i64>>)> {
             if let (GroupKind::Block(anchor, block), true) = (*kind, is_projection(&param.name)) {
                 match places.last_mut().filter(|(place, _)| *place == (anchor, block)) {
                     Some((_, stretches)) => stretches.push(start..start + len),
-                    None => places.push(((anchor, block), Vec::from([start..start + len]))),
+                    None => places.push(((anchor, block), std::iter::once(start..start + len).collect())),
                 }
             }
             start += len;

@@ -113,7 +113,7 @@ fn a_model_is_fetched_by_name_once_and_a_hub_that_has_none_is_named() {
     let said = String::from_utf8_lossy(&first.stderr).into_owned();
     assert!(first.status.success(), "{said}");
     let asked = requests.load(Ordering::SeqCst);
-    assert!(asked >= 1 + 2 * 4, "{asked} requests for the list and four files");
+    assert!(asked > 2 * 4, "{asked} requests for the list and four files");
     let snapshot = home.join("hub/models--somebody--tiny/snapshots").join(COMMIT);
     assert!(snapshot.join("model.safetensors").exists() && !snapshot.join("README.md").exists());
 
