@@ -13,8 +13,8 @@ from manpage import declarations, entries_of, functions, lines_of, named, protot
 from roff import Block
 
 SEED = 5
-LIMIT = 720  # characters of a piece, at most
-ROOM = 500  # of those, for the lines that hold the answer
+LIMIT = 280  # characters of a piece, at most: what a model of minutes can read often enough
+ROOM = 200  # of those, for the lines that hold the answer
 ANSWER = 120  # characters of an answer, at most
 # The wording tells the kind: `kind_of` reads it back.
 QUESTIONS = {
@@ -61,7 +61,7 @@ class Item:
 
 
 def questions(page):
-    """All items of a page."""
+    """All items of a page whose piece is not too long."""
     for read in (
         of_name,
         of_synopsis,
@@ -72,7 +72,7 @@ def questions(page):
         of_references,
         of_versions,
     ):
-        yield from read(page)
+        yield from (item for item in read(page) if len(item.piece) <= LIMIT)
 
 
 def kind_of(question):
@@ -128,7 +128,7 @@ def of_synopsis(page):
         same = [proto for proto in found if proto.name == name]
         first, last = min(proto.lines[0] for proto in same), max(proto.lines[1] for proto in same)
         draws = rng(page.key, "synopsis", name)
-        needed = ("SYNOPSIS", window(lines, first, last, draws.randint(150, ROOM), draws))
+        needed = ("SYNOPSIS", window(lines, first, last, draws.randint(ROOM // 2, ROOM), draws))
         facts = {(proto.type, proto.header) for proto in same}
         if len("\n".join(needed[1])) > ROOM or len(facts) > 1 or (name == "syscall" and page.key != "syscall.2"):
             continue
@@ -170,7 +170,7 @@ def of_return_value(page):
             if len(answers) > 1 or not answers[0] or at is None:
                 continue
             draws = rng(page.key, kind, name)
-            near = window(lines, at, at, draws.randint(150, ROOM), draws)
+            near = window(lines, at, at, draws.randint(ROOM // 2, ROOM), draws)
             if len("\n".join(near)) <= ROOM:
                 yield ask(kind, page, answer=answers[0], needed=("RETURN VALUE", near), subject=name)
 
@@ -213,7 +213,7 @@ def of_errors(page):
         if sum(cause in other for other in causes) > 1:
             continue
         draws = rng(page.key, "error", at)
-        near = window(texts, at, at, draws.randint(250, ROOM), draws)
+        near = window(texts, at, at, draws.randint(ROOM // 2, ROOM), draws)
         if len("\n".join(near)) > ROOM or len(near) < 2:
             continue
         yield ask("error", page, answer=group[0].text, needed=("ERRORS", near), subject=subject, detail=cause)
@@ -230,7 +230,7 @@ def of_attributes(page):
         names = re.findall(r"(\w+)\(\)", cells[0])
         once = [name for name in names if sum(f"{name}()" in other for other in lines) == 1]
         draws = rng(page.key, "attributes", at)
-        near = window(lines, at, at, draws.randint(150, ROOM), draws)
+        near = window(lines, at, at, draws.randint(ROOM // 2, ROOM), draws)
         for name in pick(once, 2, page.key):
             yield ask("thread_safety", page, answer=cells[2], needed=("ATTRIBUTES", near), subject=name)
 
@@ -260,7 +260,7 @@ def of_versions(page):
             if not found or len(texts[at]) > ROOM:
                 continue
             draws = rng(page.key, "since", found["name"])
-            needed = (section, window(texts, at, at, draws.randint(150, ROOM), draws))
+            needed = (section, window(texts, at, at, draws.randint(ROOM // 2, ROOM), draws))
             subject, detail = found["name"], found["system"]
             item = ask("since", page, answer=found["version"], needed=needed, subject=subject, detail=detail)
             if item.piece.count(f"{subject} (since {detail}") + item.piece.count(f"{subject} was added") == 1:
@@ -274,14 +274,14 @@ def ask(kind, page, answer, needed, subject, detail=""):
     question = QUESTIONS[kind].format(subject=subject, detail=detail)
     draws = rng(page.key, kind, question)
     parts = [needed]
-    room = draws.randint(400, LIMIT) - length(needed)
+    room = draws.randint(LIMIT // 2, LIMIT) - length(needed)
     others = [name for name in AROUND if name != needed[0]]
     draws.shuffle(others)
     if kind == "header" and (program := includes(page)):
         parts.append(("EXAMPLES", program))
         room -= length(parts[-1])
     for name in others:
-        if part := excerpt(page, name, min(room, draws.randint(60, 260)), draws):
+        if part := excerpt(page, name, min(room, draws.randint(60, 160)), draws):
             parts.append(part)
             room -= length(part)
     draws.shuffle(parts)
