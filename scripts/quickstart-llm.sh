@@ -11,6 +11,7 @@ STEPS_S=1000 STEPS_L=1000
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
+family=configs/quickstart-llm/_base.yaml
 source=configs/quickstart-llm/source.yaml
 target=configs/quickstart-llm/target.yaml
 pages=.cache/data/manpages
@@ -54,7 +55,7 @@ make_anchors() { # the larger with its progress bar, the smaller beside it
 bin=$(binaries)
 check
 say "a tokenizer and anchors on the pages as plain text"
-link_anchors "$source" "$anchors" "$VOCAB" "$STEPS_S" "$STEPS_L" "$(sha256sum <"$pages/MADE.txt")"
+link_anchors "$source" "$anchors" "$VOCAB" "$STEPS_S" "$STEPS_L" "$(cat "$family" "$pages/corpus.jsonl" | sha256sum)"
 make_tokenizer
 make_anchors
 if [ -e "$run_dir/eval.json" ] && [ -e "$run_dir/report.html" ]; then
