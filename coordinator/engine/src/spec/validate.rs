@@ -246,7 +246,6 @@ impl JobSpec {
             ("data.augment", self.data.augment != AugmentSpec::default()),
             ("data.validation", self.data.validation.is_some()),
             ("train.head_init", self.train.head_init != HeadInit::Zero),
-            ("train.distill", self.train.distill.weight > 0.0),
             ("eval.probe_images", self.eval.probe_images > 0),
             ("family.stitch_init.refine_steps", self.family.stitch_init.refine_steps > 0),
         ];

@@ -6,8 +6,8 @@ use esta_engine::cost::Task;
 use esta_engine::groups::GroupLayout;
 use esta_engine::spec::{FitMethod, JobSpec, StitchInit};
 use esta_model::{
-    Input, ParamStore, Phase, Slot, SlotOptions, Start, StitchedNet, Texts, Weights, fit_layers, random_anchor,
-    random_layers, run_slot,
+    Input, ParamStore, Phase, Slot, SlotOptions, Start, StitchedNet, Teacher, Texts, Weights, fit_layers,
+    random_anchor, random_layers, run_slot,
 };
 use esta_proto::StitchId;
 use serde_json::{Value, json};
@@ -354,4 +354,21 @@ fn a_step_in_bfloat16_stays_close_and_its_gradients_are_numbers() {
         assert_ne!(one.loss, other.loss, "matrices were rounded");
         assert_eq!(other.grads, run(&rounded, true).grads, "checkpoints change no bit in bfloat16 either");
     }
+}
+
+#[test]
+fn the_largest_anchor_can_teach_texts_too() {
+    let speakers = Speakers::trained(json!({}));
+    let (input, labels) = batch();
+    let run = |weight| {
+        let slot = Slot { stitch: StitchId(2), input: &input, labels: &labels, dropout_seed: 0 };
+        let teacher = Some(Teacher { stitch: StitchId(1), weight, temperature: 2.0 });
+        run_slot(&speakers.net, &speakers.store, &slot, &SlotOptions { teacher, ..SlotOptions::default() })
+            .expect("it runs")
+    };
+    let (alone, half, whole) = (run(0.0), run(0.5), run(1.0));
+    assert_eq!((alone.loss, half.loss), (half.loss, whole.loss), "the loss is that of the labels");
+    let between = (&alone.grads + &whole.grads) * 0.5;
+    assert!(distance(&between, &half.grads) < 1e-6, "half of what is minimised is the teacher's");
+    assert!(distance(&alone.grads, &whole.grads) > 1e-4);
 }
