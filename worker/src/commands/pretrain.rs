@@ -44,6 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(name) => vec![name.clone()],
         None => spec.family.anchors.iter().map(|anchor| anchor.name.clone()).collect(),
     };
+    let speaks = spec.data.text.is_some();
     for name in names {
         let alone = alone(&spec, &name)?;
         let target = PathBuf::from(&alone.family.anchors[0].weights);
@@ -61,8 +62,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         let result = pretrain(alone, args.device, hear).with_context(|| format!("pre-training anchor {name:?}"))?;
         bar.finish_and_clear();
-        let accuracy = result.map_or_else(String::new, |r| format!(", held-out accuracy {:.2} %", 100.0 * r.accuracy));
-        eprintln!("{name}: {:.0} s{accuracy}, {}", started.elapsed().as_secs_f64(), target.display());
+        let held_out = result.map_or_else(String::new, |result| match speaks {
+            true => format!(", held-out loss {:.4}", result.loss),
+            false => format!(", held-out accuracy {:.2} %", 100.0 * result.accuracy),
+        });
+        eprintln!("{name}: {:.0} s{held_out}, {}", started.elapsed().as_secs_f64(), target.display());
     }
     Ok(ExitCode::SUCCESS)
 }
