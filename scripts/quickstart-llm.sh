@@ -7,7 +7,7 @@ set -euo pipefail
 
 # Tokens of the vocabulary, as source.yaml has it. Steps of each anchor: a larger network has more to learn.
 VOCAB=4096
-STEPS_S=1000 STEPS_L=1200
+STEPS_S=1000 STEPS_L=1000
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
