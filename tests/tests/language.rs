@@ -110,6 +110,17 @@ fn what_does_not_fit_together_or_does_not_fit_in_memory_is_refused_before_anythi
     let line = refused(&lab, "vast", &vast, 3)?;
     assert!(line.contains("the job does not fit") && line.contains("activations"), "{line}");
 
+    let shaped = lab.write_job("shaped", STEPS, ("", ""))?;
+    let text = fs::read_to_string(lab.path().join("source.yaml"))?;
+    let config = text.lines().find(|line| line.contains("name: b,")).expect("an anchor").trim().to_owned();
+    let other = config.replace("head_dim: 8", "rms_norm_eps: 1.0e-3, head_dim: 8");
+    let plain = format!("- {{name: b, weights: {}}}", lab.file("anchors/b"));
+    let text = fs::read_to_string(&shaped)?;
+    assert!(text.contains(&plain));
+    fs::write(&shaped, text.replace(&plain, &other))?;
+    let line = refused(&lab, "shaped", &shaped, 8)?;
+    assert!(line.contains("rms_norm_eps is 0.000001 there and 0.001 here"), "{line}");
+
     let tokenizer = lab.path().join("anchors/b/tokenizer.json");
     let mut other = json(&tokenizer)?;
     other["model"]["merges"].as_array_mut().expect("merges").pop();

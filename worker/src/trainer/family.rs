@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use esta_config::hub::locate;
 use esta_data::{InputShape, Intake};
 use esta_engine::{
-    arch::Arch,
+    arch::{Arch, HubConfigFlaw, LlamaArch},
     law::Law,
     spec::{AnchorSpec, JobSpec},
 };
-use esta_model::{SourceHead, Weights, random_anchor, read_llama, read_vit};
+use esta_model::{HubError, SourceHead, Weights, random_anchor, read_hub_config, read_llama, read_vit};
 use tch::Device;
 
 use crate::hub;
@@ -131,12 +131,23 @@ pub fn read_anchor(law: &Law, anchor: &AnchorSpec, number: usize, device: Device
         },
         Arch::Llama(arch) => {
             let folder = locate(&path).unwrap_or_else(|| PathBuf::from(&path));
-            read_llama(&folder, arch, law.spec.train.precision, device).map_err(|source| SetupError::Language {
-                name,
-                path,
-                source,
-            })
+            check_shape(&folder, arch)
+                .and_then(|()| read_llama(&folder, arch, law.spec.train.precision, device))
+                .map_err(|source| SetupError::Language { name, path, source })
         }
+    }
+}
+
+/// A folder that brings a `config.json` is of the job's shape: a preset's epsilon or rotary base could differ, and no tensor
+/// would show it.
+fn check_shape(folder: &Path, arch: &LlamaArch) -> Result<(), HubError> {
+    let path = folder.join("config.json");
+    if !path.is_file() {
+        return Ok(());
+    }
+    match read_hub_config(folder)?.difference(arch) {
+        None => Ok(()),
+        Some(difference) => Err(HubError::Config { path, source: HubConfigFlaw::Impossible(difference) }),
     }
 }
 

@@ -220,6 +220,39 @@ impl LlamaArch {
         self.rope_scaling.and_then(RopeScaling::flaw)
     }
 
+    /// The first number that would make this network compute something else than `other`, and both values. How long a context
+    /// it was made for is no such number.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let counts = |arch: &Self| {
+            [
+                ("vocab_size", arch.vocab_size),
+                ("hidden_size", arch.hidden_size),
+                ("intermediate_size", arch.intermediate_size),
+                ("num_hidden_layers", arch.num_hidden_layers),
+                ("num_attention_heads", arch.num_attention_heads),
+                ("num_key_value_heads", arch.num_key_value_heads),
+                ("head_dim", arch.head_dim),
+            ]
+            .map(|(key, count)| (key, count.to_string()))
+        };
+        let others = |arch: &Self| {
+            [
+                ("model_type", arch.model_type.name().to_owned()),
+                ("rms_norm_eps", arch.rms_norm_eps.to_string()),
+                ("rope_theta", arch.rope_theta.to_string()),
+                ("rope_scaling", format!("{:?}", arch.rope_scaling)),
+                ("tie_word_embeddings", arch.tie_word_embeddings.to_string()),
+                ("attention_bias", arch.attention_bias.to_string()),
+                ("mlp_bias", arch.mlp_bias.to_string()),
+            ]
+        };
+        let all = |arch: &Self| counts(arch).into_iter().chain(others(arch));
+        let mut pairs = all(self).zip(all(other));
+        let ((key, one), (_, another)) = pairs.find(|(one, another)| one.1 != another.1)?;
+        Some(format!("{key} is {one} there and {another} here"))
+    }
+
     /// Width D.
     #[must_use]
     pub fn width(&self) -> u64 {
@@ -299,6 +332,15 @@ mod tests {
         for name in names {
             assert_eq!(LlamaArch::preset(name).expect("shipped").flaw(), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_computes_something_else_is_told_by_its_key() {
+        let seven = |name| LlamaArch::preset(name).expect("shipped");
+        let (first, second) = (seven("llama-7b"), seven("llama-2-7b"));
+        assert_eq!(second.difference(&first).as_deref(), Some("rms_norm_eps is 0.00001 there and 0.000001 here"));
+        let longer = LlamaArch { max_position_embeddings: 9, ..first.clone() };
+        assert_eq!(longer.difference(&first), None);
     }
 
     #[test]
