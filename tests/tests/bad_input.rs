@@ -173,9 +173,9 @@ fn a_corrupt_image_is_named_and_the_run_goes_on_when_it_is_mended() -> anyhow::R
     let set = |key: &str, data: &str| format!("  {key}: {{{data}}}");
     // With few images for the fit of the stitching layers, a step is the first to see the damage.
     let cases = [
-        ("at-the-fit", "train", "", "the images for the fit"),
+        ("at-the-fit", "train", "", "the samples for the fit"),
         ("in-a-step", "train", "  stitch_init: {samples: 4}\n", "the batch of step"),
-        ("at-the-end", "eval", "", "the held-out images"),
+        ("at-the-end", "eval", "", "the held-out samples"),
     ];
     for (name, key, fit, what) in cases {
         let job = lab.write_job(name, "", 20)?;
