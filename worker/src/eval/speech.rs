@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use esta_data::{HeldOut, Intake, Loader};
-use esta_engine::catalog::Stitch;
+use esta_engine::{catalog::Segment, cost::path_cost};
 use esta_model::{Decoder, Network, StitchedNet};
 use esta_proto::StitchId;
 use esta_text::{TextSet, Tokenizer, baselines};
@@ -138,13 +138,9 @@ fn exits(family: &Family, net: &StitchedNet, held_out: &HeldOut) -> Result<Vec<E
         let Judged { loss, right } =
             judge(family, held_out, |input| Ok(network.forward_ended(input, blocks as usize)))?;
         let accuracy = right.iter().map(|hit| f64::from(*hit)).sum::<f64>() / right.len().max(1) as f64;
-        Ok(Exit { blocks: u64::from(blocks), params: params_of(anchor, depth, blocks), loss, accuracy })
+        let ended = Segment { anchor: anchor.end_anchor(), first: 0, last: blocks - 1 };
+        let params = path_cost(&catalog.anchors, catalog.task, &[ended]).params;
+        Ok(Exit { blocks: u64::from(blocks), params, loss, accuracy })
     };
     (1..depth).map(exit).collect()
-}
-
-/// Parameters of an anchor's first blocks, its ends included: its blocks are all of one size.
-fn params_of(anchor: &Stitch, depth: u32, blocks: u32) -> u64 {
-    let block = anchor.params / u64::from(depth);
-    anchor.params - block * u64::from(depth - blocks)
 }
