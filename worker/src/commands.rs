@@ -140,7 +140,8 @@ data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
         let extended = "base: base.yaml\n";
         let (code, line) = failure("pretrain", extended, "data.train.path=/nowhere/images");
         assert!(code == crate::exit::DATA && line.contains("/nowhere/images"), "{code}: {line}");
-        let (code, line) = failure("angles", extended, "family.anchors[0].weights=/nowhere/a");
-        assert!(code == crate::exit::WEIGHTS && line.contains("/nowhere/a"), "{code}: {line}");
+        // Data first: what is wrong with it is known before anything large is read.
+        let (code, line) = failure("angles", extended, "data.train.path=/nowhere/others");
+        assert!(code == crate::exit::DATA && line.contains("/nowhere/others"), "{code}: {line}");
     }
 }
