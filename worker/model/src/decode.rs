@@ -36,7 +36,7 @@ impl<'a> Decoder<'a> {
         self.network.positions().unsigned_abs()
     }
 
-    /// Lets it read further tokens, at least one, and answers the logits `[V]` of the one that follows them, in single
+    /// Lets it read further tokens, at least one, and answers the logits `[V]` of the one that follows them, those of tokens it cannot read left out, in single
     /// precision on the CPU.
     ///
     /// # Panics
@@ -53,7 +53,9 @@ impl<'a> Decoder<'a> {
             let x = stages.fold(embedded, |x, (stage, past)| stage.forward_after(past, &x));
             self.seen += count;
             let logits = self.network.tail.forward(&x, &input, Phase::Eval);
-            logits.select(0, 0).to_kind(Kind::Float).to_device(tch::Device::Cpu)
+            // What it could not read itself it does not say: a head may have more rows than another anchor's embedding.
+            let sayable = self.network.sayable().min(logits.size()[1]);
+            logits.select(0, 0).narrow(0, 0, sayable).to_kind(Kind::Float).to_device(tch::Device::Cpu)
         })
     }
 }

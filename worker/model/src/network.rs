@@ -155,6 +155,14 @@ impl Network {
         blocks.filter_map(|block| block.positions()).min().unwrap_or(i64::MAX)
     }
 
+    /// Rows of its embedding.
+    pub(crate) fn sayable(&self) -> i64 {
+        match &self.front {
+            Front::Patches(_) => 0,
+            Front::Tokens(embed) => embed.weight.size()[0],
+        }
+    }
+
     pub(crate) fn device(&self) -> Device {
         match &self.front {
             Front::Patches(embed) => embed.cls_token.device(),
