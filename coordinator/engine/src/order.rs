@@ -49,17 +49,12 @@ impl DataOrder {
         Visit { epoch, index: self.permutation(epoch)[position] }
     }
 
-    /// The sample indices of an epoch in the order of their visits: Fisher-Yates from the back over the epoch's own
-    /// random stream, spelt out here so that no library's change of algorithm reorders a recorded run.
+    /// The sample indices of an epoch in the order of their visits: shuffled by the epoch's own random stream.
     #[must_use]
     pub fn permutation(&self, epoch: u64) -> Vec<u64> {
         let mut rng = streams::rng(self.seed, Stream::DataOrder, epoch);
         let mut order: Vec<u64> = (0..self.len.get()).collect();
-        for last in (1..order.len()).rev() {
-            let bound = u64::try_from(last).expect("a length fits 64 bits") + 1;
-            let other = usize::try_from(below(&mut rng, bound)).expect("below a length");
-            order.swap(last, other);
-        }
+        shuffle(&mut rng, &mut order);
         order
     }
 
@@ -81,11 +76,7 @@ impl DataOrder {
         let (whole, rest) = order.split_at(order.len() - order.len() % batch);
         let mut steps: Vec<&[u64]> = whole.chunks(batch).collect();
         let mut rng = streams::rng(self.seed, Stream::Grouping, epoch);
-        for last in (1..steps.len()).rev() {
-            let bound = u64::try_from(last).expect("a length fits 64 bits") + 1;
-            let other = usize::try_from(below(&mut rng, bound)).expect("below a length");
-            steps.swap(last, other);
-        }
+        shuffle(&mut rng, &mut steps);
         let longest = (0..steps.len()).max_by_key(|&step| (steps[step].iter().map(length).max(), steps.len() - step));
         if let Some(longest) = longest {
             steps.swap(0, longest);
@@ -140,6 +131,16 @@ impl EpochCache {
             self.epochs.insert(0, (epoch, self.visits(epoch)));
         }
         Visit { epoch, index: self.epochs[0].1[position] }
+    }
+}
+
+/// Fisher-Yates from the back, spelt out here so that no library's change of algorithm reorders a recorded run or moves a
+/// sample from one split to another.
+pub fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        let bound = u64::try_from(last).expect("a length fits 64 bits") + 1;
+        let other = usize::try_from(below(rng, bound)).expect("below a length");
+        items.swap(last, other);
     }
 }
 

@@ -27,6 +27,9 @@ pub enum Stream {
     Fit,
     /// The order in which latencies are measured; index = round.
     Profile,
+    /// The order that splits of a data set are taken from; index = 0. Its seed is the split's, not the run's: a study's seeds
+    /// share their held-out samples.
+    Split,
     /// Tokens of an answer; index = the token's number.
     Speech,
 }
@@ -42,6 +45,7 @@ impl Stream {
             Self::Init => b"init....",
             Self::Dropout => b"dropout.",
             Self::Fit => b"fit.....",
+            Self::Split => b"split...",
             Self::Speech => b"speech..",
             Self::Profile => b"profile.",
         }

@@ -11,9 +11,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use esta_engine::spec::{DatasetSpec, Layout};
+use esta_text::{Origin, Position};
 use flate2::bufread::MultiGzDecoder;
 
-use crate::error::{DataError, Origin, Position};
+use crate::error::DataError;
 use crate::pixels::Pixels;
 use shards::Shards;
 

@@ -22,7 +22,8 @@ mod select;
 mod transform;
 
 pub use dataset::Dataset;
-pub use error::{DataError, Origin, Position};
+pub use error::DataError;
+pub use esta_text::{Origin, Position};
 pub use held_out::HeldOut;
 pub use images::ImageBatch;
 pub use loader::Loader;

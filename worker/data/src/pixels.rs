@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use esta_text::Origin;
 use image::DynamicImage;
 
-use crate::error::{DataError, Origin};
+use crate::error::DataError;
 
 /// An image of 8-bit intensities: `bytes` is row-major height x width x channels, channels 1 (grey) or 3 (RGB).
 #[derive(Debug, Clone, PartialEq, Eq)]

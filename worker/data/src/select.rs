@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use esta_engine::order::shuffle;
 use esta_engine::spec::{DatasetSpec, Split};
-use rand::Rng;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use esta_engine::streams::{self, Stream};
+use esta_text::Origin;
 
-use crate::error::{DataError, Origin};
+use crate::error::DataError;
 
 /// One image in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,20 +68,16 @@ fn filtered(path: &Path, kept: &[u32], classes: u32, labels: &[i64]) -> Result<V
 }
 
 fn part(path: &Path, split: Split, all: &[Chosen]) -> Result<Vec<Chosen>, DataError> {
-    let found = all.len() as u64;
-    let rest = found.saturating_sub(split.skip);
-    let count = split.count.unwrap_or(rest);
-    if count > rest {
-        return Err(DataError::Split { path: path.to_owned(), skip: split.skip, count, found });
-    }
-    let (start, count) = (split.skip.min(found) as usize, count as usize);
-    Ok(balanced(all, split.seed)[start..start + count].to_vec())
+    let (skip, found) = (split.skip, all.len() as u64);
+    let places =
+        split.places(all.len()).map_err(|count| DataError::Split { path: path.to_owned(), skip, count, found })?;
+    Ok(balanced(all, split.seed)[places].to_vec())
 }
 
 /// A seeded order whose every prefix is as class-balanced as the set allows: rounds of one image per class that has any
 /// left, the images of a class and the classes of a round each shuffled.
 fn balanced(all: &[Chosen], seed: u64) -> Vec<Chosen> {
-    let mut rng = rng(seed);
+    let mut rng = streams::rng(seed, Stream::Split, 0);
     let classes = all.iter().map(|chosen| chosen.label as usize + 1).max().unwrap_or(0);
     let mut queues = vec![Vec::new(); classes];
     all.iter().for_each(|&chosen| queues[chosen.label as usize].push(chosen));
@@ -93,24 +89,6 @@ fn balanced(all: &[Chosen], seed: u64) -> Vec<Chosen> {
         order.append(&mut round);
     }
     order
-}
-
-/// The generator of a split, keyed as the engine's streams are (seed, then a name of eight bytes) and apart from all
-/// of them: a study's seeds share their held-out images, so this seed is the split's, not the run's.
-fn rng(seed: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(b"split...");
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Fisher-Yates from the back, spelt out so that no library's change of algorithm moves an image from one split to
-/// another. The high half of the product is uniform to one part in 2^32 or better for any set that fits in memory.
-fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
-    for last in (1..items.len()).rev() {
-        let product = u128::from(rng.next_u64()) * (last as u128 + 1);
-        items.swap(last, (product >> 64) as usize);
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! `esta-worker tokenizer` (HANDS): makes the tokenizer of small models that are pre-trained on the spot.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
 use clap::Args as ClapArgs;
-use esta_text::train_tokenizer;
-use serde::Deserialize;
+use esta_text::{read_documents, train_tokenizer};
 
 /// Arguments of `tokenizer`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Documents, one JSON object with `text` per line.
-    #[arg(long, value_name = "JSONL", required = true)]
+    /// Documents, JSON objects with `text`: a file with one per line or a list of them, plain or .gz, or a folder of such
+    /// files.
+    #[arg(long, value_name = "PATH", required = true)]
     texts: Vec<PathBuf>,
     /// Tokens at most.
     #[arg(long, default_value_t = 4096)]
@@ -21,11 +20,6 @@ pub struct Args {
     out: PathBuf,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    text: String,
-}
-
 /// Trains and writes it.
 ///
 /// # Errors
@@ -33,12 +27,7 @@ struct Document {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut texts = Vec::new();
     for path in &args.texts {
-        let file = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        for (number, line) in (1..).zip(file.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-            let document: Document =
-                serde_json::from_str(line).with_context(|| format!("{}, line {number}", path.display()))?;
-            texts.push(document.text);
-        }
+        texts.extend(read_documents(path)?);
     }
     let count = texts.len();
     let tokenizer = train_tokenizer(texts, args.vocab_size, &args.out)?;

@@ -43,8 +43,6 @@ pub fn check(outline: &Outline, texts: &TextSet) -> Result<(), RoomError> {
 fn largest_pass(spec: &JobSpec, texts: &TextSet) -> Pass {
     let pass = Pass::at_most(spec);
     let tokens = texts.lengths().into_iter().max().map_or(pass.tokens, u64::from);
-    let learned =
-        |index| texts.example(index).learned.iter().map(|range| u64::from(range.end - range.start)).sum::<u64>();
-    let most = (0..texts.len()).map(learned).max().unwrap_or(tokens);
+    let most = texts.learned_lengths().max().unwrap_or(tokens);
     Pass { tokens, learned: pass.rows * most, ..pass }
 }

@@ -1,41 +1,11 @@
 //! What can be wrong with texts, tokenizers and templates (HANDS): every error names the file, the place in it and the
 //! values found.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// A place in a file, counted as an editor or the file's list counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// The file.
-    pub path: PathBuf,
-    /// The place in it.
-    pub position: Position,
-}
-
-/// How a place in a file is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// The file as a whole.
-    Whole,
-    /// A line, from 1.
-    Line(u64),
-    /// An item of a JSON list, from 1.
-    Item(u64),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        match self.position {
-            Position::Whole => Ok(()),
-            Position::Line(line) => write!(f, ", line {line}"),
-            Position::Item(item) => write!(f, ", item {item}"),
-        }
-    }
-}
+use crate::origin::Origin;
 
 /// Why a tokenizer, a template or a text set cannot be had.
 #[derive(Debug, Error)]

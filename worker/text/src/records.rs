@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 use minijinja::Value;
 
-use crate::error::{Flaw, Origin, Position, TextError};
+use crate::error::{Flaw, TextError};
+use crate::origin::{Origin, Position};
 
 /// Where records go: each with its place, as a value or as what is wrong with its line.
 pub(crate) type Sink<'s> = dyn FnMut(Origin, Result<Value, Flaw>) -> Result<(), TextError> + 's;
@@ -111,7 +112,7 @@ fn each_line(path: &Path, blank_lines: u64, reader: &mut dyn BufRead, sink: &mut
             continue;
         }
         let value = serde_json::from_slice(&bytes).map_err(|error| malformed(&error));
-        sink(Origin { path: path.to_owned(), position: Position::Line(line) }, value)?;
+        sink(Origin::line(path, line), value)?;
     }
     Ok(())
 }

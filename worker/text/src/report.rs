@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::error::{Flaw, Origin};
+use crate::error::Flaw;
+use crate::origin::Origin;
 
 /// Why an example was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,42 +2,21 @@
 
 use std::path::Path;
 
+use esta_engine::order::shuffle;
 use esta_engine::spec::Split;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use esta_engine::streams::{self, Stream};
 
 use crate::error::TextError;
 
 /// The part of `all` that a split takes: `count` after `skip` in a seeded order, all that remain without a count.
 pub(crate) fn part<T>(path: &Path, split: Split, mut all: Vec<T>) -> Result<Vec<T>, TextError> {
-    let found = all.len() as u64;
-    let rest = found.saturating_sub(split.skip);
-    let count = split.count.unwrap_or(rest);
-    if count > rest {
-        return Err(TextError::Split { path: path.to_owned(), skip: split.skip, count, found });
-    }
-    shuffle(&mut rng(split.seed), &mut all);
-    all.drain(..split.skip.min(found) as usize);
-    all.truncate(count as usize);
+    let (skip, found) = (split.skip, all.len() as u64);
+    let places =
+        split.places(all.len()).map_err(|count| TextError::Split { path: path.to_owned(), skip, count, found })?;
+    shuffle(&mut streams::rng(split.seed, Stream::Split, 0), &mut all);
+    all.truncate(places.end);
+    all.drain(..places.start);
     Ok(all)
-}
-
-/// The generator of a split, keyed as the engine's streams are (seed, then a name of eight bytes) and apart from all
-/// of them: a study's seeds share their held-out examples, so this seed is the split's, not the run's.
-fn rng(seed: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(b"split...");
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Fisher-Yates from the back, spelt out so that no library's change of algorithm moves an example from one split to
-/// another. The high half of the product is uniform to one part in 2^32 or better for any set that fits in memory.
-fn shuffle<T>(rng: &mut impl Rng, items: &mut [T]) {
-    for last in (1..items.len()).rev() {
-        let product = u128::from(rng.next_u64()) * (last as u128 + 1);
-        items.swap(last, (product >> 64) as usize);
-    }
 }
 
 #[cfg(test)]

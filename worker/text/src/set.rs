@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use esta_engine::spec::{DatasetSpec, Flawed, Layout, OverLong, TextSpec};
 
 use crate::batch::TokenBatch;
-use crate::error::{Flaw, Origin, TextError};
+use crate::error::{Flaw, TextError};
 use crate::example::{Example, Fitted, fit};
+use crate::origin::Origin;
 use crate::prompter::{Draft, Prompter, Refusal};
 use crate::question::Question;
 use crate::records;
@@ -77,6 +78,11 @@ impl TextSet {
     #[must_use]
     pub fn lengths(&self) -> Vec<u32> {
         (0..self.ends.len()).map(|at| self.range(at).len() as u32).collect()
+    }
+
+    /// Learned tokens of every sequence, in order.
+    pub fn learned_lengths(&self) -> impl Iterator<Item = u64> {
+        (0..self.len()).map(|index| self.row(index).1.iter().map(|range| range.len() as u64).sum())
     }
 
     /// One sequence.

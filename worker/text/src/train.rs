@@ -16,7 +16,9 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer
 
 use crate::error::TextError;
 use crate::message::excerpt;
+use crate::records;
 use crate::tokenizer::Tokenizer;
+use crate::words::text;
 
 /// Ends texts and fills rows; token 0.
 const END: &str = "<|endoftext|>";
@@ -24,6 +26,20 @@ const END: &str = "<|endoftext|>";
 const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + \
                              eos_token + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}\
                              {% endif %}";
+
+/// The documents of a file, or of a folder's files, as a set of layout `text` holds them: what a tokenizer is trained on.
+///
+/// # Errors
+/// [`TextError`] of a file that cannot be read and of the first record that holds no text.
+pub fn read_documents(path: &Path) -> Result<Vec<String>, TextError> {
+    let mut documents = Vec::new();
+    records::each(path, &mut |origin, record| {
+        let document = record.and_then(|record| text(&record, "text"));
+        documents.push(document.map_err(|flaw| TextError::Flawed { origin, flaw })?);
+        Ok(())
+    })?;
+    Ok(documents)
+}
 
 /// Trains a tokenizer of at most `vocab_size` tokens and writes it into `folder` as `tokenizer.json` and
 /// `tokenizer_config.json`, which transformers loads as a `PreTrainedTokenizerFast`. Texts that hold no more pairs of

@@ -72,3 +72,16 @@ fn merges_are_those_of_the_tokenizers_crate() {
     let ours: BTreeSet<String> = ours.get_vocab(false).into_keys().collect();
     assert_eq!(ours.difference(&theirs).collect::<Vec<_>>(), Vec::<&String>::new());
 }
+
+#[test]
+fn documents_without_text_are_named_by_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = folder.path().join("corpus.jsonl");
+    fs::write(&corpus, "{\"text\": \"to be\"}\n\n{\"text\": \"\"}\n").unwrap();
+    assert_eq!(read_documents(&corpus).unwrap(), ["to be", ""]);
+    fs::write(&corpus, "{\"text\": \"to be\"}\n\n{\"txt\": \"or not\"}\n").unwrap();
+    assert_eq!(
+        read_documents(&corpus).unwrap_err().to_string(),
+        format!("{}, line 3: not usable as an example", corpus.display())
+    );
+}

@@ -67,7 +67,8 @@ fn document(record: &Value) -> Result<Words, Flaw> {
     if text.trim().is_empty() { Err(Flaw::EmptyDocument) } else { Ok(Words::Document(text)) }
 }
 
-fn text(record: &Value, name: &'static str) -> Result<String, Flaw> {
+/// A field of a record that has to be a text.
+pub(crate) fn text(record: &Value, name: &'static str) -> Result<String, Flaw> {
     let value = field(record, name);
     match value.as_str() {
         Some(text) => Ok(text.to_owned()),

@@ -1,5 +1,7 @@
 //! The `data` section: where images and labels, or texts, come from and how they become batches.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::TextSpec;
@@ -129,6 +131,23 @@ pub struct Split {
     /// Seed of the order; apart from the job's, so that seeds of a study share their held-out images.
     #[serde(default)]
     pub seed: u64,
+}
+
+impl Split {
+    /// The places that the split takes in the seeded order of `found` samples.
+    ///
+    /// # Errors
+    /// The count asked for, where fewer remain.
+    pub fn places(&self, found: usize) -> Result<Range<usize>, u64> {
+        let start = usize::try_from(self.skip).map_or(found, |skip| skip.min(found));
+        match self.count {
+            None => Ok(start..found),
+            Some(count) => {
+                let taken = usize::try_from(count).ok().filter(|count| *count <= found - start).ok_or(count)?;
+                Ok(start..start + taken)
+            }
+        }
+    }
 }
 
 /// How an image reaches the anchors' input size.

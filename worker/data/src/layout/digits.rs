@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use csv::{ReaderBuilder, StringRecord};
+use esta_text::{Origin, Position};
 
 use super::{Grey, Listing, Source, open};
-use crate::error::{DataError, Origin, Position};
+use crate::error::DataError;
 
 const SIDE: usize = 8;
 const WHITE: i64 = 16;

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use esta_text::Position;
+
 use super::{Grey, Listing, Source, open, take};
-use crate::error::{DataError, Position};
+use crate::error::DataError;
 
 /// What an IDX file may hold; the magic number is two zeros, the type (8: unsigned byte) and the number of dimensions.
 #[derive(Clone, Copy)]

@@ -3,8 +3,10 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
+use esta_text::Origin;
+
 use super::{Listing, Source, open, read_error};
-use crate::error::{DataError, Origin};
+use crate::error::DataError;
 
 /// Reads a list; every image has to be there, so that a wrong root shows at the start and not in the middle of a run.
 pub(super) fn list(root: &Path, list: &Path) -> Result<Listing, DataError> {

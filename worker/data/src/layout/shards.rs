@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use esta_text::{Origin, Position};
 use parquet::basic::Type;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArrayType, DataType};
@@ -10,7 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::{Listing, Source, read_error};
-use crate::error::{DataError, Origin, Position};
+use crate::error::DataError;
 
 /// The shards of one set, in byte order of their names.
 pub(super) struct Shards(Vec<Shard>);
