@@ -46,3 +46,11 @@ link_anchors() { # link_anchors CONFIG NAME STEP...: anchors live in the cache, 
   mkdir -p "$cache/anchors/$key"
   link "$cache/anchors/$key" "$name"
 }
+
+replace_folder() { # replace_folder NEW TARGET: NEW takes TARGET's place
+  chmod 755 "$1"
+  rm -rf "$2.old"
+  [ ! -e "$2" ] || mv "$2" "$2.old"
+  mv "$1" "$2"
+  rm -rf "$2.old"
+}

@@ -133,22 +133,15 @@ make_glyphs() { # make_glyphs FOLDER
   { recipe; sums "$1/files"; } >"$1/files/MADE.txt"
 }
 
-mkdir -p "$data" "$root/.cache"
+mkdir -p "$data"
 if ! good; then
   need_pillow
   tmp=$(mktemp -d "$data/glyphs.tmp.XXXXXX")
   trap 'rm -rf "$tmp"' EXIT
   make_glyphs "$tmp"
-  chmod 755 "$tmp/files"
-  rm -rf "$data/glyphs.old"
-  [ ! -e "$data/glyphs" ] || mv "$data/glyphs" "$data/glyphs.old"
-  mv "$tmp/files" "$data/glyphs"
-  rm -rf "$data/glyphs.old"
+  replace_folder "$tmp/files" "$data/glyphs"
 fi
 [ "$(sums "$data/glyphs")" = "$(expected_sums)" ] || say "WARNING: these packages gave other images than those of the" \
   "committed results (versions in $data/glyphs/FONTS.txt); results on letters will differ"
-if [ -e "$root/.cache/data" ] && [ ! -L "$root/.cache/data" ]; then
-  fail ".cache/data is in the way: it should be a link to $data"
-fi
-ln -sfn "$data" "$root/.cache/data"
+link "$data" "$root/.cache/data"
 say "letters at .cache/data/glyphs"

@@ -71,11 +71,7 @@ if ! good "$data/manpages"; then
     download "$tmp"
   fi
   make_data "$tmp"
-  chmod 755 "$tmp"
-  rm -rf "$data/manpages.old"
-  [ ! -e "$data/manpages" ] || mv "$data/manpages" "$data/manpages.old"
-  mv "$tmp" "$data/manpages"
-  rm -rf "$data/manpages.old"
+  replace_folder "$tmp" "$data/manpages"
 fi
 link "$data" "$root/.cache/data"
 say "manual pages at .cache/data/manpages"

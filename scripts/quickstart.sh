@@ -11,48 +11,15 @@ THREADS_L=2
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
+source scripts/adapt.sh
 source=configs/quickstart/source.yaml
-target=configs/quickstart/target.yaml
-run_dir=runs/quickstart
 
-default_workers() {
-  if [ "$DEVICE" = cuda ]; then nvidia-smi --list-gpus | wc -l; else echo 2; fi
-}
+small_anchors() { pretrain "$source" s "$STEPS_S" && pretrain "$source" m "$STEPS_M"; }
+large_anchor() { pretrain "$source" l "$STEPS_L" --set "train.intra_op_threads=$THREADS_L"; }
 
-check() {
-  case "$DEVICE" in cpu | cuda) ;; *) fail "DEVICE is cpu or cuda, not '$DEVICE'" ;; esac
-  [ -x "$bin/esta-worker" ] && [ -x "$bin/esta-coordinator" ] || fail "no binaries in $bin: run 'make quickstart' or 'make build'"
-  [ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
-}
-
-pretrain() { # pretrain ANCHOR STEPS [FLAG...]
-  "$bin/esta-worker" pretrain --config "$source" --anchor "$1" --steps "$2" --device "$DEVICE" "${@:3}"
-}
-
-make_anchors() { # the largest with its progress bar, the two others beside it
-  local log small
-  log=$(mktemp)
-  { pretrain s "$STEPS_S" && pretrain m "$STEPS_M"; } >"$log" 2>&1 &
-  small=$!
-  # shellcheck disable=SC2064  # the process and file of this call
-  trap "kill $small 2>/dev/null || true; rm -f '$log'" EXIT
-  pretrain l "$STEPS_L" --set "train.intra_op_threads=$THREADS_L" || fail "the largest anchor could not be made"
-  wait "$small" || fail "the smaller anchors could not be made: $(tail -n 1 "$log")"
-  cat "$log" >&2
-  rm -f "$log"
-  trap - EXIT
-}
-
-bin=$(binaries)
-check
+check_programs quickstart
+[ -d .cache/data/fashion-mnist ] || fail "no images at .cache/data: run 'make data'"
 say "anchors on the source domain"
 link_anchors "$source" .cache/anchors "$STEPS_S" "$STEPS_M" "$STEPS_L" "$THREADS_L"
-make_anchors
-if [ -e "$run_dir/eval.json" ] && [ -e "$run_dir/report.html" ]; then
-  "$bin/esta-coordinator" palette --run-dir "$run_dir"
-  say "this is the finished run in $run_dir, see its report.html; 'rm -r $run_dir' and once more to run afresh"
-  exit 0
-fi
-say "the family on the target domain"
-"$bin/esta-coordinator" run --config "$target" --workers "${WORKERS:-$(default_workers)}" --device "$DEVICE"
-say "open $run_dir/report.html"
+make_both large_anchor small_anchors
+adapt configs/quickstart/target.yaml runs/quickstart "the family on the target domain"
