@@ -42,7 +42,7 @@ pub use job::{DeviceError, DeviceKind, Job, SetupError};
 pub use room::RoomError;
 pub use state::{State, StateError};
 pub use step::{StepError, Stepper, tensors};
-pub use vocabulary::VocabularyError;
+pub use vocabulary::{VocabularyError, folder_of as tokenizer_folder};
 
 use crate::session::StoreCall;
 

@@ -13,8 +13,8 @@ use esta_engine::{
 
 use super::{ConfigError, node::Node, typed};
 
-/// The folder of a model: the path itself if it is one, else the newest snapshot of a hub name such as `Qwen/Qwen3-0.6B` in
-/// the Hugging Face cache.
+/// The folder of a model: the path itself if it is one, else the snapshot of a hub name such as `Qwen/Qwen3-0.6B` in the
+/// Hugging Face cache that `main` stands for, or the only one there is.
 #[must_use]
 pub fn locate(model: &str) -> Option<PathBuf> {
     let path = PathBuf::from(model);

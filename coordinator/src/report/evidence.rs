@@ -90,16 +90,22 @@ impl Evidence {
         })
     }
 
+    /// Whether its samples are texts, not images.
+    #[must_use]
+    pub fn reads_texts(&self) -> bool {
+        self.catalog.task.tokens() > 0
+    }
+
     /// What its samples are called.
     #[must_use]
     pub fn samples(&self) -> &'static str {
-        if self.catalog.task.tokens() > 0 { "texts" } else { "images" }
+        if self.reads_texts() { "texts" } else { "images" }
     }
 
     /// What the share of held-out samples that are right is called.
     #[must_use]
     pub fn accuracy_word(&self) -> &'static str {
-        if self.catalog.task.tokens() > 0 { "exact match" } else { "accuracy" }
+        if self.reads_texts() { "exact match" } else { "accuracy" }
     }
 
     /// Budgets of the catalog.

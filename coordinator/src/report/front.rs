@@ -55,7 +55,7 @@ fn scatter(evidence: &Evidence) -> String {
     let mut plot = Plot::new((1040.0, 470.0), x, y, Scale::of_costs);
     plot.axes(
         Axis {
-            name: if evidence.samples() == "texts" { "MACs of the longest text" } else { "MACs of one image" },
+            name: if evidence.reads_texts() { "MACs of the longest text" } else { "MACs of one image" },
             words: tick,
         },
         Axis { name: &format!("held-out {}, %", evidence.accuracy_word()), words: |v| format!("{v:.0}") },
@@ -91,7 +91,8 @@ fn front(palette: &RulePalette) -> Vec<(f64, f64)> {
     points
 }
 
-fn mark_of(rule: PaletteRule) -> Mark {
+/// How what a rule chose is drawn.
+pub fn mark_of(rule: PaletteRule) -> Mark {
     match rule {
         PaletteRule::Snip => Mark::Snip,
         PaletteRule::Loss => Mark::Loss,

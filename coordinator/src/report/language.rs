@@ -1,6 +1,6 @@
 //! Language models: held-out loss against parameters, and one question answered by every size (HANDS).
 
-use esta_engine::{catalog::Stitch, spec::PaletteRule};
+use esta_engine::catalog::Stitch;
 use esta_page::{
     markup::{escape, legend, section as markup_section},
     numbers::{count, or_dash, percent, si, significant, tick},
@@ -8,8 +8,8 @@ use esta_page::{
     table::table,
 };
 
-use super::evidence::Evidence;
-use crate::artifacts::summary::SpeechEntry;
+use super::{evidence::Evidence, front::mark_of};
+use crate::artifacts::summary::{AnswerEntry, ExitEntry, SpeechEntry};
 
 /// Nothing for a family that does not speak.
 pub fn section(evidence: &Evidence) -> String {
@@ -109,21 +109,12 @@ fn scatter(evidence: &Evidence, speech: &SpeechEntry) -> String {
     plot.finish("held-out loss of every evaluated stitch against its parameters")
 }
 
-fn mark_of(rule: PaletteRule) -> Mark {
-    match rule {
-        PaletteRule::Snip => Mark::Snip,
-        PaletteRule::Loss => Mark::Loss,
-        PaletteRule::Auto => Mark::Auto,
-    }
-}
-
 fn exits(speech: &SpeechEntry) -> String {
     if speech.exits.is_empty() {
         return String::new();
     }
-    let row = |exit: &crate::artifacts::summary::ExitEntry| {
-        vec![count(exit.blocks), count(exit.params), significant(exit.loss), percent(exit.accuracy)]
-    };
+    let row =
+        |exit: &ExitEntry| vec![count(exit.blocks), count(exit.params), significant(exit.loss), percent(exit.accuracy)];
     let rows: Vec<_> = speech.exits.iter().map(row).collect();
     let heads = ["blocks of the largest anchor", "parameters", "held-out loss", "exact match"];
     esta_page::markup::details("The largest anchor ended early", &table(&heads, 0, &rows))
@@ -140,7 +131,7 @@ fn answers(evidence: &Evidence, speech: &SpeechEntry) -> String {
         true => String::new(),
         false => format!("<pre>{}</pre>\n", escape(&question.input)),
     };
-    let row = |answer: &crate::artifacts::summary::AnswerEntry| {
+    let row = |answer: &AnswerEntry| {
         let stitch = evidence.catalog.get(answer.stitch)?;
         let (path, params) = (escape(&evidence.path(stitch)), si(stitch.params as f64));
         Some(vec![path, escape(&answer.text), params, significant(answer.tokens_per_second)])

@@ -177,7 +177,23 @@ impl Weights {
     /// The same tensors on a device.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {
-        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_device(device))).collect();
+        self.map(|tensor| tensor.to_device(device))
+    }
+
+    /// The same tensors in a type.
+    #[must_use]
+    pub fn to_kind(&self, kind: Kind) -> Self {
+        self.map(|tensor| tensor.to_kind(kind))
+    }
+
+    /// The same tensors; their numbers are shared.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        self.map(Tensor::shallow_clone)
+    }
+
+    fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), change(tensor))).collect();
         Self { origin: self.origin.clone(), tensors }
     }
 

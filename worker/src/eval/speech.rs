@@ -88,10 +88,12 @@ pub fn measure(
 ) -> Result<Option<Speech>, EvalError> {
     let (Intake::Texts(tokenizer), Some(texts)) = (&family.intake, held_out.texts()) else { return Ok(None) };
     let mut speech = Speech { tokens: texts.report().learned, ..Speech::default() };
-    let data = &family.law.spec.data;
-    let train = Loader::open(data, &family.intake, family.law.spec.seed, 1)?;
-    if let Some(trivial) = train.texts().and_then(|train| baselines(train, texts)) {
-        (speech.majority, speech.copy) = (Some(trivial.majority), Some(trivial.copy));
+    // Documents ask nothing: their training set need not be read a second time.
+    if !texts.questions().is_empty() {
+        let train = Loader::open(&family.law.spec.data, &family.intake, family.law.spec.seed, 1)?;
+        if let Some(trivial) = train.texts().and_then(|train| baselines(train, texts)) {
+            (speech.majority, speech.copy) = (Some(trivial.majority), Some(trivial.copy));
+        }
     }
     if family.law.spec.eval.exits {
         speech.exits = exits(family, net, held_out)?;

@@ -102,7 +102,7 @@ impl Writer<'_> {
         };
         let readme = readme(&origin, modelling.is_some());
         folder::replace(target, modelling, |files| {
-            files.tensors(&in_kind(&weights, dtype))?;
+            files.tensors(&weights.to_kind(dtype))?;
             files.json("config.json", &config)?;
             self.vocabulary.write(files)?;
             files.json(folder::ADAPTED_MARK, &origin)?;
@@ -135,7 +135,7 @@ pub fn save_anchor(
 ) -> Result<(), ExportError> {
     let dtype = dtype_of(weights);
     folder::replace(target, None, |files| {
-        files.tensors(&in_kind(weights, dtype))?;
+        files.tensors(&weights.to_kind(dtype))?;
         files.json("config.json", &ordinary_config(arch, vocabulary, dtype))?;
         vocabulary.write(files)?;
         files.json(folder::ADAPTED_MARK, &json!({ "made": "from scratch" }))
@@ -156,14 +156,6 @@ fn speaker(segment: &MergedSegment) -> &LlamaArch {
 fn dtype_of(weights: &Weights) -> Kind {
     let matrices = weights.iter().filter(|(_, tensor)| tensor.dim() > 1);
     matrices.map(|(_, tensor)| tensor.kind()).next().unwrap_or(Kind::Float)
-}
-
-fn in_kind(weights: &Weights, kind: Kind) -> Weights {
-    let mut cast = Weights::new(weights.origin());
-    for (name, tensor) in weights.iter() {
-        cast.insert(name, tensor.to_kind(kind));
-    }
-    cast
 }
 
 fn dtype_name(kind: Kind) -> &'static str {
@@ -198,10 +190,7 @@ fn ordinary(arch: &LlamaArch, weights: &Weights) -> Option<(LlamaArch, Weights)>
 
 /// With a head of its own: a lone tied anchor that is no ordinary one.
 fn untied(weights: &Weights) -> Weights {
-    let mut all = Weights::new(weights.origin());
-    for (name, tensor) in weights.iter() {
-        all.insert(name, tensor.shallow_clone());
-    }
+    let mut all = weights.shallow_clone();
     if let (None, Some(embedding)) = (weights.get("lm_head.weight"), weights.get("model.embed_tokens.weight")) {
         all.insert("lm_head.weight", embedding.copy());
     }

@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use esta_config::hub::locate;
 use esta_data::{InputShape, Intake};
 use esta_engine::{
     arch::{Arch, HubConfigFlaw, LlamaArch},
@@ -18,7 +17,7 @@ use crate::hub;
 use super::{
     CheckpointFolder,
     job::{DeviceKind, SetupError},
-    vocabulary,
+    vocabulary::{self, located},
 };
 
 /// What a job's networks are made of and where they are kept.
@@ -130,7 +129,7 @@ pub fn read_anchor(law: &Law, anchor: &AnchorSpec, number: usize, device: Device
             Err(source) => Err(SetupError::Weights { name, path, source }),
         },
         Arch::Llama(arch) => {
-            let folder = locate(&path).unwrap_or_else(|| PathBuf::from(&path));
+            let folder = located(&path);
             check_shape(&folder, arch)
                 .and_then(|()| read_llama(&folder, arch, law.spec.train.precision, device))
                 .map_err(|source| SetupError::Language { name, path, source })

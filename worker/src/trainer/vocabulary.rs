@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use esta_config::hub;
-use esta_engine::law::Law;
+use esta_engine::{law::Law, spec::JobSpec};
 use esta_text::{TextError, Tokenizer};
 use thiserror::Error;
 
@@ -44,15 +44,16 @@ pub enum VocabularyError {
 /// # Errors
 /// [`VocabularyError`].
 pub fn of(law: &Law) -> Result<Tokenizer, VocabularyError> {
-    let named = law.spec.data.text.as_ref().and_then(|text| text.tokenizer.as_deref());
     let anchors = &law.spec.family.anchors;
-    let (place, model) = match named {
-        Some(model) => ("data.text.tokenizer".to_owned(), model),
-        None => (format!("anchor {:?}", anchors[0].name), anchors[0].weights.as_str()),
-    };
-    let tokenizer = Tokenizer::open(&folder(model)).map_err(|source| VocabularyError::Tokenizer { place, source })?;
+    let tokenizer = Tokenizer::open(&folder_of(&law.spec)).map_err(|source| {
+        let place = match named(&law.spec) {
+            Some(_) => "data.text.tokenizer".to_owned(),
+            None => format!("anchor {:?}", anchors[0].name),
+        };
+        VocabularyError::Tokenizer { place, source }
+    })?;
     for (anchor, arch) in anchors.iter().zip(&law.catalog.anchors) {
-        let own = folder(&anchor.weights);
+        let own = located(&anchor.weights);
         if own.join("tokenizer.json").is_file() {
             check_same(&tokenizer, &anchor.name, &own)?;
         }
@@ -64,6 +65,15 @@ pub fn of(law: &Law) -> Result<Tokenizer, VocabularyError> {
     Ok(tokenizer)
 }
 
+/// The folder of a job's tokenizer.
+pub fn folder_of(spec: &JobSpec) -> PathBuf {
+    located(named(spec).unwrap_or(&spec.family.anchors[0].weights))
+}
+
+fn named(spec: &JobSpec) -> Option<&str> {
+    spec.data.text.as_ref()?.tokenizer.as_deref()
+}
+
 fn check_same(tokenizer: &Tokenizer, anchor: &str, folder: &Path) -> Result<(), VocabularyError> {
     let place = format!("anchor {anchor:?}");
     let own = Tokenizer::open(folder).map_err(|source| VocabularyError::Tokenizer { place, source })?;
@@ -73,6 +83,7 @@ fn check_same(tokenizer: &Tokenizer, anchor: &str, folder: &Path) -> Result<(), 
     }
 }
 
-fn folder(model: &str) -> PathBuf {
+/// Where a model lies; the path itself where nothing does, so that whoever opens it says what is missing.
+pub(super) fn located(model: &str) -> PathBuf {
     hub::locate(model).unwrap_or_else(|| PathBuf::from(model))
 }

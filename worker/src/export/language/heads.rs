@@ -63,10 +63,7 @@ impl Geometry {
 
 /// The tensors of a path with all attention in the geometry `to`.
 pub(super) fn padded(weights: &Weights, segments: &[MergedSegment], to: Geometry) -> Weights {
-    let mut all = Weights::new(weights.origin());
-    for (name, tensor) in weights.iter() {
-        all.insert(name, tensor.shallow_clone());
-    }
+    let mut all = weights.shallow_clone();
     for (place, segment) in segments.iter().enumerate() {
         let from = Geometry::of(speaker(segment));
         for block in blocks_of(segments, place) {

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use esta_config::hub;
 use esta_data::Intake;
 use esta_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use super::super::{ExportError, folder::Files};
-use crate::trainer::Family;
+use crate::trainer::{Family, tokenizer_folder};
 
 /// What a tokenizer consists of on disk; those that are there are copied.
 const TOKENIZER_FILES: [&str; 8] = [
@@ -40,10 +39,7 @@ impl Vocabulary {
     #[must_use]
     pub fn of(family: &Family) -> Option<Self> {
         let Intake::Texts(tokenizer) = &family.intake else { return None };
-        let spec = &family.law.spec;
-        let named = spec.data.text.as_ref().and_then(|text| text.tokenizer.as_deref());
-        let model = named.unwrap_or(&spec.family.anchors[0].weights);
-        Some(Self::new(tokenizer, hub::locate(model).unwrap_or_else(|| PathBuf::from(model))))
+        Some(Self::new(tokenizer, tokenizer_folder(&family.law.spec)))
     }
 
     /// That of a tokenizer and its folder.
