@@ -56,9 +56,6 @@ pub struct Cost {
     pub params: u64,
 }
 
-/// What a part of a model costs.
-type Parts = Cost;
-
 /// fvcore's count of a `LayerNorm` with affine parameters, per element.
 const NORM_MACS: u64 = 5;
 
@@ -82,7 +79,7 @@ pub fn path_cost(anchors: &[Arch], task: Task, segments: &[Segment]) -> Cost {
     }
     for pair in segments.windows(2) {
         let (from, to) = (arch(&pair[0]), arch(&pair[1]));
-        total.add(Parts { macs: layer_macs(from, to, task), params: layer_params(from, to) }, 1);
+        total.add(Cost { macs: layer_macs(from, to, task), params: layer_params(from, to) }, 1);
     }
     if let [alone] = segments {
         total.params -= shared_params(arch(alone));
@@ -91,27 +88,27 @@ pub fn path_cost(anchors: &[Arch], task: Task, segments: &[Segment]) -> Cost {
 }
 
 impl Cost {
-    fn add(&mut self, part: Parts, times: u64) {
+    fn add(&mut self, part: Cost, times: u64) {
         self.macs += part.macs * times;
         self.params += part.params * times;
     }
 }
 
-fn front(arch: &Arch) -> Parts {
+fn front(arch: &Arch) -> Cost {
     match arch {
         Arch::Vit(arch) => vit::front(arch),
         Arch::Llama(arch) => llama::front(arch),
     }
 }
 
-fn block(arch: &Arch, task: Task) -> Parts {
+fn block(arch: &Arch, task: Task) -> Cost {
     match arch {
         Arch::Vit(arch) => vit::block(arch),
         Arch::Llama(arch) => llama::block(arch, u64::from(task.tokens())),
     }
 }
 
-fn tail(arch: &Arch, task: Task) -> Parts {
+fn tail(arch: &Arch, task: Task) -> Cost {
     match arch {
         Arch::Vit(arch) => vit::tail(arch, task.classes()),
         Arch::Llama(arch) => llama::tail(arch, u64::from(task.tokens())),

@@ -36,8 +36,8 @@ impl<'a> Decoder<'a> {
         self.network.positions().unsigned_abs()
     }
 
-    /// Lets it read further tokens, at least one, and answers the logits `[V]` of the one that follows them, those of tokens it cannot read left out, in single
-    /// precision on the CPU.
+    /// Lets it read further tokens, at least one, and answers the logits `[V]` of the one that follows them, in single
+    /// precision on the CPU; those of tokens that it cannot read are left out.
     ///
     /// # Panics
     /// When they are none, or more than there is room for.

@@ -3,17 +3,17 @@
 //! Letters: N tokens, D width, F hidden width of the MLP, H heads, G heads of keys and values, d width of a head, V
 //! vocabulary.
 
-use super::{Parts, Task};
+use super::{Cost, Task};
 use crate::arch::LlamaArch;
 
 /// The embedding: a look-up costs no MAC.
-pub(super) fn front(arch: &LlamaArch) -> Parts {
-    Parts { macs: 0, params: embed_params(arch) }
+pub(super) fn front(arch: &LlamaArch) -> Cost {
+    Cost { macs: 0, params: embed_params(arch) }
 }
 
 /// One block over N tokens. MACs: q and o 2 N D H d, k and v 2 N D G d, scores and their product with v 2 N^2 H d, MLP
 /// 3 N D F. Scores are counted whole, as fvcore counts them, though half of them are never looked at.
-pub(super) fn block(arch: &LlamaArch, tokens: u64) -> Parts {
+pub(super) fn block(arch: &LlamaArch, tokens: u64) -> Cost {
     let (n, d, f) = (tokens, arch.width(), u64::from(arch.intermediate_size));
     let (q, k) = (arch.query_width(), arch.key_width());
     let matrices = 2 * d * q + 2 * d * k + 3 * d * f;
@@ -24,13 +24,13 @@ pub(super) fn block(arch: &LlamaArch, tokens: u64) -> Parts {
         (arch.has_qk_norm(), 2 * u64::from(arch.head_dim)),
     ];
     let vectors: u64 = biases.iter().filter(|(has, _)| *has).map(|(_, size)| size).sum();
-    Parts { macs: n * matrices + 2 * n * n * q, params: matrices + 2 * d + vectors }
+    Cost { macs: n * matrices + 2 * n * n * q, params: matrices + 2 * d + vectors }
 }
 
 /// Final norm and head over N tokens: N D V.
-pub(super) fn tail(arch: &LlamaArch, tokens: u64) -> Parts {
+pub(super) fn tail(arch: &LlamaArch, tokens: u64) -> Cost {
     let matrix = embed_params(arch);
-    Parts { macs: tokens * matrix, params: matrix + arch.width() }
+    Cost { macs: tokens * matrix, params: matrix + arch.width() }
 }
 
 /// V D.

@@ -2,22 +2,22 @@
 //!
 //! Letters: N tokens (patches and class token), D width, p patch side, c input channels, m MLP ratio, C classes.
 
-use super::{NORM_MACS, Parts};
+use super::{Cost, NORM_MACS};
 use crate::arch::VitArch;
 
 /// Everything in front of the blocks: patch embedding, class token, position embedding.
-pub(super) fn front(arch: &VitArch) -> Parts {
-    Parts { macs: patch_macs(arch), params: embed_params(arch) }
+pub(super) fn front(arch: &VitArch) -> Cost {
+    Cost { macs: patch_macs(arch), params: embed_params(arch) }
 }
 
 /// One block.
-pub(super) fn block(arch: &VitArch) -> Parts {
-    Parts { macs: block_macs(arch), params: block_params(arch) }
+pub(super) fn block(arch: &VitArch) -> Cost {
+    Cost { macs: block_macs(arch), params: block_params(arch) }
 }
 
 /// Everything behind the blocks: final norm and head.
-pub(super) fn tail(arch: &VitArch, num_classes: u32) -> Parts {
-    Parts {
+pub(super) fn tail(arch: &VitArch, num_classes: u32) -> Cost {
+    Cost {
         macs: norm_macs(arch) + head_macs(arch, num_classes),
         params: norm_params(arch) + head_params(arch, num_classes),
     }
