@@ -98,6 +98,14 @@ impl<'a> Run<'a> {
         Self { patience, ..Self::vacant(folder, name.to_owned(), job, workers)? }.seated(1)?.staffed()
     }
 
+    /// Serves any job, whose results are to lie in the folder of this name, to as many workers as are expected, and starts none.
+    ///
+    /// # Errors
+    /// When the coordinator does not start.
+    pub fn serve_job(folder: &'a Path, name: &str, job: &Path, expected: u32) -> anyhow::Result<Self> {
+        Self::vacant(folder, name.to_owned(), job, expected)?.seated(1)
+    }
+
     /// A job of a lab, whose results are to lie in the folder that it names itself: that of its own name.
     fn of_lab(lab: &'a Lab, job: &Path, expected: u32) -> anyhow::Result<Self> {
         let name = job.file_stem().context("a job file has a name")?.to_string_lossy().into_owned();
@@ -159,12 +167,20 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When it does not start.
     pub fn add_worker(&mut self) -> anyhow::Result<()> {
+        self.add_worker_with(&[])
+    }
+
+    /// Starts one more worker, with further arguments.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn add_worker_with(&mut self, more: &[&str]) -> anyhow::Result<()> {
         let (number, name) = (self.started, format!("w{}", self.started));
         self.started += 1;
         let host = self.network.map_or_else(|| LOOPBACK.to_owned(), |_| Network::address(number + 1).to_string());
         let (url, log) = (self.url(), self.log_of(&name));
         let mut worker = self.program(number + 1, "esta-worker");
-        self.workers.push(Process::spawn(self.folder, &log, worker.args(train_args(&url, &name, &host)))?);
+        self.workers.push(Process::spawn(self.folder, &log, worker.args(train_args(&url, &name, &host)).args(more))?);
         Ok(())
     }
 

@@ -65,7 +65,21 @@ impl TextLab {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_job(&self, name: &str, steps: u64, (train, text): (&str, &str)) -> anyhow::Result<PathBuf> {
+    pub fn write_job(&self, name: &str, steps: u64, keys: (&str, &str)) -> anyhow::Result<PathBuf> {
+        self.write_job_with(name, steps, keys, "")
+    }
+
+    /// The same with further sections, each a line of its own.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_job_with(
+        &self,
+        name: &str,
+        steps: u64,
+        (train, text): (&str, &str),
+        sections: &str,
+    ) -> anyhow::Result<PathBuf> {
         let job = format!(
             "name: {name}\nseed: 11\noutput_dir: {}\nrecipe: best\n\
              family:\n  anchors:\n    - {{name: a, weights: {}}}\n    - {{name: b, weights: {}}}\n  space: {{kind: \
@@ -74,7 +88,7 @@ impl TextLab {
              train: {{max_steps: {steps}, batch_size: 8, learning_rate: 3.0e-3, save_steps: 20, logging_steps: 5{train}}}\n\
              data:\n  text: {{template: chat, max_length: 128{text}}}\n  train: {{layout: alpaca, path: {}}}\n  eval: {{layout: alpaca, path: \
              {}, split: {{count: 12}}}}\n\
-             eval: {{stitches: all, batch_size: 8, exits: true}}\n",
+             eval: {{stitches: all, batch_size: 8, exits: true}}\n{sections}",
             self.file(name),
             self.file("anchors/a"),
             self.file("anchors/b"),

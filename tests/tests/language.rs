@@ -43,8 +43,66 @@ fn mb_2_a_killed_worker_changes_no_bit_of_a_language_run() -> anyhow::Result<()>
     rough.wait_for_step(3)?;
     rough.kill_worker(0);
     rough.add_worker()?;
-    assert!(calm == rough.finish()?, "the disturbed run ended with other bits");
+    assert!(calm == rough.finish_without_latecomers()?, "the disturbed run ended with other bits");
     Ok(())
+}
+
+#[test]
+fn rd_4_blocks_that_a_node_shares_change_no_bit_and_neither_does_a_rank_that_dies() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let teaching = ", gradient_accumulation_steps: 2, distill: {weight: 0.3, temperature: 2.0}";
+    let whole = run(&lab, "whole", 1, (teaching, ""))?;
+    let shared = |name: &str| lab.write_job_with(name, STEPS, (teaching, ""), "model: {shard: node}\n");
+    // Five ranks on four slots: one of them has nothing to do but to bring the others their blocks.
+    for workers in [1, 2, 5] {
+        let name = format!("shared-{workers}");
+        let outcome = Run::of_job(lab.path(), &name, &shared(&name)?, workers, PATIENCE)?.finish()?;
+        assert!(whole == outcome, "{workers} ranks that share their blocks ended with other bits");
+    }
+    let eval = |name: &str| json(&lab.path().join(name).join("eval.json"));
+    let losses = |eval: Value| {
+        eval["results"].as_array().expect("results").iter().map(|r| r["loss"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(losses(eval("whole")?), losses(eval("shared-2")?), "held-out losses are those of whole networks");
+    for export in eval("whole")?["exports"].as_array().expect("exports") {
+        let file = format!("{}/model.safetensors", export["path"].as_str().expect("a path"));
+        let exported = |name: &str| fs::read(lab.path().join(name).join(&file));
+        assert!(exported("whole")? == exported("shared-2")?, "{file} differs from that of whole networks");
+    }
+
+    let mut rough = Run::of_job(lab.path(), "rough", &shared("rough")?, 3, PATIENCE)?;
+    rough.wait_for_step(3)?;
+    rough.kill_worker(1);
+    rough.wait_for_step(8)?;
+    rough.add_worker()?;
+    assert!(whole == rough.finish_without_latecomers()?, "the disturbed run ended with other bits");
+    Ok(())
+}
+
+#[test]
+fn ranks_share_blocks_with_those_of_their_own_node_alone() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let whole = run(&lab, "whole", 1, ("", ""))?;
+    let job = lab.write_job_with("nodes", STEPS, ("", ""), "model: {shard: node}\n")?;
+    let mut nodes = Run::serve_job(lab.path(), "nodes", &job, 3)?;
+    for node in ["left", "right", "left"] {
+        nodes.add_worker_with(&["--node", node])?;
+    }
+    nodes.wait_for_step(1)?;
+    let logs: Vec<String> = (0..3).map(|worker| nodes.worker_at(worker).log()).collect();
+    let mut kept: Vec<[Option<u64>; 3]> = logs.iter().map(|log| kept_blocks(log)).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [[1, 5, 5], [2, 2, 5], [2, 3, 5]].map(|numbers| numbers.map(Some)), "{logs:#?}");
+    assert!(whole == nodes.finish()?, "two nodes ended with other bits");
+    Ok(())
+}
+
+/// Ranks of a worker's node, blocks that it keeps, and blocks there are, as its log says.
+fn kept_blocks(log: &str) -> [Option<u64>; 3] {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let fields =
+        lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "blocks kept for the node");
+    ["ranks", "blocks", "of"].map(|key| fields.as_ref()?[key].as_u64())
 }
 
 #[test]

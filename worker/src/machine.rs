@@ -28,6 +28,14 @@ pub fn free_memory(device: Device) -> Option<u64> {
     }
 }
 
+/// What tells this machine from others: one running kernel is one machine, whatever containers call themselves.
+#[must_use]
+pub fn name() -> String {
+    let files = ["/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/hostname"];
+    let name = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
+    name.map_or_else(|| "node".to_owned(), |name| name.trim().to_owned())
+}
+
 /// What the control group of this process leaves it; none where it sets no limit.
 fn group_memory() -> Option<u64> {
     let number =

@@ -4,12 +4,14 @@
 
 mod builder;
 mod checkpoint;
+mod convoy;
 mod doing;
 mod family;
 mod finale;
 mod group;
 mod job;
 mod room;
+mod shard;
 mod state;
 mod step;
 mod thread;
@@ -39,7 +41,8 @@ pub use checkpoint::{CheckpointError, CheckpointFolder};
 pub use doing::Doing;
 pub use family::{Family, read_anchor};
 pub use job::{DeviceError, DeviceKind, Job, SetupError};
-pub use room::RoomError;
+pub use room::{Room, RoomError};
+pub use shard::Shard;
 pub use state::{State, StateError};
 pub use step::{StepError, Stepper, tensors};
 pub use vocabulary::{VocabularyError, folder_of as tokenizer_folder};
@@ -57,6 +60,8 @@ pub struct TrainerOptions {
     pub device: DeviceKind,
     /// Address other workers reach this one at, for Gloo.
     pub host: Option<String>,
+    /// Which node this is: ranks of one name share its blocks, where a job spreads them.
+    pub node: String,
 }
 
 /// What loading the job found out.
@@ -121,7 +126,8 @@ impl Trainer {
         let (loaded, setup) = oneshot::channel();
         let (abandoned, doing) = (Abandoned::default(), Doing::default());
         let micro_batch = u64::from(spec.train.batch_size / spec.sampling.slots.max(1));
-        let builder = Builder::new(options.clone(), seconds(spec.timeouts.collective), calls, &said);
+        let (timeout, sharded) = (seconds(spec.timeouts.collective), spec.is_sharded());
+        let builder = Builder::new(options.clone(), (timeout, sharded), calls, &said);
         let context = thread::Context {
             options,
             abandoned: abandoned.clone(),

@@ -6,7 +6,8 @@
 mod layout;
 mod tensors;
 
-pub(crate) use tensors::{anchor_tensors, own_biases};
+pub(crate) use tensors::own_biases;
+pub use tensors::{anchor_tensors, block_name, block_tensors};
 
 use std::fmt;
 

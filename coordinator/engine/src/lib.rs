@@ -18,6 +18,7 @@ pub mod regret;
 pub mod run;
 pub mod sampler;
 pub mod schedule;
+pub mod shard;
 mod space;
 pub mod spec;
 pub mod statistics;

@@ -15,6 +15,9 @@ use crate::spec::{JobSpec, Precision, Reduction, Target};
 const F32: u64 = 4;
 const F64: u64 = 8;
 
+/// Blocks of an anchor that lie in memory at once where they are spread over a node: the one in use, and the next.
+pub const WINDOWS: u64 = 2;
+
 /// One forward and backward pass at its largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
@@ -29,8 +32,11 @@ pub struct Pass {
 /// Bytes of a worker, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// The anchors' frozen weights, once.
+    /// The anchors' frozen weights, once; where their blocks are spread over a node, all but those, and the windows in which
+    /// blocks take turns.
     pub anchors: u64,
+    /// Blocks that are spread over the ranks of a node, all of them; 0 where none are.
+    pub blocks: u64,
     /// Stitching layers that do not train.
     pub layers: u64,
     /// What trains, with its gradient sum of a step and Adam's moments.
@@ -60,14 +66,15 @@ impl MemoryPlan {
     pub fn of(law: &Law, pass: Pass) -> Option<Self> {
         let anchors: Vec<&LlamaArch> = law.catalog.anchors.iter().map(Arch::as_llama).collect::<Option<_>>()?;
         let spec = &law.spec;
-        let frozen = if spec.trains_everything() { 0 } else { anchors_bytes(law) };
+        let (anchors_at_rest, blocks) = frozen(law);
         let trained = law.layout.trainable_params();
         let sum = if spec.reduce.kind == Reduction::Int64 { 8 } else { F32 };
         // Values and two moments stay; a step adds its sum, a slot's gradients twice (in pieces, then in one row) and the
         // reduced gradient.
         let training = trained * (3 * F32 + sum + 3 * F32);
         Some(Self {
-            anchors: frozen,
+            anchors: anchors_at_rest,
+            blocks,
             layers: layers_bytes(law),
             training,
             activations: activations(law, &anchors, pass),
@@ -76,9 +83,17 @@ impl MemoryPlan {
         })
     }
 
-    /// The most that is in use at once: while it trains, or while stitching layers are fitted.
+    /// The most that is in use at once, while it trains or while stitching layers are fitted, by one of `ranks` ranks on a
+    /// node.
     #[must_use]
-    pub fn peak(&self) -> u64 {
+    pub fn peak(&self, ranks: u32) -> u64 {
+        self.least() + self.blocks.div_ceil(u64::from(ranks.max(1)))
+    }
+
+    /// The same without any block that this rank could keep for its node: what it cannot do without, since blocks can be
+    /// read from their files again and again.
+    #[must_use]
+    pub fn least(&self) -> u64 {
         let train = self.layers + self.training + self.activations + self.logits;
         self.anchors + train.max(self.fit)
     }
@@ -90,14 +105,18 @@ impl fmt::Display for MemoryPlan {
             f,
             "{} at most: anchors {}, stitching layers {}, what trains {}, activations {}, logits {}; or {} for the fit \
              beside the anchors",
-            Bytes(self.peak()),
+            Bytes(self.least()),
             Bytes(self.anchors),
             Bytes(self.layers),
             Bytes(self.training),
             Bytes(self.activations),
             Bytes(self.logits),
             Bytes(self.fit)
-        )
+        )?;
+        match self.blocks {
+            0 => Ok(()),
+            blocks => write!(f, "; and this rank's part of {} of blocks", Bytes(blocks)),
+        }
     }
 }
 
@@ -129,9 +148,21 @@ fn stored(params: &[Param], e: u64) -> u64 {
     params.iter().map(|param| param.numel() * if param.shape.len() > 1 { e } else { F32 }).sum()
 }
 
-fn anchors_bytes(law: &Law) -> u64 {
+/// Frozen weights that every rank holds, windows included, and those that are spread.
+fn frozen(law: &Law) -> (u64, u64) {
+    if law.spec.trains_everything() {
+        return (0, 0);
+    }
     let e = product_bytes(&law.spec);
-    law.catalog.anchors.iter().map(|arch| stored(&groups::anchor_tensors(arch), e)).sum()
+    let anchors = &law.catalog.anchors;
+    let all = anchors.iter().map(|arch| stored(&groups::anchor_tensors(arch), e)).sum();
+    if !law.spec.is_sharded() {
+        return (all, 0);
+    }
+    let block = |arch: &Arch| stored(&groups::block_tensors(arch), e);
+    let blocks: u64 = anchors.iter().map(|arch| u64::from(arch.depth()) * block(arch)).sum();
+    let windows: u64 = anchors.iter().map(|arch| WINDOWS * block(arch)).sum();
+    (all - blocks + windows, blocks)
 }
 
 fn layers_bytes(law: &Law) -> u64 {
@@ -154,7 +185,7 @@ fn activations(law: &Law, anchors: &[&LlamaArch], pass: Pass) -> u64 {
             let arch = anchors[segment.anchor.index()];
             (segment.first..=segment.last).map(move |_| arch)
         });
-        match spec.train.gradient_checkpointing {
+        match spec.keeps_little() {
             false => blocks.map(|arch| kept(spec, arch)).sum::<u64>(),
             true => {
                 let (mut entering, mut dearest) = (0, 0);
@@ -162,7 +193,9 @@ fn activations(law: &Law, anchors: &[&LlamaArch], pass: Pass) -> u64 {
                     entering += F32 * arch.width();
                     dearest = dearest.max(kept(spec, arch));
                 }
-                entering + dearest
+                // A block that had to be brought runs all passes of a slot before the next one is.
+                let passes = if spec.is_sharded() { u64::from(spec.train.gradient_accumulation_steps) } else { 1 };
+                entering * passes + dearest
             }
         }
     };
@@ -252,7 +285,7 @@ mod tests {
             },
             "budgets": {"params": {"gap": 1e9}},
             "sampling": {"slots": 8},
-            "train": {"max_steps": 1, "batch_size": 128, "precision": "bf16"},
+            "model": {}, "train": {"max_steps": 1, "batch_size": 128, "precision": "bf16", "gradient_checkpointing": false},
             "data": {"text": {"max_length": 512}, "train": {"layout": "alpaca", "path": "a.json"}},
         });
         for (path, value) in changes {
@@ -299,6 +332,20 @@ mod tests {
         let kept = train(serde_json::json!({"gradient_checkpointing": true}));
         assert!(kept.activations * 6 < whole.activations, "{kept} against {whole}");
         assert_eq!((kept.anchors, kept.training, kept.logits), (whole.anchors, whole.training, whole.logits));
+    }
+
+    #[test]
+    fn spread_blocks_are_divided_among_ranks_and_everything_else_is_on_each() {
+        let whole = plan(&[("/train/gradient_checkpointing", serde_json::json!(true))]);
+        let spread = plan(&[("/model", serde_json::json!({"shard": "node"}))]);
+        let (small, large) = (4 * 4096 * 4096 + 3 * 4096 * 11008, 4 * 5120 * 5120 + 3 * 5120 * 13824_u64);
+        let blocks = 2 * (32 * small + 40 * large) + 4 * (64 * 4096 + 80 * 5120);
+        assert_eq!(spread.blocks, blocks);
+        assert_eq!(spread.anchors, whole.anchors - blocks + 2 * (2 * (small + large) + 8 * (4096 + 5120)));
+        assert_eq!(spread.peak(4) - spread.least(), blocks.div_ceil(4));
+        assert_eq!((whole.blocks, whole.peak(4)), (0, whole.peak(1)));
+        assert_eq!((spread.training, spread.logits), (whole.training, whole.logits));
+        assert!(spread.peak(8) < whole.peak(8) / 2, "{spread} against {whole}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod adaptation;
 mod data;
 mod family;
 mod latency;
+mod model;
 mod outcome;
 mod sampling;
 mod text;
@@ -20,6 +21,7 @@ pub use adaptation::{LoraSharing, PstBias, PstSpec, Target};
 pub use data::{AugmentSpec, DataSpec, DatasetSpec, Layout, Normalize, Resize, Split};
 pub use family::{AnchorSpec, FamilySpec, FitMethod, SpaceKind, SpaceSpec, StitchInit};
 pub use latency::{LatencyBins, LatencyBudgetSpec};
+pub use model::{ModelSpec, Shard};
 pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
     BudgetSpec, Divisor, ParamBins, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
@@ -51,6 +53,9 @@ pub struct JobSpec {
     pub mode: Mode,
     /// The anchors and how they are stitched.
     pub family: FamilySpec,
+    /// How the anchors lie in memory. Written out only where it is not the default.
+    #[serde(default, skip_serializing_if = "ModelSpec::is_default")]
+    pub model: ModelSpec,
     /// Parameter-efficient stitch fine-tuning (METHOD.md section 2).
     #[serde(default)]
     pub pst: PstSpec,
@@ -135,6 +140,18 @@ impl JobSpec {
             Mode::Snnet | Mode::Anchor => SamplingStrategy::Uniform,
         };
         SamplingSpec { strategy, ..self.sampling.clone() }
+    }
+
+    /// Whether the frozen blocks of the anchors are spread over the ranks of a node.
+    #[must_use]
+    pub fn is_sharded(&self) -> bool {
+        self.model.shard == Shard::Node
+    }
+
+    /// Whether a pass keeps only what enters each block for its way back.
+    #[must_use]
+    pub fn keeps_little(&self) -> bool {
+        self.train.gradient_checkpointing || self.is_sharded()
     }
 
     /// Whether the anchors' own weights are trained (as opposed to adapters on frozen weights).

@@ -7,6 +7,7 @@ pub(crate) use llama::{Biases, BlockBuilder, MOST_POSITIONS, token_embed, token_
 
 use esta_engine::arch::Arch;
 use esta_engine::catalog::{Catalog, Segment as Span, Stitch};
+use esta_engine::shard::BlockId;
 use esta_proto::{AnchorId, LayerId};
 
 use crate::llama::{RmsNorm, Rope};
@@ -14,6 +15,7 @@ use crate::network::{Block, Front, Network, Segment, Tail};
 use crate::source::{LinearShape, Source};
 use crate::vit::LayerNorm;
 use crate::weights::WeightsError;
+use crate::windows::Windowed;
 
 /// Builds paths of a catalog.
 pub(crate) struct Builder<'a> {
@@ -73,10 +75,16 @@ impl<'a> Builder<'a> {
 
     /// A block; `own` is the prefix of the stitch's own tensors on it.
     pub fn block(&self, anchor: AnchorId, block: u32, own: Option<&str>) -> Result<Box<dyn Block>, WeightsError> {
-        match self.arch(anchor) {
-            Arch::Vit(arch) => Ok(Box::new(self.vit_block((anchor, arch), block, own)?)),
-            Arch::Llama(arch) => Ok(Box::new(self.llama_block((anchor, arch), block, own)?)),
-        }
+        let built: Box<dyn Block> = match self.arch(anchor) {
+            Arch::Vit(arch) => Box::new(self.vit_block((anchor, arch), block, own)?),
+            Arch::Llama(arch) => Box::new(self.llama_block((anchor, arch), block, own)?),
+        };
+        Ok(match self.source.frozen.windows() {
+            None => built,
+            Some(windows) => {
+                Box::new(Windowed { block: built, id: BlockId { anchor, block }, windows: windows.clone() })
+            }
+        })
     }
 
     fn tail(&self, stitch: &Stitch) -> Result<Tail, WeightsError> {

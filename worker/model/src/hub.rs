@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use esta_engine::arch::{HubConfig, HubConfigFlaw, LlamaArch};
+use esta_engine::groups::{Param, anchor_tensors};
 use esta_engine::spec::Precision;
 use serde::Deserialize;
 use tch::{Device, Kind};
@@ -82,8 +83,7 @@ pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device:
                 if is_known(name, arch) || weights.get(name).is_some() {
                     continue;
                 }
-                let origin = path.display().to_string();
-                return Err(WeightsError::Unexpected { origin, name: name.to_owned(), network: "decoder" }.into());
+                return Err(file.unexpected(name, "decoder").into());
             };
             weights.insert(name, file.tensor(name, &view, &shape, (kind_of(&shape, precision), device))?);
         }
@@ -110,7 +110,7 @@ pub(crate) fn read_tensors(folder: &Path, precision: Precision, device: Device) 
 }
 
 /// The type that a tensor of this shape is used in.
-fn kind_of(shape: &[i64], precision: Precision) -> Kind {
+pub(crate) fn kind_of(shape: &[i64], precision: Precision) -> Kind {
     match precision {
         Precision::Bf16 if shape.len() > 1 => Kind::BFloat16,
         Precision::F32 | Precision::Bf16 => Kind::Float,
@@ -120,50 +120,19 @@ fn kind_of(shape: &[i64], precision: Precision) -> Kind {
 /// Names and shapes of a decoder's tensors in Hugging Face's state; a tied head has none of its own.
 #[must_use]
 pub fn llama_shapes(arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
-    let width = i64::from(arch.hidden_size);
-    let vocabulary = vec![i64::from(arch.vocab_size), width];
-    let mut shapes = vec![("model.embed_tokens.weight".to_owned(), vocabulary.clone())];
-    shapes.extend((0..arch.num_hidden_layers).flat_map(|block| block_shapes(block, arch)));
-    shapes.push(("model.norm.weight".to_owned(), vec![width]));
-    if !arch.tie_word_embeddings {
-        shapes.push(("lm_head.weight".to_owned(), vocabulary));
-    }
-    shapes
-}
-
-fn block_shapes(block: u32, arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
-    let (width, hidden) = (i64::from(arch.hidden_size), i64::from(arch.intermediate_size));
-    let d = i64::from(arch.head_dim);
-    let (queries, keys) = (i64::from(arch.num_attention_heads) * d, i64::from(arch.num_key_value_heads) * d);
-    let name = |part: &str| format!("model.layers.{block}.{part}");
-    let maps = [
-        ("self_attn.q_proj", [queries, width], arch.has_qkv_bias()),
-        ("self_attn.k_proj", [keys, width], arch.has_qkv_bias()),
-        ("self_attn.v_proj", [keys, width], arch.has_qkv_bias()),
-        ("self_attn.o_proj", [width, queries], arch.has_o_bias()),
-        ("mlp.gate_proj", [hidden, width], arch.mlp_bias),
-        ("mlp.up_proj", [hidden, width], arch.mlp_bias),
-        ("mlp.down_proj", [width, hidden], arch.mlp_bias),
-    ];
-    let norms = ["input_layernorm", "post_attention_layernorm"].map(|part| (part, width));
-    let head_norms = ["self_attn.q_norm", "self_attn.k_norm"].map(|part| (part, d));
-    let norms = norms.into_iter().chain(head_norms.into_iter().filter(|_| arch.has_qk_norm()));
-    let mut shapes: Vec<_> = norms.map(|(part, width)| (name(&format!("{part}.weight")), vec![width])).collect();
-    for (part, shape, biased) in maps {
-        shapes.push((name(&format!("{part}.weight")), shape.to_vec()));
-        shapes.extend(biased.then(|| (name(&format!("{part}.bias")), vec![shape[0]])));
-    }
-    shapes
+    let signed = |size| i64::try_from(size).expect("sizes fit i64");
+    let shape = |param: Param| (param.name, param.shape.into_iter().map(signed).collect());
+    anchor_tensors(&arch.clone().into()).into_iter().map(shape).collect()
 }
 
 /// Tensors that some checkpoints carry and no network needs: rotations that follow from the configuration, and the second
 /// copy of a tied matrix.
-fn is_known(name: &str, arch: &LlamaArch) -> bool {
+pub(crate) fn is_known(name: &str, arch: &LlamaArch) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || (arch.tie_word_embeddings && name == "lm_head.weight")
 }
 
 /// The safetensors files of a folder, in byte order of their names.
-struct Files {
+pub(crate) struct Files {
     paths: Vec<PathBuf>,
 }
 
@@ -174,7 +143,7 @@ struct Index {
 }
 
 impl Files {
-    fn of(folder: &Path) -> Result<Self, HubError> {
+    pub fn of(folder: &Path) -> Result<Self, HubError> {
         let index = folder.join("model.safetensors.index.json");
         if !index.exists() {
             return Ok(Self { paths: vec![folder.join("model.safetensors")] });
@@ -190,6 +159,11 @@ impl Files {
                 Err(HubError::Shard { path: path.clone(), tensors, first })
             }
         }
+    }
+
+    /// All of them in the address space.
+    pub fn open(&self) -> Result<Vec<MappedFile>, WeightsError> {
+        self.paths.iter().map(|path| MappedFile::open(path)).collect()
     }
 }
 

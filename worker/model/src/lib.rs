@@ -49,6 +49,7 @@ mod stitched;
 mod trunk;
 mod vit;
 mod weights;
+mod windows;
 
 pub use checkpoint::{SourceHead, read_vit, tensor_shapes};
 pub use decode::Decoder;
@@ -65,6 +66,7 @@ pub use network::Network;
 pub use optim::{AdamW, InvalidStep, Update};
 pub use params::{GroupParams, ParamError, ParamStore, ParamTensor, Start};
 pub use refine::refine_layers;
-pub use slot::{Slot, SlotError, SlotOptions, SlotResult, Teacher, run_slot};
+pub use slot::{PacedSlot, Slot, SlotError, SlotOptions, SlotResult, Teacher, run_slot};
 pub use stitched::{StitchError, StitchedNet};
 pub use weights::{Weights, WeightsError};
+pub use windows::{Opening, Windows};

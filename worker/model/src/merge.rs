@@ -40,11 +40,15 @@ impl StitchedNet {
     /// # Errors
     /// [`StitchError::Unknown`], or [`StitchError::Precision`] for a network of rounded weights.
     pub fn merged(&self, stitch: StitchId) -> Result<Network, StitchError> {
+        Ok(self.mergeable(stitch)?.merged())
+    }
+
+    fn mergeable(&self, stitch: StitchId) -> Result<&Network, StitchError> {
         let network = self.network(stitch)?;
         match (self.precision(), &network.front) {
             // A vision transformer's weights were rounded for speed alone; a language model's come that way.
             (Precision::Bf16, Front::Patches(_)) => Err(StitchError::Precision),
-            (Precision::F32, _) | (Precision::Bf16, Front::Tokens(_)) => Ok(network.merged()),
+            (Precision::F32, _) | (Precision::Bf16, Front::Tokens(_)) => Ok(network),
         }
     }
 
@@ -60,7 +64,7 @@ impl StitchedNet {
             first: segment.first,
             last: segment.last,
         });
-        let weights = self.merged(stitch)?.export(format!("stitch {stitch}"));
+        let weights = self.mergeable(stitch)?.merged_weights(format!("stitch {stitch}"));
         Ok(MergedState { weights, segments: segments.collect() })
     }
 }

@@ -181,24 +181,24 @@ impl Network {
         Self { front: self.front.merged(), segments: segments.collect(), tail: self.tail.merged() }
     }
 
-    /// Its tensors by timm's or Hugging Face's names. Blocks are numbered in order of execution, stitching layers are
-    /// `stitch_layers.{j}` for the j-th on the path: a lone anchor is an ordinary state.
-    pub(crate) fn export(&self, origin: String) -> Weights {
+    /// The tensors of [`Self::merged`] by timm's or Hugging Face's names, one block after the other. Blocks are numbered in
+    /// order of execution, stitching layers are `stitch_layers.{j}` for the j-th on the path: a lone anchor is an ordinary state.
+    pub(crate) fn merged_weights(&self, origin: String) -> Weights {
         let mut weights = Weights::new(origin);
-        self.front.export(&mut weights);
+        self.front.merged().export(&mut weights);
         let (blocks_name, layers_name) = match self.front {
             Front::Patches(_) => ("blocks", "stitch_layers"),
             Front::Tokens(_) => ("model.layers", "model.stitch_layers"),
         };
         let blocks = self.segments.iter().flat_map(|segment| &segment.blocks);
         for (number, block) in blocks.enumerate() {
-            block.export(&format!("{blocks_name}.{number}."), &mut weights);
+            block.merged().export(&format!("{blocks_name}.{number}."), &mut weights);
         }
         let entries = self.segments.iter().filter_map(|segment| segment.entry.as_ref());
         for (number, entry) in entries.enumerate() {
-            entry.export(&format!("{layers_name}.{number}."), &mut weights);
+            entry.merged().export(&format!("{layers_name}.{number}."), &mut weights);
         }
-        self.tail.export(&mut weights);
+        self.tail.merged().export(&mut weights);
         weights
     }
 }

@@ -19,49 +19,88 @@ pub(crate) fn backward(
     seed: i64,
     learn: impl FnOnce(&Tensor) -> (Tensor, Tensor),
 ) -> (Tensor, Vec<Tensor>) {
-    let mut sums = Sums::new(leaves);
-    let stages: Vec<Stage<'_>> = network.stages().collect();
-    // What trains in front of the blocks needs its own gradient; elsewhere this graph is empty.
-    let embedded = network.front.forward(input);
-    let entered = kept(&embedded, &stages, seed);
-    let (behind, stages_left) = entered.split_last().expect("the embedding's output is always there");
-    let behind = behind.detach().set_requires_grad(true);
-    let (loss, target) = learn(&network.tail.forward(&behind, input, Phase::Train));
-    let mut gradient = sums.take(&target, Some(&behind)).expect("the loss depends on the last activations");
-    for ((number, stage), x) in (0..).zip(&stages).zip(stages_left).collect::<Vec<_>>().into_iter().rev() {
-        let x = x.detach().set_requires_grad(true);
-        tch::manual_seed(seed.wrapping_add(number));
-        let y = stage.forward(&x, Phase::Train);
-        let product = (y * gradient).sum(tch::Kind::Float);
-        gradient = sums.take(&product, Some(&x)).expect("a residual block depends on what enters it");
+    let mut way = Way::new(network, input, leaves.to_vec(), seed);
+    for _ in 0..network.depth() {
+        way.forward();
     }
-    if embedded.requires_grad() {
-        sums.take(&(embedded * gradient).sum(tch::Kind::Float), None);
+    let loss = way.turn(input, learn);
+    for _ in 0..network.depth() {
+        way.back();
     }
-    (loss, sums.grads)
+    (loss, way.gradients())
 }
 
-/// What enters each block, and what leaves the last.
-fn kept(embedded: &Tensor, stages: &[Stage<'_>], seed: i64) -> Vec<Tensor> {
-    tch::no_grad(|| {
-        let mut kept = vec![embedded.detach()];
-        for (number, stage) in (0..).zip(stages) {
-            tch::manual_seed(seed.wrapping_add(number));
-            kept.push(stage.forward(&kept[kept.len() - 1], Phase::Train));
+/// A pass through a network and back, one block at a time: every block forward, the turn, every block back.
+pub(crate) struct Way<'a> {
+    network: &'a Network,
+    stages: Vec<Stage<'a>>,
+    seed: i64,
+    /// [B, N, D] in front of the blocks.
+    embedded: Tensor,
+    /// [B, N, D]: what entered each block that has not been gone back through; until the turn also what left the last.
+    entered: Vec<Tensor>,
+    /// [B, N, D]: of what left the block before, from the turn on.
+    gradient: Option<Tensor>,
+    sums: Sums<'a>,
+}
+
+impl<'a> Way<'a> {
+    pub fn new(network: &'a Network, input: &Input, leaves: Vec<&'a Tensor>, seed: i64) -> Self {
+        // What trains in front of the blocks needs its own gradient; elsewhere this graph is empty.
+        let embedded = network.front.forward(input);
+        let entered = vec![embedded.detach()];
+        let stages = network.stages().collect();
+        Self { network, stages, seed, embedded, entered, gradient: None, sums: Sums::new(leaves) }
+    }
+
+    /// Through the next block.
+    pub fn forward(&mut self) {
+        let number = self.entered.len() - 1;
+        let y = tch::no_grad(|| self.run(number, &self.entered[number]));
+        self.entered.push(y);
+    }
+
+    /// From the last activations to the loss, which is answered, and back to them.
+    pub fn turn(&mut self, input: &Input, learn: impl FnOnce(&Tensor) -> (Tensor, Tensor)) -> Tensor {
+        let behind = self.entered.pop().expect("the embedding's output is always there");
+        let behind = behind.detach().set_requires_grad(true);
+        let (loss, target) = learn(&self.network.tail.forward(&behind, input, Phase::Train));
+        self.gradient = self.sums.take(&target, Some(&behind));
+        loss
+    }
+
+    /// Back through the block before.
+    pub fn back(&mut self) {
+        let x = self.entered.pop().expect("as many blocks back as forward");
+        let x = x.detach().set_requires_grad(true);
+        let y = self.run(self.entered.len(), &x);
+        let gradient = self.gradient.take().expect("the loss depends on the activations");
+        self.gradient = self.sums.take(&(y * gradient).sum(tch::Kind::Float), Some(&x));
+    }
+
+    /// The gradients of the leaves.
+    pub fn gradients(mut self) -> Vec<Tensor> {
+        if let Some(gradient) = self.gradient.take_if(|_| self.embedded.requires_grad()) {
+            self.sums.take(&(self.embedded * gradient).sum(tch::Kind::Float), None);
         }
-        kept
-    })
+        self.sums.grads
+    }
+
+    fn run(&self, number: usize, x: &Tensor) -> Tensor {
+        tch::manual_seed(self.seed.wrapping_add(number as i64));
+        self.stages[number].forward(x, Phase::Train)
+    }
 }
 
 /// Gradients of leaves over several backward passes.
 struct Sums<'a> {
-    leaves: &'a [&'a Tensor],
+    leaves: Vec<&'a Tensor>,
     grads: Vec<Tensor>,
 }
 
 impl<'a> Sums<'a> {
-    fn new(leaves: &'a [&'a Tensor]) -> Self {
-        Self { leaves, grads: leaves.iter().map(|_| Tensor::new()).collect() }
+    fn new(leaves: Vec<&'a Tensor>) -> Self {
+        Self { grads: leaves.iter().map(|_| Tensor::new()).collect(), leaves }
     }
 
     /// Adds the gradients of `target`, and answers that of `x`.

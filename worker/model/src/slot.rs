@@ -1,6 +1,10 @@
 //! One slot (TENSOR): loss, gradients of exactly the parameters the stitch touches, and the score taken from these same
 //! gradients before any reduction, clipping or loss scale can reach them (SC-1).
 
+mod paced;
+
+pub use paced::PacedSlot;
+
 use esta_engine::groups::GroupKind;
 use esta_engine::spec::SaliencyReduction;
 use esta_proto::StitchId;
@@ -115,30 +119,10 @@ pub fn run_slot(
     slot: &Slot<'_>,
     options: &SlotOptions,
 ) -> Result<SlotResult, SlotError> {
-    let network = net.network(slot.stitch)?;
-    let groups: Vec<&GroupParams> = store.touched(slot.stitch).collect();
+    let pass = Pass::of(net, store, slot, options)?;
     let passes = split(slot, options.micro_batches)?;
-    let seed = slot.dropout_seed.cast_signed();
-    tch::manual_seed(seed);
-    let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
-    let teacher = teacher.map(|teacher| Ok::<_, StitchError>((net.network(teacher.stitch)?, teacher))).transpose()?;
-    let pass = Pass { network, groups: &groups, options, teacher, seed };
-    let mut parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
-    let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
-    for (part_loss, part_grads) in parts {
-        loss += part_loss;
-        grads += part_grads;
-    }
-    if options.loss_scale != 1.0 {
-        grads *= 1.0 / options.loss_scale;
-    }
-    let measured = measure(store, &groups, &loss, &grads);
-    let score = match options.saliency {
-        SaliencyReduction::Sum => measured.saliency,
-        SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
-    };
-    let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
-    Ok(SlotResult { stitch: slot.stitch, loss: measured.loss, score, grad_norm: measured.grad_norm, finite, grads })
+    let parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
+    Ok(Measure { store, stitch: slot.stitch, options }.result(&pass.groups, parts))
 }
 
 /// The slot's passes: input, labels, share of the slot's labels.
@@ -161,18 +145,40 @@ fn split(slot: &Slot<'_>, micro_batches: u32) -> Result<Vec<(Input, Tensor, f64)
 /// Forward and backward of one pass.
 struct Pass<'a> {
     network: &'a Network,
-    groups: &'a [&'a GroupParams],
+    groups: Vec<&'a GroupParams>,
     options: &'a SlotOptions,
     teacher: Option<(&'a Network, Teacher)>,
     /// Of dropout.
     seed: i64,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn of(
+        net: &'a StitchedNet,
+        store: &'a ParamStore,
+        slot: &Slot<'_>,
+        options: &'a SlotOptions,
+    ) -> Result<Self, SlotError> {
+        let teacher = options.teacher.filter(|teacher| teacher.stitch != slot.stitch && teacher.weight > 0.0);
+        let teacher = teacher.map(|how| Ok::<_, StitchError>((net.network(how.stitch)?, how))).transpose()?;
+        let (network, groups) = (net.network(slot.stitch)?, store.touched(slot.stitch).collect());
+        let seed = slot.dropout_seed.cast_signed();
+        tch::manual_seed(seed);
+        Ok(Self { network, groups, options, teacher, seed })
+    }
+
+    fn leaves(&self) -> Vec<&'a Tensor> {
+        self.groups.iter().flat_map(|group| &group.params).map(|param| &param.tensor).collect()
+    }
+
     /// The pass's share of the slot's loss (f64, on the device), and its gradients in one flat tensor.
     fn run(&self, input: &Input, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
-        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|group| &group.params).map(|p| &p.tensor).collect();
-        let learn = |logits: &Tensor| self.learn(logits, input, labels, share);
+        let leaves = self.leaves();
+        let teaching = || {
+            let (teacher, how) = self.teacher?;
+            Some(Teaching { logits: tch::no_grad(|| teacher.forward(input, Phase::Eval)), how })
+        };
+        let learn = |logits: &Tensor| self.learn(logits, labels, share, teaching);
         let (loss, grads) = match self.options.checkpointing {
             true => recompute::backward(self.network, input, &leaves, self.seed, learn),
             false => {
@@ -180,16 +186,26 @@ impl Pass<'_> {
                 (loss, Tensor::run_backward(&[target], &leaves, false, false))
             }
         };
-        let flat: Vec<Tensor> = grads.iter().zip(&leaves).map(|(grad, leaf)| flatten(grad, leaf)).collect();
+        self.part(&loss, &grads, share)
+    }
+
+    fn part(&self, loss: &Tensor, grads: &[Tensor], share: f64) -> (Tensor, Tensor) {
+        let flat: Vec<Tensor> = grads.iter().zip(self.leaves()).map(|(grad, leaf)| flatten(grad, leaf)).collect();
         (loss.detach().to_kind(Kind::Double) * share, Tensor::cat(&flat, 0))
     }
 
     /// The loss of logits, and what is minimised: its share of the slot's, mixed with a teacher's, scaled.
-    fn learn(&self, logits: &Tensor, input: &Input, labels: &Tensor, share: f64) -> (Tensor, Tensor) {
+    fn learn(
+        &self,
+        logits: &Tensor,
+        labels: &Tensor,
+        share: f64,
+        teaching: impl FnOnce() -> Option<Teaching>,
+    ) -> (Tensor, Tensor) {
         let loss = mean_loss(logits, labels, self.options.label_smoothing);
         let factor = share * self.options.loss_scale;
-        let learned = match self.teacher {
-            Some((teacher, how)) => mix(&loss, &answers(teacher, input, how).divergence(logits), how),
+        let learned = match teaching() {
+            Some(teaching) => mix(&loss, &teaching.divergence(logits), teaching.how),
             None => loss.shallow_clone(),
         };
         let target = if factor == 1.0 { learned } else { learned * factor };
@@ -197,33 +213,60 @@ impl Pass<'_> {
     }
 }
 
-/// What a teacher says of a batch, softened.
-struct Answers {
+/// What a teacher says of a batch.
+struct Teaching {
     /// [B, K]
-    log_probabilities: Tensor,
-    temperature: f64,
+    logits: Tensor,
+    how: Teacher,
 }
 
-fn answers(teacher: &Network, input: &Input, how: Teacher) -> Answers {
-    let logits = tch::no_grad(|| teacher.forward(input, Phase::Eval));
-    let log_probabilities = (logits / how.temperature).log_softmax(-1, Kind::Float);
-    Answers { log_probabilities, temperature: how.temperature }
-}
-
-impl Answers {
+impl Teaching {
     /// T^2 KL(teacher || student) of softened answers, mean over labels: its gradient is of the same size at every T
-    /// (Hinton, Vinyals and Dean 2015).
+    /// (Hinton, Vinyals and Dean 2015). Vocabularies may be filled up to different widths: what one of the two cannot say is
+    /// not compared.
     fn divergence(&self, logits: &Tensor) -> Tensor {
-        let student = (logits / self.temperature).log_softmax(-1, Kind::Float);
-        let gap = &self.log_probabilities - student;
-        let kl = (self.log_probabilities.exp() * gap).sum_dim_intlist(-1, false, Kind::Float);
-        kl.mean(Kind::Float) * (self.temperature * self.temperature)
+        let temperature = self.how.temperature;
+        let width = logits.size()[1].min(self.logits.size()[1]);
+        let softened = |logits: &Tensor| {
+            let shared = if logits.size()[1] > width { logits.narrow(1, 0, width) } else { logits.shallow_clone() };
+            (shared / temperature).log_softmax(-1, Kind::Float)
+        };
+        let (teacher, student) = (softened(&self.logits), softened(logits));
+        let kl = (teacher.exp() * (&teacher - student)).sum_dim_intlist(-1, false, Kind::Float);
+        kl.mean(Kind::Float) * (temperature * temperature)
     }
 }
 
 /// What a slot with a teacher minimises.
 fn mix(loss: &Tensor, divergence: &Tensor, how: Teacher) -> Tensor {
     loss * (1.0 - how.weight) + divergence * how.weight
+}
+
+/// From the passes of a slot to its numbers.
+struct Measure<'a> {
+    store: &'a ParamStore,
+    stitch: StitchId,
+    options: &'a SlotOptions,
+}
+
+impl Measure<'_> {
+    fn result(&self, groups: &[&GroupParams], mut parts: impl Iterator<Item = (Tensor, Tensor)>) -> SlotResult {
+        let (mut loss, mut grads) = parts.next().expect("a slot has at least one pass");
+        for (part_loss, part_grads) in parts {
+            loss += part_loss;
+            grads += part_grads;
+        }
+        if self.options.loss_scale != 1.0 {
+            grads *= 1.0 / self.options.loss_scale;
+        }
+        let measured = measure(self.store, groups, &loss, &grads);
+        let score = match self.options.saliency {
+            SaliencyReduction::Sum => measured.saliency,
+            SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
+        };
+        let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
+        SlotResult { stitch: self.stitch, loss: measured.loss, score, grad_norm: measured.grad_norm, finite, grads }
+    }
 }
 
 /// A gradient as a row; zeros where the loss does not depend on the parameter.

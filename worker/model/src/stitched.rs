@@ -93,10 +93,8 @@ impl StitchedNet {
 
 /// Frozen matrices in the type in which they are multiplied: cast once, not in every step.
 fn stored(frozen: &Weights, precision: Precision) -> Weights {
-    let mut stored = Weights::new(frozen.origin());
-    for (name, tensor) in frozen.iter() {
+    frozen.map(|name, tensor| {
         let rounds = precision == Precision::Bf16 && name.ends_with(".weight") && tensor.dim() > 1;
-        stored.insert(name, if rounds { tensor.to_kind(Kind::BFloat16) } else { tensor.shallow_clone() });
-    }
-    stored
+        if rounds { tensor.to_kind(Kind::BFloat16) } else { tensor.shallow_clone() }
+    })
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
+
+use crate::windows::Windows;
 
 /// What can be wrong with a set of weights.
 #[derive(Debug, Error)]
@@ -94,13 +98,15 @@ pub enum WeightsError {
 pub struct Weights {
     origin: String,
     tensors: BTreeMap<String, Tensor>,
+    /// What sees to the tensors of blocks, where they take turns in memory.
+    windows: Option<Arc<Windows>>,
 }
 
 impl Weights {
     /// An empty set; `origin` names it in errors.
     #[must_use]
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { origin: origin.into(), tensors: BTreeMap::new() }
+        Self { origin: origin.into(), tensors: BTreeMap::new(), windows: None }
     }
 
     /// Reads every tensor of a safetensors file, or of `model.safetensors` in a folder, onto the CPU: floating-point
@@ -177,33 +183,58 @@ impl Weights {
     /// The same tensors on a device.
     #[must_use]
     pub fn to_device(&self, device: Device) -> Self {
-        self.map(|tensor| tensor.to_device(device))
+        self.map(|_, tensor| tensor.to_device(device))
     }
 
     /// The same tensors in a type.
     #[must_use]
     pub fn to_kind(&self, kind: Kind) -> Self {
-        self.map(|tensor| tensor.to_kind(kind))
+        self.map(|_, tensor| tensor.to_kind(kind))
     }
 
     /// The same tensors; their numbers are shared.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
-        self.map(Tensor::shallow_clone)
+        self.map(|_, tensor| tensor.shallow_clone())
     }
 
-    fn map(&self, change: impl Fn(&Tensor) -> Tensor) -> Self {
-        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), change(tensor))).collect();
-        Self { origin: self.origin.clone(), tensors }
+    /// The same names with other tensors.
+    pub(crate) fn map(&self, change: impl Fn(&str, &Tensor) -> Tensor) -> Self {
+        let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), change(name, tensor))).collect();
+        Self { origin: self.origin.clone(), tensors, windows: self.windows.clone() }
     }
 
     /// Takes over all tensors of `other`, each name behind `prefix`.
     pub fn absorb(&mut self, prefix: &str, other: Self) {
+        self.windows = self.windows.take().or(other.windows);
         self.tensors.extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
 }
 
+impl Weights {
+    /// Tensors of blocks are views of these windows from now on.
+    pub fn take_turns(&mut self, windows: Arc<Windows>) {
+        self.windows = Some(windows);
+    }
+
+    /// What sees to the tensors of blocks; none where all of them are there.
+    pub(crate) fn windows(&self) -> Option<&Arc<Windows>> {
+        self.windows.as_ref()
+    }
+
+    /// The same with every tensor there at once: blocks that take turns are read onto the processor.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        let mut whole = Self { windows: None, ..self.shallow_clone() };
+        if let Some(windows) = &self.windows {
+            whole.absorb("", windows.all_blocks());
+        }
+        whole
+    }
+}
+
 /// A safetensors file in the address space, not in memory.
+#[derive(Debug)]
 pub(crate) struct MappedFile {
     path: PathBuf,
     map: Mmap,
@@ -227,22 +258,54 @@ impl MappedFile {
         expected: &[i64],
         (kind, device): (Kind, Device),
     ) -> Result<Tensor, WeightsError> {
+        let tensor = self.read(&self.find(name, view, expected)?).to_device(device).to_kind(kind);
+        self.check_finite(name, &tensor)?;
+        Ok(tensor)
+    }
+
+    /// Where a tensor of this shape lies.
+    pub fn find(&self, name: &str, view: &TensorView<'_>, expected: &[i64]) -> Result<Found, WeightsError> {
         let (origin, name) = (self.path.display().to_string(), name.to_owned());
-        let source = floating(view.dtype()).ok_or_else(|| WeightsError::Dtype {
-            origin: origin.clone(),
-            name: name.clone(),
-            dtype: view.dtype(),
-        })?;
-        let found = shape_of(view);
-        if found != expected {
-            return Err(WeightsError::Shape { origin, name, expected: expected.to_vec(), found });
-        }
-        let tensor = Tensor::from_data_size(view.data(), &found, source).to_device(device).to_kind(kind);
-        match tensor.isfinite().all().int64_value(&[]) {
-            0 => Err(WeightsError::NotFinite { origin, name }),
-            _ => Ok(tensor),
+        let (shape, dtype) = (shape_of(view), view.dtype());
+        match floating(dtype) {
+            None => Err(WeightsError::Dtype { origin, name, dtype }),
+            Some(_) if shape != expected => {
+                Err(WeightsError::Shape { origin, name, expected: expected.to_vec(), found: shape })
+            }
+            Some(kind) => {
+                let start = view.data().as_ptr().addr() - self.map.as_ptr().addr();
+                Ok(Found { bytes: start..start + view.data().len(), shape, kind })
+            }
         }
     }
+
+    /// The numbers of a tensor of this file, on the processor.
+    pub fn read(&self, Found { bytes, shape, kind }: &Found) -> Tensor {
+        Tensor::from_data_size(&self.map[bytes.clone()], shape, *kind)
+    }
+
+    /// A tensor that came from here holds nothing but numbers.
+    pub fn check_finite(&self, name: &str, tensor: &Tensor) -> Result<(), WeightsError> {
+        match tensor.isfinite().all().int64_value(&[]) {
+            0 => Err(WeightsError::NotFinite { origin: self.path.display().to_string(), name: name.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A tensor that a network of this kind has no place for.
+    pub fn unexpected(&self, name: &str, network: &'static str) -> WeightsError {
+        WeightsError::Unexpected { origin: self.path.display().to_string(), name: name.to_owned(), network }
+    }
+}
+
+/// A tensor inside a safetensors file.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Its numbers, from the file's first byte.
+    bytes: Range<usize>,
+    shape: Vec<i64>,
+    /// Its own type.
+    kind: Kind,
 }
 
 /// Writes named tensors to a safetensors file, atomically. The metadata says `format: pt`, as PyTorch's readers expect.

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use esta_client::Credentials;
 
 use crate::{
+    machine,
     session::{Caller, SessionOptions, run as run_session},
     trainer::{DeviceKind, TrainerOptions},
 };
@@ -28,6 +29,10 @@ pub struct Args {
     /// Address other workers reach this one at, for Gloo; `GLOO_SOCKET_IFNAME` is understood too.
     #[arg(long, env = "ESTA_WORKER_HOST")]
     host: Option<String>,
+    /// Name of the node this process is on, where a job spreads blocks over nodes (`model.shard: node`); the running kernel's
+    /// when absent.
+    #[arg(long, env = "ESTA_WORKER_NODE")]
+    node: Option<String>,
     /// Seconds to look for a coordinator before giving up; when absent 60, and the job's `timeouts.reconnect` once it has
     /// joined.
     #[arg(long, value_name = "SECONDS")]
@@ -47,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
         credentials: args.credentials,
         reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
-        trainer: TrainerOptions { device: args.device, host: args.host },
+        trainer: TrainerOptions { device: args.device, host: args.host, node: args.node.unwrap_or_else(machine::name) },
     };
     let ended = runtime.block_on(run_session(options))?;
     if ended.exit_code == 0 {

@@ -31,13 +31,29 @@ pub struct SessionStore {
     fence: Fence,
     calls: UnboundedSender<StoreCall>,
     patience: Duration,
+    /// What its keys begin with.
+    prefix: String,
 }
 
 impl SessionStore {
     /// The store of a generation behind a session; calls without a time-out of their own wait this long.
     #[must_use]
     pub fn new(fence: Fence, calls: UnboundedSender<StoreCall>, patience: Duration) -> Self {
-        Self { fence, calls, patience }
+        Self { fence, calls, patience, prefix: String::new() }
+    }
+
+    /// The store of one of several groups of the generation: nobody else's keys are met there.
+    #[must_use]
+    pub fn under(self, name: &str) -> Self {
+        Self { prefix: format!("{name}/"), ..self }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn keys(&self, keys: &[String]) -> v1::StoreWait {
+        v1::StoreWait { keys: keys.iter().map(|key| self.key(key)).collect() }
     }
 
     fn call(&self, op: Op, timeout: Duration) -> Result<Answer, StoreError> {
@@ -83,37 +99,37 @@ fn flag(answer: Answer) -> Result<bool, StoreError> {
 
 impl Store for SessionStore {
     fn set(&self, key: &str, value: &[u8]) -> Result<(), StoreError> {
-        let op = Op::Set(v1::StoreSet { key: key.to_owned(), value: value.to_vec() });
+        let op = Op::Set(v1::StoreSet { key: self.key(key), value: value.to_vec() });
         self.call(op, self.patience).and_then(flag).map(drop)
     }
 
     fn get(&self, key: &str, timeout: Duration) -> Result<Vec<u8>, StoreError> {
-        self.call(Op::Get(key.to_owned()), timeout).and_then(value)
+        self.call(Op::Get(self.key(key)), timeout).and_then(value)
     }
 
     fn add(&self, key: &str, amount: i64) -> Result<i64, StoreError> {
-        match self.call(Op::Add(v1::StoreAdd { key: key.to_owned(), amount }), self.patience)? {
+        match self.call(Op::Add(v1::StoreAdd { key: self.key(key), amount }), self.patience)? {
             Answer::Number(number) => Ok(number),
             other => Err(unexpected(&other)),
         }
     }
 
     fn wait(&self, keys: &[String], timeout: Duration) -> Result<(), StoreError> {
-        self.call(Op::Wait(v1::StoreWait { keys: keys.to_vec() }), timeout).and_then(flag).map(drop)
+        self.call(Op::Wait(self.keys(keys)), timeout).and_then(flag).map(drop)
     }
 
     fn check(&self, keys: &[String]) -> Result<bool, StoreError> {
-        self.call(Op::Check(v1::StoreWait { keys: keys.to_vec() }), self.patience).and_then(flag)
+        self.call(Op::Check(self.keys(keys)), self.patience).and_then(flag)
     }
 
     fn compare_set(&self, key: &str, expected: &[u8], desired: &[u8]) -> Result<Vec<u8>, StoreError> {
         let (expected, desired) = (expected.to_vec(), desired.to_vec());
-        let op = Op::CompareSet(v1::StoreCompareSet { key: key.to_owned(), expected, desired });
+        let op = Op::CompareSet(v1::StoreCompareSet { key: self.key(key), expected, desired });
         self.call(op, self.patience).and_then(value)
     }
 
     fn delete(&self, key: &str) -> Result<bool, StoreError> {
-        self.call(Op::Delete(key.to_owned()), self.patience).and_then(flag)
+        self.call(Op::Delete(self.key(key)), self.patience).and_then(flag)
     }
 }
 

@@ -4,13 +4,14 @@
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use esta_c10d::{Backend, C10dError, GroupConfig, Host, ProcessGroup};
 use esta_engine::run::Seat;
 use esta_proto::Fence;
 use esta_worker_engine::TrainerEvent;
+use tch::{Device, Tensor};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
 
 use super::{DeviceKind, TrainerOptions, in_one_line};
@@ -22,6 +23,8 @@ pub struct Builder {
     options: TrainerOptions,
     /// Limit on building a group, and on each of its collectives.
     timeout: Duration,
+    /// Whether the ranks of a node need a group of their own.
+    by_node: bool,
     /// The way to the rendezvous store.
     calls: UnboundedSender<StoreCall>,
     /// The way to the worker's law; whether the trainer lives is told by those that hold it for good.
@@ -38,7 +41,25 @@ enum Side {
     /// It is being built.
     Wanted(Fence),
     /// It stands.
-    Built(Fence, ProcessGroup),
+    Built(Fence, Groups),
+}
+
+/// What a generation reduces and broadcasts in.
+pub struct Groups {
+    /// All ranks.
+    pub all: ProcessGroup,
+    /// Those of this node, where they share its blocks.
+    pub node: Option<ProcessGroup>,
+}
+
+impl Groups {
+    /// Leaves both without waiting for anybody.
+    pub fn abandon(self) {
+        self.all.abandon();
+        if let Some(node) = self.node {
+            node.abandon();
+        }
+    }
 }
 
 impl Builder {
@@ -46,11 +67,11 @@ impl Builder {
     #[must_use]
     pub fn new(
         options: TrainerOptions,
-        timeout: Duration,
+        (timeout, by_node): (Duration, bool),
         calls: UnboundedSender<StoreCall>,
         events: &UnboundedSender<TrainerEvent>,
     ) -> Self {
-        Self { options, timeout, calls, events: events.downgrade(), side: Arc::default() }
+        Self { options, timeout, by_node, calls, events: events.downgrade(), side: Arc::default() }
     }
 
     /// Limit on a collective.
@@ -59,22 +80,50 @@ impl Builder {
         self.timeout
     }
 
-    /// Builds a group; blocks meanwhile. The fence is that of whoever serves the rendezvous.
+    /// Builds the groups of a generation; blocks meanwhile. The fence is that of whoever serves the rendezvous.
     ///
     /// # Errors
     /// [`C10dError`] when a peer does not come or cannot be reached in time.
-    pub fn build(&self, fence: Fence, seat: Seat) -> Result<ProcessGroup, C10dError> {
+    pub fn build(&self, fence: Fence, seat: Seat) -> Result<Groups, C10dError> {
+        let store = SessionStore::new(fence, self.calls.clone(), self.timeout);
+        let all = self.group(store, (seat.rank.0, seat.world))?;
+        if !self.by_node {
+            return Ok(Groups { all, node: None });
+        }
+        let named = node_number(&self.options.node);
+        let nodes = self.nodes(&all, named)?;
+        let peers = |nodes: &[i64]| nodes.iter().filter(|node| **node == named).count() as u32;
+        let place = (peers(&nodes[..seat.rank.index()]), peers(&nodes));
+        let store = SessionStore::new(fence, self.calls.clone(), self.timeout).under(&format!("node {named:016x}"));
+        Ok(Groups { node: Some(self.group(store, place)?), all })
+    }
+
+    fn group(&self, store: SessionStore, (rank, world): (u32, u32)) -> Result<ProcessGroup, C10dError> {
         let config = GroupConfig {
             backend: match self.options.device {
                 DeviceKind::Cpu => Backend::Gloo,
                 DeviceKind::Cuda => Backend::Nccl,
             },
-            rank: seat.rank.0,
-            world: seat.world,
+            rank,
+            world,
             timeout: self.timeout,
             host: self.options.host.clone().map(Host::Hostname),
         };
-        ProcessGroup::new(&config, Arc::new(SessionStore::new(fence, self.calls.clone(), self.timeout)))
+        ProcessGroup::new(&config, Arc::new(store))
+    }
+
+    /// By rank: the number of its node.
+    fn nodes(&self, all: &ProcessGroup, named: i64) -> Result<Vec<i64>, C10dError> {
+        let mut nodes = vec![0_i64; all.world() as usize];
+        nodes[all.rank() as usize] = named;
+        let device = match self.options.device {
+            DeviceKind::Cpu => Device::Cpu,
+            DeviceKind::Cuda => Device::Cuda(0),
+        };
+        let sum = Tensor::from_slice(&nodes).to_device(device);
+        // The group's own limit ends this, with an error that says who is missing.
+        all.all_reduce_sum(&sum)?.wait_until(Instant::now() + 2 * self.timeout, &|| false)?;
+        Ok(Vec::try_from(sum.to_device(Device::Cpu)).expect("integers become integers"))
     }
 
     /// Builds a group to come on a thread of its own, in place of any other that was prepared, and says what became of it.
@@ -91,7 +140,7 @@ impl Builder {
         }
     }
 
-    fn keep(&self, fence: Fence, group: ProcessGroup) {
+    fn keep(&self, fence: Fence, group: Groups) {
         let mut side = self.side();
         if !matches!(*side, Side::Wanted(wanted) if wanted == fence) {
             return group.abandon();
@@ -103,7 +152,7 @@ impl Builder {
 
     /// Hands over the group that was prepared under this fence; any other is given up.
     #[must_use]
-    pub fn take(&self, fence: Fence) -> Option<ProcessGroup> {
+    pub fn take(&self, fence: Fence) -> Option<Groups> {
         match mem::take(&mut *self.side()) {
             Side::Built(built, group) if built == fence => Some(group),
             Side::Built(_, group) => {
@@ -133,4 +182,10 @@ impl Builder {
         // A worker that is at its end wants no news.
         self.events.upgrade().map(|events| events.send(event).ok());
     }
+}
+
+/// A node's name as a number that no other name has.
+fn node_number(name: &str) -> i64 {
+    let digest = blake3::hash(name.as_bytes());
+    i64::from_le_bytes(digest.as_bytes()[..8].try_into().expect("a digest has eight bytes"))
 }

@@ -1,21 +1,24 @@
 //! A job's family on this worker (HANDS): all of a job that needs no sample, so that models can be taken out of a run
 //! where its data is not.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use esta_data::{InputShape, Intake};
 use esta_engine::{
     arch::{Arch, HubConfigFlaw, LlamaArch},
     law::Law,
-    spec::{AnchorSpec, JobSpec},
+    spec::{AnchorSpec, JobSpec, ModelSpec},
 };
-use esta_model::{HubError, SourceHead, Weights, random_anchor, read_hub_config, read_llama, read_vit};
+use esta_model::{HubError, SourceHead, Weights, Windows, random_anchor, read_hub_config, read_llama, read_vit};
 use tch::Device;
 
 use crate::hub;
 
 use super::{
-    CheckpointFolder,
+    CheckpointFolder, Room, Shard,
     job::{DeviceKind, SetupError},
     vocabulary::{self, located},
 };
@@ -30,17 +33,23 @@ pub struct Family {
     pub intake: Intake,
     /// Where tensors live.
     pub device: Device,
+    /// This rank's part in its node's blocks, where they are spread.
+    pub shard: Option<Shard>,
     /// Checkpoints of the run.
     pub checkpoints: CheckpointFolder,
 }
 
 impl Family {
-    /// Loads the anchors of a job.
+    /// Loads the anchors of a job, alone with them. Blocks that a run spreads take turns on a GPU; the processor has room for
+    /// all of them.
     ///
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
-    pub fn load(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Outline::with_models(spec, device)?.load()
+    pub fn load(mut spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
+        if device == DeviceKind::Cpu {
+            spec.model = ModelSpec::default();
+        }
+        Outline::with_models(spec, device)?.load(Room { blocks: 0 })
     }
 
     /// A family whose anchors start from nothing: what pre-training begins with.
@@ -51,9 +60,9 @@ impl Family {
         Ok(Outline::of(spec, device)?.made_from_nothing())
     }
 
-    fn new(Outline { law, intake, device }: Outline, anchors: Weights) -> Self {
+    fn new(Outline { law, intake, device }: Outline, anchors: Weights, shard: Option<Shard>) -> Self {
         let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
-        Self { law, anchors, intake, device, checkpoints }
+        Self { law, anchors, intake, device, shard, checkpoints }
     }
 }
 
@@ -93,16 +102,38 @@ impl Outline {
         Self::of(spec, device)
     }
 
-    /// The family with its anchors as they lie on disk.
+    /// The family with its anchors as they lie on disk. Where blocks are spread this rank may keep as many as there is room for.
     ///
     /// # Errors
     /// [`SetupError`] naming the anchor that does not load.
-    pub fn load(self) -> Result<Family, SetupError> {
+    pub fn load(self, room: Room) -> Result<Family, SetupError> {
+        if self.law.spec.is_sharded() {
+            let (anchors, windows) = self.open_windows()?;
+            let shard = Shard::new(&self.law, windows, room);
+            return Ok(Family::new(self, anchors, Some(shard)));
+        }
         let mut anchors = Weights::new("anchors");
         for (number, anchor) in self.law.spec.family.anchors.iter().enumerate() {
             anchors.absorb(&format!("anchors.{number}."), read_anchor(&self.law, anchor, number, self.device)?);
         }
-        Ok(Family::new(self, anchors))
+        Ok(Family::new(self, anchors, None))
+    }
+
+    /// The anchors with windows that hold no block.
+    fn open_windows(&self) -> Result<(Weights, Arc<Windows>), SetupError> {
+        let mut anchors = Weights::new("anchors");
+        let mut windows = Windows::new();
+        for (anchor, arch) in self.law.spec.family.anchors.iter().zip(&self.law.catalog.anchors) {
+            let (name, path) = (anchor.name.clone(), anchor.weights.clone());
+            let (folder, arch) = (located(&path), arch.as_llama().expect("only decoders are spread"));
+            check_shape(&folder, arch)
+                .and_then(|()| windows.open(&folder, arch, self.law.spec.train.precision, self.device))
+                .map(|(prefix, at_rest)| anchors.absorb(&prefix, at_rest))
+                .map_err(|source| SetupError::Language { name, path, source })?;
+        }
+        let windows = Arc::new(windows);
+        anchors.take_turns(windows.clone());
+        Ok((anchors, windows))
     }
 
     /// The family with anchors that start from nothing.
@@ -113,7 +144,7 @@ impl Outline {
             let weights = random_anchor(arch, self.law.catalog.task, self.law.spec.seed);
             anchors.absorb(&format!("anchors.{number}."), weights.to_device(self.device));
         }
-        Family::new(self, anchors)
+        Family::new(self, anchors, None)
     }
 }
 

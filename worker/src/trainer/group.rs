@@ -8,7 +8,7 @@ use esta_proto::{Digest, Generation, Step};
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
-use super::{Abandoned, Job, State, state::StateError};
+use super::{Abandoned, Job, State, builder::Groups, state::StateError};
 
 /// Why a generation does not go on.
 #[derive(Debug, Error)]
@@ -39,6 +39,8 @@ pub struct Standing {
     /// The generation.
     pub generation: Generation,
     group: ProcessGroup,
+    /// Of the ranks that share this node's blocks.
+    node: Option<ProcessGroup>,
     abandoned: Abandoned,
     timeout: Duration,
 }
@@ -46,8 +48,14 @@ pub struct Standing {
 impl Standing {
     /// A place in a group whose collectives may take this long.
     #[must_use]
-    pub(super) fn new(generation: Generation, group: ProcessGroup, abandoned: Abandoned, timeout: Duration) -> Self {
-        Self { generation, group, abandoned, timeout }
+    pub(super) fn new(generation: Generation, groups: Groups, abandoned: Abandoned, timeout: Duration) -> Self {
+        Self { generation, group: groups.all, node: groups.node, abandoned, timeout }
+    }
+
+    /// The ranks that share this node's blocks, where a job spreads them.
+    #[must_use]
+    pub fn node(&self) -> Option<&ProcessGroup> {
+        self.node.as_ref()
     }
 
     /// Whether nobody else stands in it.
@@ -58,7 +66,7 @@ impl Standing {
 
     /// Leaves the group without waiting for anybody.
     pub fn abandon(self) {
-        self.group.abandon();
+        Groups { all: self.group, node: self.node }.abandon();
     }
 
     /// Whether anybody waits for what is done here.
@@ -81,7 +89,11 @@ impl Standing {
         self.finish(self.group.broadcast(tensor, root)?)
     }
 
-    fn finish(&self, mut work: Work) -> Result<(), Broken> {
+    /// Waits for a collective of this generation.
+    ///
+    /// # Errors
+    /// [`Broken`]; what it was to move is lost then.
+    pub fn finish(&self, mut work: Work) -> Result<(), Broken> {
         let cancelled = || self.abandoned.covers(self.generation);
         match work.wait_until(Instant::now() + self.timeout, &cancelled)? {
             Outcome::Done => Ok(()),
@@ -97,6 +109,9 @@ impl Standing {
     /// [`Broken`]; `state` is unharmed then unless it was behind.
     pub fn align(&self, form: &Form, job: &Job, state: &mut Option<State>) -> Result<Step, Broken> {
         // Who holds what: two states of as many steps may differ where sums do (`reduce.kind: f32`), and their chains tell.
+        if let (Some(shard), Some(node)) = (&job.family.shard, &self.node) {
+            shard.settle(node).map_err(StateError::from)?;
+        }
         let mut holders = self.holders(state.as_ref(), job.family.device)?;
         let made = match form.origin {
             Origin::Checkpoint(step) => Some(step),

@@ -13,7 +13,7 @@ use crate::hub::FetchError;
 use super::{
     Family,
     family::Outline,
-    room::{self, RoomError},
+    room::{self, Room, RoomError},
     vocabulary::VocabularyError,
 };
 
@@ -135,18 +135,22 @@ impl Job {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn from_scratch(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        Self::over(Outline::of(spec, device)?, |outline| Ok(outline.made_from_nothing()))
+        Self::over(Outline::of(spec, device)?, |outline, _| Ok(outline.made_from_nothing()))
     }
 
     /// Data first: what is wrong with it, and what does not fit in memory, is known before anything large is read.
-    fn over(outline: Outline, anchors: impl FnOnce(Outline) -> Result<Family, SetupError>) -> Result<Self, SetupError> {
+    fn over(
+        outline: Outline,
+        anchors: impl FnOnce(Outline, Room) -> Result<Family, SetupError>,
+    ) -> Result<Self, SetupError> {
         let spec = &outline.law.spec;
         let train = Loader::open(&spec.data, &outline.intake, spec.seed, spec.train.batch_size)?;
+        let mut room = Room::default();
         if let Some(texts) = train.texts() {
             tracing::info!(set = %spec.data.train.path, "{}", texts.report());
-            room::check(&outline, texts)?;
+            room = room::check(&outline, texts)?;
         }
-        let family = anchors(outline)?;
+        let family = anchors(outline, room)?;
         let data = &family.law.spec.data;
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
         let total_steps = family.law.total_steps(train.len());

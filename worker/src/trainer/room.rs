@@ -29,13 +29,31 @@ pub struct RoomError {
 ///
 /// # Errors
 /// [`RoomError`].
-pub fn check(outline: &Outline, texts: &TextSet) -> Result<(), RoomError> {
+pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
     let spec = &outline.law.spec;
-    let Some(plan) = MemoryPlan::of(&outline.law, largest_pass(spec, texts)) else { return Ok(()) };
+    let Some(plan) = MemoryPlan::of(&outline.law, largest_pass(spec, texts)) else { return Ok(Room::default()) };
     tracing::info!("memory: {plan}");
     match machine::free_memory(outline.device) {
-        Some(free) if spec.train.check_memory && plan.peak() > free => Err(RoomError { free, plan }),
-        _ => Ok(()),
+        Some(free) if spec.train.check_memory && plan.least() > free => Err(RoomError { free, plan }),
+        Some(free) => Ok(Room { blocks: (free - free / MARGIN).saturating_sub(plan.least()) }),
+        None => Ok(Room::default()),
+    }
+}
+
+/// The share of free memory that is the allocator's: one in so many bytes.
+const MARGIN: u64 = 20;
+
+/// What a rank may keep beside what it cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of blocks that are its part of its node's.
+    pub blocks: u64,
+}
+
+impl Default for Room {
+    /// As much as there is to keep.
+    fn default() -> Self {
+        Self { blocks: u64::MAX }
     }
 }
 

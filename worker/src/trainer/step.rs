@@ -11,11 +11,14 @@ use esta_engine::{
     plan::RankPlan,
     run::{Activity, HeldShare, Report, StepTimings},
     schedule::Schedule,
+    shard::Tour,
     spec::{DistillSpec, Mode},
     streams::Stream,
     table::Outcome,
 };
-use esta_model::{AdamW, Input, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, Texts, run_slot};
+use esta_model::{
+    AdamW, Input, PacedSlot, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, Texts, run_slot,
+};
 use esta_proto::{Digest, SlotId, Step, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
@@ -23,6 +26,7 @@ use thiserror::Error;
 
 use super::{
     Doing, Job, State,
+    convoy::{Convoy, Traveller},
     group::{Broken, Standing},
 };
 
@@ -93,7 +97,7 @@ impl Stepper {
                 label_smoothing: train.label_smoothing_factor,
                 saliency: job.family.law.spec.score.q,
                 teacher: teacher(&job.family.law),
-                checkpointing: train.gradient_checkpointing,
+                checkpointing: job.family.law.spec.keeps_little(),
             },
             optimizer: AdamW {
                 beta1: train.adam_beta1,
@@ -133,8 +137,15 @@ impl Stepper {
             );
         }
         let mut sum = kept.unwrap_or_else(|| Sum::new(job, state, plan));
-        if let Err(error) = self.add_slots(&|| standing.goes_on(), job, state, (plan, batches), &mut sum, &mut timings)
-        {
+        let share = (plan, batches);
+        let added = match (&job.family.shard, standing.node()) {
+            (Some(shard), Some(node)) => {
+                let convoy = Convoy { shard, standing, node, device: job.family.device, doing: &self.doing };
+                self.add_slots_together(&convoy, job, state, share, &mut sum, &mut timings)
+            }
+            _ => self.add_slots(&|| standing.goes_on(), job, state, share, &mut sum, &mut timings),
+        };
+        if let Err(error) = added {
             self.kept = Some(sum);
             return Err(error);
         }
@@ -148,7 +159,7 @@ impl Stepper {
             return Err(error.into());
         }
         self.doing.begin(Activity::Apply(plan.step));
-        timings.reduce = started.elapsed();
+        timings.reduce += started.elapsed();
         let started = Instant::now();
         let report = self.apply(state, plan, buffer);
         timings.apply = started.elapsed();
@@ -209,6 +220,61 @@ impl Stepper {
         Ok(())
     }
 
+    /// The same where the ranks of a node share its blocks: a round is one slot of each, and all of them go through the rounds
+    /// of every one.
+    fn add_slots_together(
+        &self,
+        convoy: &Convoy<'_>,
+        job: &Job,
+        state: &State,
+        (plan, batches): (&RankPlan, Vec<BatchTicket>),
+        sum: &mut Sum,
+        timings: &mut StepTimings,
+    ) -> Result<(), StepError> {
+        let missing = plan.slots.iter().zip(batches).filter(|((slot, _), _)| !sum.slots.contains(slot));
+        let missing: Vec<(SlotId, StitchId, BatchTicket)> =
+            missing.map(|(work, ticket)| (work.0, work.1, ticket)).collect();
+        let catalog = &job.family.law.catalog;
+        let tour =
+            |stitch: StitchId| catalog.get(stitch).map(|stitch| convoy.shard.order.tour(stitch)).unwrap_or_default();
+        let tours: Vec<Tour> = missing.iter().map(|(_, stitch, _)| tour(*stitch)).collect();
+        self.doing.begin(Activity::Reduce(plan.step));
+        let rounds = convoy.rounds(&tours, plan.slots_in_step)?;
+        let mut own = missing.into_iter().zip(&tours);
+        for round in &rounds {
+            let begun = Instant::now();
+            let Some(((slot, stitch, ticket), tour)) = own.next() else {
+                convoy.escort(round, plan.step)?;
+                timings.reduce += begun.elapsed();
+                continue;
+            };
+            self.doing.begin(Activity::Batch(plan.step, slot));
+            let data = |source| StepError::Data { step: plan.step.0, slot, source };
+            let batch = ticket.wait().map_err(data)?;
+            timings.batch += begun.elapsed();
+            let begun = Instant::now();
+            let (input, labels) = tensors(&batch, job.family.device);
+            let work =
+                Slot { stitch, input: &input, labels: &labels, dropout_seed: self.dropout_seed(job, plan, slot) };
+            let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
+            let paced = PacedSlot::new(&state.net, &state.store, &work, &self.options).map_err(failed)?;
+            let (result, computed) = Traveller::new(paced, tour, (plan.step, slot)).go(convoy, round)?;
+            sum.buffer.add_slot(&state.store, slot, &result);
+            sum.slots.insert(slot);
+            timings.slots.push((slot, computed));
+            timings.reduce += begun.elapsed().saturating_sub(computed);
+        }
+        Ok(())
+    }
+
+    fn dropout_seed(&self, job: &Job, plan: &RankPlan, slot: SlotId) -> u64 {
+        let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
+        match self.dropout {
+            true => esta_engine::streams::rng(job.family.law.spec.seed, Stream::Dropout, index).random(),
+            false => 0,
+        }
+    }
+
     fn run_slot(
         &self,
         job: &Job,
@@ -219,11 +285,7 @@ impl Stepper {
         buffer: &mut StepBuffer,
     ) -> Result<(), StepError> {
         let (input, labels) = tensors(batch, job.family.device);
-        let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
-        let dropout_seed = match self.dropout {
-            true => esta_engine::streams::rng(job.family.law.spec.seed, Stream::Dropout, index).random(),
-            false => 0,
-        };
+        let dropout_seed = self.dropout_seed(job, plan, slot);
         let work = Slot { stitch, input: &input, labels: &labels, dropout_seed };
         let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
         let result = run_slot(&state.net, &state.store, &work, &self.options).map_err(failed)?;
@@ -265,7 +327,7 @@ impl Sum {
 }
 
 /// The largest anchor, where the job distils from it.
-fn teacher(law: &Law) -> Option<Teacher> {
+pub(super) fn teacher(law: &Law) -> Option<Teacher> {
     let DistillSpec { weight, temperature } = law.spec.train.distill;
     let largest = law.catalog.stitches().filter(|stitch| stitch.is_anchor()).last()?;
     let teaches = weight > 0.0 && law.spec.mode != Mode::Anchor;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esta_c10d::ProcessGroup;
 use esta_data::{BatchTicket, Prefetcher};
 use esta_engine::{
     plan::RankPlan,
@@ -17,7 +16,9 @@ use esta_worker_engine::{Reader, TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 use super::{
-    Abandoned, Builder, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work, finale,
+    Abandoned, Builder, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work,
+    builder::Groups,
+    finale,
     group::{Broken, Standing},
     in_one_line,
     step::{StepError, Stepper},
@@ -107,7 +108,7 @@ impl Thread {
         }
         let Form { rank, world, .. } = *form;
         match self.context.builder.build(fence, Seat { generation: fence.generation, rank, world }) {
-            Ok(group) => self.stand(group, fence.generation, form),
+            Ok(groups) => self.stand(groups, fence.generation, form),
             Err(error) => self.broke(fence.generation, &error.into()),
         }
     }
@@ -116,10 +117,10 @@ impl Thread {
     fn enter(&mut self, fence: Fence, form: &Form) {
         let prepared = self.context.builder.take(fence);
         if !self.begin_to_form(fence.generation) {
-            return prepared.map_or((), ProcessGroup::abandon);
+            return prepared.map_or((), Groups::abandon);
         }
         match prepared {
-            Some(group) => self.stand(group, fence.generation, form),
+            Some(groups) => self.stand(groups, fence.generation, form),
             None => self.say(TrainerEvent::Broke(fence.generation, "the group that was prepared is gone".to_owned())),
         }
     }
@@ -131,9 +132,9 @@ impl Thread {
         !self.context.abandoned.covers(generation)
     }
 
-    fn stand(&mut self, group: ProcessGroup, generation: Generation, form: &Form) {
+    fn stand(&mut self, groups: Groups, generation: Generation, form: &Form) {
         let (abandoned, timeout) = (self.context.abandoned.clone(), self.context.builder.timeout());
-        let standing = self.standing.insert(Standing::new(generation, group, abandoned, timeout));
+        let standing = self.standing.insert(Standing::new(generation, groups, abandoned, timeout));
         match standing.align(form, &self.job, &mut self.state) {
             Ok(applied) => {
                 let computed = self.state.as_ref().and_then(|state| self.stepper.computed(state));

@@ -114,8 +114,9 @@ impl Tensors<'_> {
     }
 }
 
-/// What a block's checkpoint names begin with.
-fn block_name(anchor: AnchorId, block: u32, arch: &Arch) -> String {
+/// What the names of a block's tensors begin with, the dot behind left out.
+#[must_use]
+pub fn block_name(anchor: AnchorId, block: u32, arch: &Arch) -> String {
     match arch {
         Arch::Vit(_) => format!("anchors.{anchor}.blocks.{block}"),
         Arch::Llama(_) => format!("anchors.{anchor}.model.layers.{block}"),
@@ -129,14 +130,30 @@ fn embed(anchor: AnchorId, arch: &Arch) -> Vec<Param> {
     }
 }
 
-/// All tensors of an anchor, as if it trained; a head that is a task's is left out.
-pub(crate) fn anchor_tensors(arch: &Arch) -> Vec<Param> {
+/// All tensors of an anchor by its checkpoint's own names; a head that is a task's is left out.
+#[must_use]
+pub fn anchor_tensors(arch: &Arch) -> Vec<Param> {
     let anchor = AnchorId(0);
+    let prefix = format!("anchors.{anchor}.");
     let mut params = embed(anchor, arch);
     params.extend((0..arch.depth()).flat_map(|block| whole_block(&block_name(anchor, block, arch), arch)));
     match arch {
-        Arch::Vit(arch) => params.extend(affine("norm", &[arch.width()])),
+        Arch::Vit(arch) => params.extend(affine(&format!("{prefix}norm"), &[arch.width()])),
         Arch::Llama(arch) => params.extend([llama::norm(anchor, arch), llama::head(anchor, arch)].concat()),
+    }
+    for param in &mut params {
+        param.name.drain(..prefix.len());
+    }
+    params
+}
+
+/// The tensors of any of an anchor's blocks, by their names inside it.
+#[must_use]
+pub fn block_tensors(arch: &Arch) -> Vec<Param> {
+    const NAME: &str = "block";
+    let mut params = whole_block(NAME, arch);
+    for param in &mut params {
+        param.name.drain(..=NAME.len());
     }
     params
 }

@@ -33,6 +33,7 @@ impl JobSpec {
     /// [`SpecError`] with the dotted key of the first flaw.
     pub fn validate(&self) -> Result<(), SpecError> {
         self.validate_anchors()?;
+        self.validate_model()?;
         self.validate_pst()?;
         self.validate_sampling()?;
         self.validate_training()?;
@@ -79,6 +80,16 @@ impl JobSpec {
             (Some(Arch::Vit(_)), Some(_)) => Err(SpecError::new("data.text", "the anchors see images, not texts")),
             _ => Ok(()),
         }
+    }
+
+    fn validate_model(&self) -> Result<(), SpecError> {
+        let flaw = match (self.is_sharded(), &self.data.text) {
+            (false, _) => return Ok(()),
+            (true, Some(_)) if !self.trains_everything() => return Ok(()),
+            (true, Some(_)) => "spreads weights that are frozen, and this job trains all of them",
+            (true, None) => "is for language models; every rank has room for a vision transformer",
+        };
+        Err(SpecError::new("model.shard", format!("node {flaw}: leave it out")))
     }
 
     fn validate_pst(&self) -> Result<(), SpecError> {

@@ -41,16 +41,17 @@ fn job(changes: Value) -> JobSpec {
     spec
 }
 
-struct Speakers {
-    catalog: Catalog,
-    frozen: Weights,
-    store: ParamStore,
-    net: StitchedNet,
+pub struct Speakers {
+    pub spec: JobSpec,
+    pub catalog: Catalog,
+    pub frozen: Weights,
+    pub store: ParamStore,
+    pub net: StitchedNet,
 }
 
 impl Speakers {
     /// In the middle of training: every number is alive.
-    fn trained(changes: Value) -> Self {
+    pub fn trained(changes: Value) -> Self {
         tch::set_num_threads(1);
         let spec = job(changes);
         let catalog = Catalog::build(&spec).expect("they stitch");
@@ -72,7 +73,7 @@ impl Speakers {
             tensor += noise(&param.name, &param.tensor.size()) * 0.3;
         }
         let net = StitchedNet::new(&catalog, &store, &frozen, &spec.pst, spec.train.precision).expect("all is there");
-        Self { catalog, frozen, store, net }
+        Self { spec, catalog, frozen, store, net }
     }
 
     fn stitched(&self) -> Vec<StitchId> {
@@ -168,7 +169,7 @@ fn rotate(x: &Tensor, base: f64) -> Tensor {
 const TEXTS: [&[i64]; 2] = [&[3, 1, 4, 1, 5, 9, 2, 6, 5], &[2, 7, 1, 8, 2, 8]];
 const LEARNED: [std::ops::Range<usize>; 2] = [4..9, 2..6];
 
-fn batch() -> (Input, Tensor) {
+pub fn batch() -> (Input, Tensor) {
     let width = TEXTS[0].len();
     let mut ids = vec![0; 2 * width];
     let (mut reads, mut labels) = (Vec::new(), Vec::new());

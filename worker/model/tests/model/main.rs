@@ -13,3 +13,4 @@ mod refine;
 mod score;
 mod starts;
 mod teacher;
+mod windows;
