@@ -10,7 +10,7 @@ use esta_engine::{
     palette::Choice,
     spec::{EvalStitches, PaletteRule},
 };
-use esta_model::{Input, Phase, StitchError, StitchedNet};
+use esta_model::{Input, Network, StitchError, StitchedNet};
 use esta_proto::StitchId;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -149,7 +149,7 @@ fn evaluate_stitch(
     held_out: &HeldOut,
 ) -> Result<StitchResult, EvalError> {
     let started = Instant::now();
-    let Judged { loss, right } = judge(family, held_out, |input| net.forward(stitch, input, Phase::Eval))?;
+    let Judged { loss, right } = judge(family, held_out, net.network(stitch)?, None)?;
     let mut result = summarise(stitch, loss, &right);
     if let Some(texts) = held_out.texts() {
         result.tokens_per_second = Some(texts.report().tokens as f64 / started.elapsed().as_secs_f64().max(1e-9));
@@ -165,27 +165,36 @@ pub(crate) struct Judged {
     pub right: Vec<u8>,
 }
 
-/// Runs a network over all held-out samples.
-fn judge(
-    family: &Family,
-    held_out: &HeldOut,
-    forward: impl Fn(&Input) -> Result<Tensor, StitchError>,
-) -> Result<Judged, EvalError> {
+/// Batches that go through a network side by side where its blocks take turns in memory.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Runs a network over all held-out samples, ended after some of its blocks or where it ends.
+fn judge(family: &Family, held_out: &HeldOut, network: &Network, blocks: Option<usize>) -> Result<Judged, EvalError> {
     let (mut loss, mut judged) = (0.0, 0);
     let mut right = Vec::with_capacity(held_out.len() as usize);
-    for batch in held_out.chunks(chunk(family)) {
-        let (input, labels) = tensors(&batch?, family.device);
-        let logits = forward(&input)?;
-        loss += summed_loss(&logits, &labels);
-        judged += labels.numel();
-        let hits = logits.argmax(-1, false).eq_tensor(&labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
-        let hits = Vec::<u8>::try_from(hits).expect("bytes become bytes");
-        match &input {
-            Input::Images(_) => right.extend(hits),
-            Input::Texts(texts) => right.extend(wholly_right(&hits, &texts.counts)),
+    let side_by_side = if family.shard.is_some() { SIDE_BY_SIDE } else { 1 };
+    let mut chunks = held_out.chunks(chunk(family));
+    loop {
+        let batches = chunks.by_ref().take(side_by_side);
+        let batches: Vec<(Input, Tensor)> =
+            batches.map(|batch| Ok(tensors(&batch?, family.device))).collect::<Result<_, DataError>>()?;
+        if batches.is_empty() {
+            return Ok(Judged { loss: loss / judged.max(1) as f64, right });
         }
+        let (inputs, labels): (Vec<Input>, Vec<Tensor>) = batches.into_iter().unzip();
+        let mut labels = labels.iter();
+        network.evaluate(&inputs, blocks, |input, logits| {
+            let labels = labels.next().expect("every input has labels");
+            loss += summed_loss(&logits, labels);
+            judged += labels.numel();
+            let hits = logits.argmax(-1, false).eq_tensor(labels).to_kind(Kind::Uint8).to_device(tch::Device::Cpu);
+            let hits = Vec::<u8>::try_from(hits).expect("bytes become bytes");
+            match input {
+                Input::Images(_) => right.extend(hits),
+                Input::Texts(texts) => right.extend(wholly_right(&hits, &texts.counts)),
+            }
+        });
     }
-    Ok(Judged { loss: loss / judged.max(1) as f64, right })
 }
 
 /// Texts of which every learned token is the likeliest after the ones before it: exactly those that greedy text answers

@@ -239,6 +239,9 @@ fn logits(spec: &JobSpec, anchors: &[&LlamaArch], pass: Pass) -> u64 {
 /// Tokens of one pass of the least-squares fit.
 pub const FIT_TOKENS: u64 = 2048;
 
+/// Passes of the fit that go through a block side by side where blocks have to be brought.
+pub const FIT_SIDE_BY_SIDE: u64 = 16;
+
 /// Bytes of normal equations that exist at once, but that one layer has its own whatever they take: more layers are fitted
 /// in further sweeps over the samples.
 pub const FIT_EQUATIONS: u64 = 2 << 30;
@@ -262,11 +265,21 @@ fn fit(law: &Law, anchors: &[&LlamaArch]) -> u64 {
     if equations == 0 {
         return 0;
     }
-    let states = anchors.iter().map(|arch| (u64::from(arch.num_hidden_layers) + 1) * arch.width() * F32).sum::<u64>();
+    let states = states(law, anchors);
     // Two matrices of rows in double precision are at hand.
     let widest = anchors.iter().map(|arch| arch.width()).max().unwrap_or(0);
     let working = 3 * F64 * widest + anchors.iter().map(|arch| passing(&law.spec, arch)).max().unwrap_or(0);
     equations + FIT_TOKENS * (states + working)
+}
+
+/// Bytes per token of one pass of what the fit reads, and of what passes by: where blocks have to be brought, what it reads
+/// waits outside, and many passes go by at once.
+fn states(law: &Law, anchors: &[&LlamaArch]) -> u64 {
+    let widths =
+        |layer: &crate::catalog::Layer| anchors[layer.from.index()].width() + anchors[layer.to.index()].width();
+    let places: u64 = law.catalog.layers.iter().map(|layer| layer.positions.len() as u64 * widths(layer)).sum();
+    let passing = 2 * anchors.iter().map(|arch| arch.width()).max().unwrap_or(0);
+    F32 * if law.spec.is_sharded() { FIT_SIDE_BY_SIDE * passing } else { places + passing }
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Order {
     /// The tours of one rank's rounds as ones in a row of zeros, for `rounds` rounds at most: summed over the ranks, it says
     /// where anybody stops.
     #[must_use]
-    pub fn marks(&self, tours: &[Tour], rounds: u32) -> Vec<i64> {
+    pub fn marks<'t>(&self, tours: impl Iterator<Item = &'t Tour>, rounds: u32) -> Vec<i64> {
         let mut marks = vec![0; rounds as usize * self.width()];
         for (row, tour) in marks.chunks_exact_mut(self.width().max(1)).zip(tours) {
             for stop in tour.taught.iter().chain(&tour.own) {
@@ -247,7 +247,7 @@ mod tests {
         let ranks = [vec![tour(0), tour(2)], vec![tour(1)], vec![]];
         let mut sum = vec![0; 3 * 6];
         for tours in &ranks {
-            for (sum, mark) in sum.iter_mut().zip(order.marks(tours, 3)) {
+            for (sum, mark) in sum.iter_mut().zip(order.marks(tours.iter(), 3)) {
                 *sum += mark;
             }
         }
@@ -272,7 +272,7 @@ mod tests {
         );
         let teacher = order.tour(catalog.get(StitchId(1)).expect("an anchor"));
         assert_eq!((teacher.taught.len(), teacher.own.len()), (0, 4));
-        let rounds = order.rounds(&order.marks(&[taught], 1));
+        let rounds = order.rounds(&order.marks([&taught].into_iter(), 1));
         assert_eq!((rounds[0].forward.len(), rounds[0].back.len()), (4 + 2, 2));
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::catalog::{Catalog, Layer};
-use esta_engine::memory::{FIT_EQUATIONS, equations_bytes};
+use esta_engine::memory::{FIT_EQUATIONS, FIT_SIDE_BY_SIDE, equations_bytes};
 use esta_engine::spec::{FitMethod, StitchInit};
 use esta_proto::{AnchorId, LayerId};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use crate::input::Input;
@@ -59,8 +59,11 @@ pub fn fit_layers(
     let anchors = (0..).map(AnchorId).take(catalog.anchors.len());
     let trunks: Vec<Trunk> = anchors.map(|anchor| Trunk::new(catalog, frozen, anchor)).collect::<Result<_, _>>()?;
     let mut weights = Weights::new("least-squares fit");
+    let chunks: Vec<Input> = chunks(samples).collect();
+    // Where blocks have to be brought, many chunks go through each while it is there.
+    let side_by_side = if frozen.windows().is_some() { FIT_SIDE_BY_SIDE as usize } else { 1 };
     for layers in sweeps(catalog) {
-        fit_some(layers, &trunks, samples, init, &mut weights)?;
+        fit_some(layers, &trunks, chunks.chunks(side_by_side), init, &mut weights)?;
     }
     Ok(weights)
 }
@@ -81,22 +84,31 @@ fn sweeps(catalog: &Catalog) -> Vec<&[Layer]> {
     sweeps
 }
 
-/// Fits some layers in one sweep over the samples.
-fn fit_some(
+/// Fits some layers in one sweep over the samples, whose chunks go through the anchors in groups.
+fn fit_some<'a>(
     layers: &[Layer],
     trunks: &[Trunk],
-    samples: &Input,
+    groups: impl Iterator<Item = &'a [Input]>,
     init: &StitchInit,
     weights: &mut Weights,
 ) -> Result<(), FitError> {
+    let mut read = vec![BTreeSet::new(); trunks.len()];
+    for (anchor, block) in layers.iter().flat_map(places).flat_map(|(front, end)| [front, end]) {
+        read[anchor.index()].insert(block);
+    }
+    let device = trunks.first().map_or(Device::Cpu, Trunk::device);
     let mut equations = NormalEquations::default();
-    for chunk in chunks(samples) {
-        let states: Vec<Vec<Tensor>> = trunks.iter().map(|trunk| trunk.states(&chunk)).collect();
-        let rows = match &chunk {
-            Input::Images(_) => None,
-            Input::Texts(texts) => Some(texts.later_tokens()),
-        };
-        equations.accumulate(layers, &states, rows.as_ref());
+    for group in groups {
+        let states: Vec<BTreeMap<u32, Vec<Tensor>>> =
+            trunks.iter().zip(&read).map(|(trunk, places)| trunk.states(group, places)).collect();
+        for (number, chunk) in group.iter().enumerate() {
+            let rows = match chunk {
+                Input::Images(_) => None,
+                Input::Texts(texts) => Some(texts.later_tokens()),
+            };
+            let state = |(anchor, block): Place| states[anchor.index()][&block][number].to_device(device);
+            equations.accumulate(layers, state, rows.as_ref());
+        }
     }
     for layer in layers {
         let solution = equations.solve(layer, init)?;
@@ -109,10 +121,10 @@ fn fit_some(
 }
 
 impl NormalEquations {
-    /// Adds the rows of one chunk, all of them or those `chosen`: `states` by anchor and place.
-    fn accumulate(&mut self, layers: &[Layer], states: &[Vec<Tensor>], chosen: Option<&Tensor>) {
-        let rows = |(anchor, block): Place| {
-            let state = &states[anchor.index()][block as usize];
+    /// Adds the rows of one chunk, all of them or those `chosen`.
+    fn accumulate(&mut self, layers: &[Layer], state: impl Fn(Place) -> Tensor, chosen: Option<&Tensor>) {
+        let rows = |place: Place| {
+            let state = state(place);
             let rows = state.reshape([-1, state.size()[2]]);
             let rows = chosen.map_or_else(|| rows.shallow_clone(), |chosen| rows.index_select(0, chosen));
             rows.to_kind(Kind::Double)

@@ -124,14 +124,22 @@ impl Network {
         self.tail.forward(&x, input, phase)
     }
 
-    /// The logits of the path ended after its first `blocks` blocks: what follows is the tail at once.
+    /// Evaluates the path ended after its first `blocks` blocks, or where it ends: what follows is the tail at once. All inputs
+    /// go through a block before any goes through the next, so that blocks which take turns are brought once; `each` hears the
+    /// logits of one after the other.
     ///
     /// # Panics
     /// As [`Self::forward`], and where the tail is as wide as another anchor's blocks.
-    pub fn forward_ended(&self, input: &Input, blocks: usize) -> Tensor {
-        let embedded = self.front.forward(input);
-        let x = self.stages().take(blocks).fold(embedded, |x, stage| stage.forward(&x, Phase::Eval));
-        self.tail.forward(&x, input, Phase::Eval)
+    pub fn evaluate(&self, inputs: &[Input], blocks: Option<usize>, mut each: impl FnMut(&Input, Tensor)) {
+        tch::no_grad(|| {
+            let mut states: Vec<Tensor> = inputs.iter().map(|input| self.front.forward(input)).collect();
+            for stage in self.stages().take(blocks.unwrap_or(usize::MAX)) {
+                states.iter_mut().for_each(|x| *x = stage.forward(x, Phase::Eval));
+            }
+            for (input, x) in inputs.iter().zip(states) {
+                each(input, self.tail.forward(&x, input, Phase::Eval));
+            }
+        });
     }
 
     /// Its blocks in order of execution.

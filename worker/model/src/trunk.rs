@@ -1,10 +1,12 @@
 //! A frozen anchor up to its head (TENSOR): evaluation mode, without adaptation. What starts are fitted on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use esta_engine::catalog::Catalog;
 use esta_engine::memory::FIT_TOKENS;
 use esta_engine::spec::{Precision, PstSpec};
 use esta_proto::AnchorId;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::build::{Builder, FinalNorm};
 use crate::input::Input;
@@ -21,6 +23,9 @@ pub(crate) struct Trunk {
     front: Front,
     blocks: Vec<Box<dyn Block>>,
     norm: FinalNorm,
+    device: Device,
+    /// Where activations wait: on the processor where a device has no room for all blocks.
+    aside: Device,
 }
 
 impl Trunk {
@@ -38,16 +43,30 @@ impl Trunk {
             front: builder.front(anchor)?,
             blocks: blocks.collect::<Result<_, _>>()?,
             norm: builder.final_norm(anchor)?,
+            device: source.device(),
+            aside: if frozen.windows().is_some() { Device::Cpu } else { source.device() },
         })
     }
 
-    /// The activations [B, N, D] before each block, and after the last.
-    pub fn states(&self, input: &Input) -> Vec<Tensor> {
+    /// Where its weights are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The activations [B, N, D] of every input, set aside, before these blocks; before the one that is not there, after the last. All inputs
+    /// go through a block before any goes through the next.
+    pub fn states(&self, inputs: &[Input], places: &BTreeSet<u32>) -> BTreeMap<u32, Vec<Tensor>> {
         tch::no_grad(|| {
-            let mut states = vec![self.front.forward(input)];
-            for block in &self.blocks {
-                let next = block.forward(&states[states.len() - 1], Phase::Eval);
-                states.push(next);
+            let mut states = BTreeMap::new();
+            let mut now: Vec<Tensor> = inputs.iter().map(|input| self.front.forward(input)).collect();
+            for (place, block) in (0..).zip(self.blocks.iter().map(Some).chain([None])) {
+                if places.contains(&place) {
+                    states.insert(place, now.iter().map(|x| x.to_device(self.aside)).collect());
+                }
+                match block.filter(|_| places.last() > Some(&place)) {
+                    Some(block) => now.iter_mut().for_each(|x| *x = block.forward(x, Phase::Eval)),
+                    None => break,
+                }
             }
             states
         })

@@ -138,7 +138,6 @@ impl Windows {
     }
 
     /// The window of a block as it is: u8 `[bytes]`.
-    #[must_use]
     pub fn row(&self, BlockId { anchor, block }: BlockId) -> Tensor {
         self.family()[anchor.index()].window(block).row.shallow_clone()
     }

@@ -137,8 +137,7 @@ fn exits(family: &Family, net: &StitchedNet, held_out: &HeldOut) -> Result<Vec<E
     let network = net.network(anchor.id)?;
     let depth = catalog.anchors[anchor.end_anchor().index()].depth();
     let exit = |blocks: u32| {
-        let Judged { loss, right } =
-            judge(family, held_out, |input| Ok(network.forward_ended(input, blocks as usize)))?;
+        let Judged { loss, right } = judge(family, held_out, network, Some(blocks as usize))?;
         let accuracy = right.iter().map(|hit| f64::from(*hit)).sum::<f64>() / right.len().max(1) as f64;
         let ended = Segment { anchor: anchor.end_anchor(), first: 0, last: blocks - 1 };
         let params = path_cost(&catalog.anchors, catalog.task, &[ended]).params;

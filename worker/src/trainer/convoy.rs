@@ -41,7 +41,7 @@ impl Convoy<'_> {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn rounds(&self, tours: &[Tour], most: u32) -> Result<Vec<Round>, Broken> {
+    pub fn rounds<'t>(&self, tours: impl Iterator<Item = &'t Tour>, most: u32) -> Result<Vec<Round>, Broken> {
         // What a window holds is agreed on only among those who have brought the same blocks since.
         self.shard.windows.clear();
         let marks = Tensor::from_slice(&self.shard.order.marks(tours, most)).to_device(self.device);
@@ -121,16 +121,17 @@ impl<'a> Traveller<'a> {
         Self { slot, tour, place, done: 0, computed: Duration::ZERO }
     }
 
-    /// Forward, the turn, and back: what the slot found, and how long it took without waiting for blocks.
+    /// Forward, the turn, and back: what the slot found. `computed` is how long it took without waiting for blocks.
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn go(mut self, convoy: &Convoy<'_>, round: &Round) -> Result<(SlotResult, Duration), Broken> {
+    pub fn go(mut self, convoy: &Convoy<'_>, round: &Round, computed: &mut Duration) -> Result<SlotResult, Broken> {
         convoy.travel(&round.forward, self.place.0, |stop| self.pass(convoy.doing, stop))?;
         self.compute(convoy.doing, PacedSlot::turn);
         self.done = 0;
         convoy.travel(&round.back, self.place.0, |stop| self.come_back(convoy.doing, stop))?;
-        Ok((self.slot.finish(), self.computed))
+        *computed = self.computed;
+        Ok(self.slot.finish())
     }
 
     fn pass(&mut self, doing: &Doing, stop: Stop) {

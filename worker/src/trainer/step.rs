@@ -3,7 +3,10 @@
 //! What a rank has summed of a step outlives the group that was to reduce it: a slot's quantised gradient depends on
 //! nothing but the plan and the state (RD-4), so where the step is done again only what a lost rank had is run again.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use esta_data::{Batch, BatchTicket, DataError, TextBatch};
 use esta_engine::{
@@ -11,13 +14,13 @@ use esta_engine::{
     plan::RankPlan,
     run::{Activity, HeldShare, Report, StepTimings},
     schedule::Schedule,
-    shard::Tour,
     spec::{DistillSpec, Mode},
-    streams::Stream,
+    streams::{self, Stream},
     table::Outcome,
 };
 use esta_model::{
-    AdamW, Input, PacedSlot, Slot, SlotError, SlotOptions, SlotOutcome, StepBuffer, Teacher, Texts, run_slot,
+    AdamW, Input, PacedSlot, Slot, SlotError, SlotOptions, SlotOutcome, SlotResult, StepBuffer, Teacher, Texts,
+    run_slot,
 };
 use esta_proto::{Digest, SlotId, Step, StitchId};
 use rand::RngExt;
@@ -137,13 +140,13 @@ impl Stepper {
             );
         }
         let mut sum = kept.unwrap_or_else(|| Sum::new(job, state, plan));
-        let share = (plan, batches);
+        let share = Share { job, state, plan };
         let added = match (&job.family.shard, standing.node()) {
             (Some(shard), Some(node)) => {
                 let convoy = Convoy { shard, standing, node, device: job.family.device, doing: &self.doing };
-                self.add_slots_together(&convoy, job, state, share, &mut sum, &mut timings)
+                self.add_slots_together(&convoy, share, batches, &mut sum, &mut timings)
             }
-            _ => self.add_slots(&|| standing.goes_on(), job, state, share, &mut sum, &mut timings),
+            _ => self.add_slots(&|| standing.goes_on(), share, batches, &mut sum, &mut timings),
         };
         if let Err(error) = added {
             self.kept = Some(sum);
@@ -179,7 +182,7 @@ impl Stepper {
         timings: &mut StepTimings,
     ) -> Result<StepBuffer, StepError> {
         let mut sum = Sum::new(job, state, plan);
-        self.add_slots(&|| Ok(()), job, state, (plan, batches), &mut sum, timings)?;
+        self.add_slots(&|| Ok(()), Share { job, state, plan }, batches, &mut sum, timings)?;
         Ok(sum.buffer)
     }
 
@@ -195,29 +198,34 @@ impl Stepper {
     fn add_slots(
         &self,
         goes_on: &dyn Fn() -> Result<(), Broken>,
-        job: &Job,
-        state: &State,
-        (plan, batches): (&RankPlan, Vec<BatchTicket>),
+        share: Share<'_>,
+        batches: Vec<BatchTicket>,
         sum: &mut Sum,
         timings: &mut StepTimings,
     ) -> Result<(), StepError> {
-        for (&(slot, stitch), ticket) in plan.slots.iter().zip(batches) {
+        let step = share.plan.step;
+        for (&(slot, stitch), ticket) in share.plan.slots.iter().zip(batches) {
             if sum.slots.contains(&slot) {
                 continue;
             }
             goes_on()?;
             let started = Instant::now();
-            self.doing.begin(Activity::Batch(plan.step, slot));
-            let data = |source| StepError::Data { step: plan.step.0, slot, source };
-            let batch = ticket.wait().map_err(data)?;
+            let batch = self.batch(step, slot, ticket)?;
             timings.batch += started.elapsed();
             let started = Instant::now();
-            self.doing.begin(Activity::Compute(plan.step, slot));
-            self.run_slot(job, state, plan, (slot, stitch), &batch, &mut sum.buffer)?;
-            sum.slots.insert(slot);
+            self.doing.begin(Activity::Compute(step, slot));
+            let result = share.with_slot(&batch, (slot, stitch), self.dropout, |work| {
+                Ok(run_slot(&share.state.net, &share.state.store, work, &self.options))
+            })?;
+            sum.add(share.state, slot, &result);
             timings.slots.push((slot, started.elapsed()));
         }
         Ok(())
+    }
+
+    fn batch(&self, step: Step, slot: SlotId, ticket: BatchTicket) -> Result<Batch, StepError> {
+        self.doing.begin(Activity::Batch(step, slot));
+        ticket.wait().map_err(|source| StepError::Data { step: step.0, slot, source })
     }
 
     /// The same where the ranks of a node share its blocks: a round is one slot of each, and all of them go through the rounds
@@ -225,71 +233,42 @@ impl Stepper {
     fn add_slots_together(
         &self,
         convoy: &Convoy<'_>,
-        job: &Job,
-        state: &State,
-        (plan, batches): (&RankPlan, Vec<BatchTicket>),
+        share: Share<'_>,
+        batches: Vec<BatchTicket>,
         sum: &mut Sum,
         timings: &mut StepTimings,
     ) -> Result<(), StepError> {
-        let missing = plan.slots.iter().zip(batches).filter(|((slot, _), _)| !sum.slots.contains(slot));
-        let missing: Vec<(SlotId, StitchId, BatchTicket)> =
-            missing.map(|(work, ticket)| (work.0, work.1, ticket)).collect();
+        let Share { job, state, plan } = share;
         let catalog = &job.family.law.catalog;
-        let tour =
-            |stitch: StitchId| catalog.get(stitch).map(|stitch| convoy.shard.order.tour(stitch)).unwrap_or_default();
-        let tours: Vec<Tour> = missing.iter().map(|(_, stitch, _)| tour(*stitch)).collect();
+        let tour = |stitch| catalog.get(stitch).map(|stitch| convoy.shard.order.tour(stitch)).unwrap_or_default();
+        let missing = plan.slots.iter().zip(batches).filter(|((slot, _), _)| !sum.slots.contains(slot));
+        let missing: Vec<_> = missing.map(|(&(slot, stitch), ticket)| (slot, stitch, tour(stitch), ticket)).collect();
         self.doing.begin(Activity::Reduce(plan.step));
-        let rounds = convoy.rounds(&tours, plan.slots_in_step)?;
-        let mut own = missing.into_iter().zip(&tours);
+        let rounds = convoy.rounds(missing.iter().map(|(_, _, tour, _)| tour), plan.slots_in_step)?;
+        let mut missing = missing.into_iter();
         for round in &rounds {
             let begun = Instant::now();
-            let Some(((slot, stitch, ticket), tour)) = own.next() else {
+            let Some((slot, stitch, tour, ticket)) = missing.next() else {
                 convoy.escort(round, plan.step)?;
                 timings.reduce += begun.elapsed();
                 continue;
             };
-            self.doing.begin(Activity::Batch(plan.step, slot));
-            let data = |source| StepError::Data { step: plan.step.0, slot, source };
-            let batch = ticket.wait().map_err(data)?;
+            let batch = self.batch(plan.step, slot, ticket)?;
             timings.batch += begun.elapsed();
             let begun = Instant::now();
-            let (input, labels) = tensors(&batch, job.family.device);
-            let work =
-                Slot { stitch, input: &input, labels: &labels, dropout_seed: self.dropout_seed(job, plan, slot) };
-            let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
-            let paced = PacedSlot::new(&state.net, &state.store, &work, &self.options).map_err(failed)?;
-            let (result, computed) = Traveller::new(paced, tour, (plan.step, slot)).go(convoy, round)?;
-            sum.buffer.add_slot(&state.store, slot, &result);
-            sum.slots.insert(slot);
+            let mut computed = Duration::ZERO;
+            let result = share.with_slot(&batch, (slot, stitch), self.dropout, |work| {
+                match PacedSlot::new(&state.net, &state.store, work, &self.options) {
+                    Ok(paced) => {
+                        Traveller::new(paced, &tour, (plan.step, slot)).go(convoy, round, &mut computed).map(Ok)
+                    }
+                    Err(error) => Ok(Err(error)),
+                }
+            })?;
+            sum.add(state, slot, &result);
             timings.slots.push((slot, computed));
             timings.reduce += begun.elapsed().saturating_sub(computed);
         }
-        Ok(())
-    }
-
-    fn dropout_seed(&self, job: &Job, plan: &RankPlan, slot: SlotId) -> u64 {
-        let index = plan.step.0 * u64::from(plan.slots_in_step) + u64::from(slot.0);
-        match self.dropout {
-            true => esta_engine::streams::rng(job.family.law.spec.seed, Stream::Dropout, index).random(),
-            false => 0,
-        }
-    }
-
-    fn run_slot(
-        &self,
-        job: &Job,
-        state: &State,
-        plan: &RankPlan,
-        (slot, stitch): (SlotId, StitchId),
-        batch: &Batch,
-        buffer: &mut StepBuffer,
-    ) -> Result<(), StepError> {
-        let (input, labels) = tensors(batch, job.family.device);
-        let dropout_seed = self.dropout_seed(job, plan, slot);
-        let work = Slot { stitch, input: &input, labels: &labels, dropout_seed };
-        let failed = |source| StepError::Slot { step: plan.step.0, slot, source };
-        let result = run_slot(&state.net, &state.store, &work, &self.options).map_err(failed)?;
-        buffer.add_slot(&state.store, slot, &result);
         Ok(())
     }
 
@@ -309,7 +288,41 @@ impl Stepper {
     }
 }
 
+/// A rank's share of a step, over its state.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    job: &'a Job,
+    state: &'a State,
+    plan: &'a RankPlan,
+}
+
+impl Share<'_> {
+    /// Computes a slot by `run`, whose own answer says whether the slot itself was at fault.
+    fn with_slot(
+        &self,
+        batch: &Batch,
+        (slot, stitch): (SlotId, StitchId),
+        dropout: bool,
+        run: impl FnOnce(&Slot<'_>) -> Result<Result<SlotResult, SlotError>, Broken>,
+    ) -> Result<SlotResult, StepError> {
+        let (input, labels) = tensors(batch, self.job.family.device);
+        let step = self.plan.step.0;
+        let index = step * u64::from(self.plan.slots_in_step) + u64::from(slot.0);
+        let dropout_seed = match dropout {
+            true => streams::rng(self.job.family.law.spec.seed, Stream::Dropout, index).random(),
+            false => 0,
+        };
+        let work = Slot { stitch, input: &input, labels: &labels, dropout_seed };
+        run(&work)?.map_err(|source| StepError::Slot { step, slot, source })
+    }
+}
+
 impl Sum {
+    fn add(&mut self, state: &State, slot: SlotId, result: &SlotResult) {
+        self.buffer.add_slot(&state.store, slot, result);
+        self.slots.insert(slot);
+    }
+
     fn new(job: &Job, state: &State, plan: &RankPlan) -> Self {
         let buffer = StepBuffer::new(&state.store, &plan.touched, plan.slots_in_step, &job.family.law.spec.reduce);
         Self { step: plan.step, plan: plan.digest, chain: state.chain, slots: BTreeSet::new(), buffer }
