@@ -73,12 +73,9 @@ fn a_stitched_run_of_language_models_takes_the_memory_that_was_planned() {
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .expect("it starts");
-    assert!(
-        measured.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&measured.stdout),
-        String::from_utf8_lossy(&measured.stderr)
-    );
+    let [said, failed] = [&measured.stdout, &measured.stderr].map(|text| String::from_utf8_lossy(text));
+    println!("{said}");
+    assert!(measured.status.success(), "{failed}");
 }
 
 fn measure(folder: &Path) {
@@ -97,6 +94,7 @@ fn measure(folder: &Path) {
     forget_peak();
     let mut state = State::fresh(&job).expect("it fits");
     // Here few texts are fitted on, and the plan is for any number of them: it is an upper bound.
+    println!("fit: {} measured, {} planned", Bytes(peak()), Bytes(plan.anchors + plan.fit));
     assert!(peak() as f64 <= 1.1 * (plan.anchors + plan.fit) as f64, "the fit took {}, planned {plan}", Bytes(peak()));
 
     forget_peak();
