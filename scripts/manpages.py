@@ -11,9 +11,10 @@ PAGES holds folders `man1` to `man8` with .gz files, anywhere below. OUT receive
     about.json                            counts, lengths, and what a guesser would score
 
 About 15 % of the pages are held out: `eval.jsonl` asks about those alone, and neither `corpus.jsonl` nor `train.jsonl`
-is made of them. Pages that share most of their text stand on one side. The same pages give the same bytes. `--check`
-reads what was written again and fails where an answer is not in its piece or a held-out page is much like one of the
-corpus.
+is made of them. Pages that share most of their text stand on one side. Most training questions are asked twice, the second
+time about a piece that says another answer of the same kind in the same place, so that it does not help to know the pages
+by heart; held-out pieces say what their pages say. The same pages give the same bytes. `--check` reads what was written
+again and fails where an answer is not in its piece or a held-out page is much like one of the corpus.
 """
 
 import json
@@ -25,7 +26,7 @@ from collections import Counter
 from pathlib import Path
 
 from manpage import load_pages, text_of
-from manquestions import LIMIT, QUESTIONS, SEED, Item, derivable, digest, kind_of, questions
+from manquestions import LIMIT, QUESTIONS, SEED, Item, derivable, digest, kind_of, questions, retold
 
 HELD_OUT = 0.15
 SHINGLE = 5  # words
@@ -65,6 +66,8 @@ def main():
         about[name] = {"documents": len(texts), "characters": sum(len(text["text"]) for text in texts)}
     for side, of_side in sides.items():
         items = select([item for page in of_side for item in questions(page)], PER_KIND[side])
+        if side == "train":
+            items = with_retold(items)
         write_lines(out / f"{side}.jsonl", map(alpaca, items))
         about[f"{side}.jsonl"] = describe(items)
     about["questions"] = QUESTIONS
@@ -121,6 +124,16 @@ def select(items, per_kind):
         chosen += level(kept, per_kind)
     random.Random(SEED).shuffle(chosen)
     return chosen
+
+
+def with_retold(items):
+    """The items, and every one that can be once more with another answer of its kind in its place; shuffled."""
+    answers = {}
+    for item in items:
+        answers.setdefault(item.kind, []).append(item.answer)
+    told = items + [other for item in items if (other := retold(item, answers[item.kind]))]
+    random.Random(SEED).shuffle(told)
+    return told
 
 
 def order(item):

@@ -32,6 +32,21 @@ QUESTIONS = {
     "section": "Which section of the manual has {subject}?",
     "since": "Since which version of {detail} is there {subject}?",
 }
+# Where a piece says the answer, for the kinds whose answer can be exchanged.
+PLACES = {
+    "purpose": "(?<= - ){answer}$",
+    "header": "(?<=#include ){answer}",
+    "return_type": r"^{answer} ?(?={subject}\()",
+    "argument_type": r"(?<=[(, ]){answer} ?(?={detail}\b)",
+    "library": r"{answer}\b",
+    "success": "{answer}",
+    "failure": "{answer}",
+    "error": "^{answer}$",
+    "cause": "{answer}",
+    "thread_safety": r"(?<=\| ){answer}$",
+    "section": r"(?<=\b{subject}\(){answer}",
+    "since": r"(?<={detail} ){answer}(?=[)\s])",
+}
 AROUND = ["NAME", "LIBRARY", "SYNOPSIS", "DESCRIPTION", "RETURN VALUE", "ERRORS", "ATTRIBUTES", "VERSIONS", "STANDARDS"]
 AROUND += ["CONFORMING TO", "HISTORY", "NOTES", "BUGS", "CAVEATS", "SEE ALSO"]
 REFERENCE = re.compile(r"\b([A-Za-z_][\w.-]*)\((\d)\w*\)")
@@ -106,6 +121,25 @@ def derivable(item):
     if kind == "error":
         return re.search(rf"^{answer}\b.*\n  (?:\(.*\) )?{re.escape(about['detail'])}", piece, re.MULTILINE) is not None
     return answer in piece
+
+
+def retold(item, answers):
+    """The item with another of the answers, put in the answer's place in its piece: whoever knows the page by heart and does
+    not read the piece is wrong. None where the piece does not say the answer in one place alone.
+    """
+    kind, about = kind_of(item.question)
+    if kind not in PLACES:
+        return None
+    draws = rng(item.page, "retold", item.question, item.piece)
+    other = draws.choice(answers)
+    if other == item.answer or other in item.piece:
+        return None
+    words = {name: re.escape(text) for name, text in about.items()}
+    place = PLACES[kind].format(answer=re.escape(item.answer), **words)
+    gap = " " if kind in ("return_type", "argument_type") and not other.endswith("*") else ""
+    piece, count = re.subn(place, lambda _: other + gap, item.piece, flags=re.MULTILINE)
+    changed = Item(kind, item.page, item.question, piece, other)
+    return changed if count == 1 and len(piece) <= LIMIT and derivable(changed) else None
 
 
 # What the kinds read.

@@ -5,9 +5,10 @@
 # Environment: DEVICE (cpu | cuda), WORKERS, PROFILE (cargo's), ESTA_CACHE.
 set -euo pipefail
 
-# Tokens of the vocabulary, as source.yaml has it. Steps of each anchor: a larger network has more to learn.
+# Tokens of the vocabulary, as source.yaml has it. Steps of each anchor, in proportion to its size, a quarter of a token per
+# parameter: after as many steps for both the large one would be no better, since what they learn is bounded by the steps.
 VOCAB=4096
-STEPS_S=1000 STEPS_L=1000
+STEPS_S=450 STEPS_L=1000
 
 cd "$(dirname "$0")/.."
 source scripts/common.sh
