@@ -12,7 +12,7 @@ made="$PWD/target/export-llm-made" golden="$PWD/target/export-llm-golden"
 "$python" worker/tests/make_llm_export.py "$made"
 "$python" worker/tests/check_llm_export.py "$made"
 
-ESTA_EXPORT_LLM_GOLDEN="$golden" cargo test -p esta-worker --test export_llm golden
+ESTA_EXPORT_LLM_GOLDEN="$golden" cargo test --workspace --test export_llm golden
 "$python" worker/tests/check_llm_export.py "$golden"
 
 if [ "${1:-}" = lm_eval ]; then

@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=$(./scripts/torch-python.sh timm safetensors pillow numpy)
 golden="$PWD/target/export-golden"
-ESTA_EXPORT_GOLDEN="$golden" cargo test -p esta-worker --test export golden
+ESTA_EXPORT_GOLDEN="$golden" cargo test --workspace --test export golden
 "$python" worker/tests/check_export.py "$golden"

@@ -146,8 +146,20 @@ struct Hands {
 }
 
 impl Hands {
+    /// However it ends, the trainer's thread ends before the process does: libtorch does not survive its own end while somebody
+    /// computes.
     async fn run(
         mut self,
+        joined: Joined,
+        store_calls: mpsc::UnboundedReceiver<StoreCall>,
+    ) -> Result<Ended, SessionError> {
+        let ended = self.take_part(joined, store_calls).await;
+        self.leave().await;
+        ended
+    }
+
+    async fn take_part(
+        &mut self,
         joined: Joined,
         mut store_calls: mpsc::UnboundedReceiver<StoreCall>,
     ) -> Result<Ended, SessionError> {
@@ -157,7 +169,6 @@ impl Hands {
         let mut drained_by: Option<Instant> = None;
         loop {
             if let Some(ended) = self.ended.take() {
-                self.leave().await;
                 return Ok(ended);
             }
             tokio::select! {
