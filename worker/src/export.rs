@@ -219,7 +219,7 @@ impl<'a> Models<'a> {
     /// [`ExportError`] naming the file and the cause.
     pub fn write_bundle(&self, table: &[(StitchId, Row)], target: &Path) -> Result<(), ExportError> {
         let rows: BTreeMap<StitchId, Row> = table.iter().copied().collect();
-        let tensors = bundle::tensors(self.law, self.store, &self.frozen);
+        let tensors = bundle::tensors(self.law, self.store, &self.frozen.whole());
         if let Some(vocabulary) = &self.vocabulary {
             return language::write_bundle(self.law, &tensors, &rows, vocabulary, target);
         }

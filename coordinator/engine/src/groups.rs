@@ -7,7 +7,7 @@ mod layout;
 mod tensors;
 
 pub(crate) use tensors::own_biases;
-pub use tensors::{anchor_tensors, block_name, block_tensors};
+pub use tensors::{anchor_tensors, block_tensors};
 
 use std::fmt;
 

@@ -73,25 +73,51 @@ pub fn read_hub_config(folder: &Path) -> Result<LlamaArch, HubError> {
 /// [`HubError`] naming the file and the tensor: for a missing file or tensor, one of another shape or type, one that the
 /// architecture has no place for, one with a value that is not finite.
 pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device: Device) -> Result<Weights, HubError> {
-    let files = Files::of(folder)?;
-    let mut missing: BTreeMap<String, Vec<i64>> = llama_shapes(arch).into_iter().collect();
+    let mut census = Census::of(arch);
     let mut weights = Weights::new(folder.display().to_string());
-    for path in &files.paths {
+    for path in &Files::of(folder)?.paths {
         let file = MappedFile::open(path)?;
         for (name, view) in file.tensors()?.iter() {
-            let Some(shape) = missing.remove(name) else {
-                if is_known(name, arch) || weights.get(name).is_some() {
-                    continue;
-                }
-                return Err(file.unexpected(name, "decoder").into());
-            };
-            weights.insert(name, file.tensor(name, &view, &shape, (kind_of(&shape, precision), device))?);
+            if let Some(shape) = census.take(&file, name)? {
+                weights.insert(name, file.tensor(name, &view, &shape, (kind_of(&shape, precision), device))?);
+            }
         }
     }
-    match missing.pop_first() {
-        None => Ok(weights),
-        Some((name, expected)) => {
-            Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected }.into())
+    census.finish(folder)?;
+    Ok(weights)
+}
+
+/// The tensors of a decoder that have not been met yet in its folder.
+pub(crate) struct Census<'a> {
+    arch: &'a LlamaArch,
+    missing: BTreeMap<String, Vec<i64>>,
+    met: BTreeSet<String>,
+}
+
+impl<'a> Census<'a> {
+    pub fn of(arch: &'a LlamaArch) -> Self {
+        Self { arch, missing: llama_shapes(arch).into_iter().collect(), met: BTreeSet::new() }
+    }
+
+    /// The shape that a tensor of a file should have; none for one that is not needed, or not once more.
+    pub fn take(&mut self, file: &MappedFile, name: &str) -> Result<Option<Vec<i64>>, WeightsError> {
+        match self.missing.remove(name) {
+            Some(shape) => {
+                self.met.insert(name.to_owned());
+                Ok(Some(shape))
+            }
+            None if is_known(name, self.arch) || self.met.contains(name) => Ok(None),
+            None => Err(file.unexpected(name, "decoder")),
+        }
+    }
+
+    /// All of them were met.
+    pub fn finish(mut self, folder: &Path) -> Result<(), WeightsError> {
+        match self.missing.pop_first() {
+            None => Ok(()),
+            Some((name, expected)) => {
+                Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected })
+            }
         }
     }
 }
@@ -127,7 +153,7 @@ pub fn llama_shapes(arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
 
 /// Tensors that some checkpoints carry and no network needs: rotations that follow from the configuration, and the second
 /// copy of a tied matrix.
-pub(crate) fn is_known(name: &str, arch: &LlamaArch) -> bool {
+fn is_known(name: &str, arch: &LlamaArch) -> bool {
     name.ends_with(".rotary_emb.inv_freq") || (arch.tie_word_embeddings && name == "lm_head.weight")
 }
 

@@ -16,7 +16,7 @@ use esta_engine::spec::Precision;
 use esta_proto::AnchorId;
 use tch::{Device, Kind, Tensor};
 
-use crate::hub::{Files, HubError, is_known, kind_of, llama_shapes};
+use crate::hub::{Census, Files, HubError, kind_of};
 use crate::linear::Phase;
 use crate::network::{Block, Past};
 use crate::weights::{Found, MappedFile, Weights, WeightsError};
@@ -204,18 +204,13 @@ impl Anchor {
         let bytes = parts.last().map_or(0, |part| part.place.end.next_multiple_of(ALIGNMENT));
         let windows: Vec<Window> = (0..WINDOWS).map(|_| Window::empty(&parts, bytes, device)).collect();
         let files = Files::of(folder)?.open()?;
-        let mut missing: BTreeMap<String, Vec<i64>> = llama_shapes(arch).into_iter().collect();
+        let mut census = Census::of(arch);
         let mut at_rest = Weights::new(folder.display().to_string());
         let mut places: BTreeMap<String, (usize, Found)> = BTreeMap::new();
         let of_a_block = |name: &str| name.starts_with("model.layers.");
         for (number, file) in files.iter().enumerate() {
             for (name, view) in file.tensors()?.iter() {
-                let Some(shape) = missing.remove(name) else {
-                    if is_known(name, arch) || places.contains_key(name) || at_rest.get(name).is_some() {
-                        continue;
-                    }
-                    return Err(file.unexpected(name, "decoder").into());
-                };
+                let Some(shape) = census.take(file, name)? else { continue };
                 if of_a_block(name) {
                     places.insert(name.to_owned(), (number, file.find(name, &view, &shape)?));
                 } else {
@@ -223,9 +218,7 @@ impl Anchor {
                 }
             }
         }
-        if let Some((name, expected)) = missing.pop_first() {
-            return Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected }.into());
-        }
+        census.finish(folder)?;
         let mut found = Vec::new();
         for block in 0..arch.num_hidden_layers {
             for (part, view) in parts.iter().zip(&windows[(block % WINDOWS) as usize].views) {

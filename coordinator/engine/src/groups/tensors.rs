@@ -114,9 +114,8 @@ impl Tensors<'_> {
     }
 }
 
-/// What the names of a block's tensors begin with, the dot behind left out.
-#[must_use]
-pub fn block_name(anchor: AnchorId, block: u32, arch: &Arch) -> String {
+/// What a block's checkpoint names begin with.
+fn block_name(anchor: AnchorId, block: u32, arch: &Arch) -> String {
     match arch {
         Arch::Vit(_) => format!("anchors.{anchor}.blocks.{block}"),
         Arch::Llama(_) => format!("anchors.{anchor}.model.layers.{block}"),
