@@ -3,11 +3,13 @@
 mod catalog;
 mod children;
 mod config;
+mod exposure;
 mod live;
 mod memory;
 mod outcome;
 mod palette;
 mod protection;
+mod pull;
 mod record;
 mod replay;
 mod report;

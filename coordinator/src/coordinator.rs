@@ -14,9 +14,10 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    http::Board,
     leader::{Ending, Input, Leader},
     observer::Observers,
-    rpc::{BindError, Entrance, Listener, Service, Welcome},
+    rpc::{BindError, Entrance, Listener, Retired, Service, Welcome},
     store::{Meta, RecordTimes, RedbStore, StoreError, Term, Writer, job},
 };
 
@@ -106,6 +107,7 @@ impl Opened {
 pub struct Front {
     entrance: Entrance,
     service: Service,
+    board: Board,
     /// Cancelled after the last leader is gone: the server takes no more calls.
     close: CancellationToken,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
@@ -121,8 +123,21 @@ impl Front {
         let (service, close) = (Service::default(), CancellationToken::new());
         let entrance = listener.entrance().clone();
         let serving = (service.clone(), close.clone());
+        let board = Board::new(law.clone());
         let server = tokio::spawn(async move { listener.serve(serving.0, &law.spec, serving.1).await });
-        Ok(Self { entrance, service, close, server })
+        Ok(Self { entrance, service, board, close, server })
+    }
+
+    /// What is served to workers and operators.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// What is known of the run for whoever looks.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The address that workers connect to.
@@ -139,7 +154,14 @@ impl Front {
 
     /// Sends callers to whoever leads, where that is known.
     pub fn stand_by(&self, leader: Option<String>) {
+        self.board.stand_by(leader.clone());
         self.service.stand_by(leader);
+    }
+
+    /// From here on answers for a complete run.
+    pub fn retire(&self, retired: Retired) {
+        self.board.retire(&retired);
+        self.service.retire(retired);
     }
 
     /// Ends the server once the workers have read their last messages.
@@ -188,7 +210,7 @@ impl Office {
         });
         let writer = writer.map_err(StartError::Thread)?;
         let welcome = Welcome { run_id: run_id.clone(), epoch, spec_json, spec_digest, slots };
-        let leader = Leader::new(run, run_id, writer, observers);
+        let leader = Leader::new(run, &run_id, writer, observers);
         front.service.lead(welcome, inbox, record);
         let stop = CancellationToken::new();
         let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));

@@ -39,6 +39,9 @@ pub enum Failure {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The page's address cannot be listened on.
+    #[error(transparent)]
+    Exposure(#[from] esta_telemetry::http::ServeError),
     /// Others would read and change what is said.
     #[error(
         "{listen} is reached from other machines: give --tls-cert and --tls-key, or --plain-text where nobody else can \
@@ -110,7 +113,7 @@ impl Failure {
             Self::Config(_) => 3,
             Self::Store(_) => 4,
             Self::Diverged(_) => 5,
-            Self::Bind(_) | Self::Call { .. } => 6,
+            Self::Bind(_) | Self::Exposure(_) | Self::Call { .. } => 6,
             Self::Workers(_) => 7,
             Self::Dial(error) if !error.is_about_trust() => 6,
             Self::Dial(_) | Self::Protection(_) | Self::Denied { .. } => 8,

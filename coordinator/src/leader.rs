@@ -7,15 +7,16 @@ use std::{
     collections::{BTreeMap, VecDeque},
     pin::pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run};
+use esta_engine::run::{Command, Event, Finish, Hello, Ledger, Message, Notice, Record, Run, StepRecord};
 use esta_engine::wire;
 use esta_proto::{
-    Fence, SessionId,
+    Fence, Generation, SessionId, SlotId, Step,
     v1::{CoordinatorMessage, Leaving, StoreRequest, coordinator_message::Body},
 };
+use esta_telemetry::trace::Context;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -27,7 +28,7 @@ use crate::{
         rendezvous::{Rendezvous, Reply},
     },
     store::{Durable, StoreError, Tenure, Writer, Written},
-    telemetry,
+    telemetry::{FirstReports, Meters, Tracks},
 };
 
 /// Inputs that are taken in at once, between two looks at who else has something to say.
@@ -40,8 +41,8 @@ pub type Inspection = Box<dyn FnOnce(&Run) + Send>;
 pub enum Input {
     /// A session began.
     Opened(SessionId, Hello, Outbox),
-    /// A worker said something.
-    Happened(SessionId, Event),
+    /// A worker said something, in this place of a trace where that is kept.
+    Happened(SessionId, Event, Option<Context>),
     /// A session's stream ended or was reset.
     Left(SessionId),
     /// A session sent what nobody can read; it is ended with this status.
@@ -74,7 +75,6 @@ pub enum Ending {
 /// The leader's state: the run and the ends of everything it commands.
 pub struct Leader {
     run: Run,
-    run_id: String,
     /// Of the messages sent: the generation of the last membership recorded, so that `Lost` names the one that is over.
     fence: Fence,
     sessions: BTreeMap<SessionId, Outbox>,
@@ -85,6 +85,7 @@ pub struct Leader {
     observers: Observers,
     /// Of the reports since the last write.
     spent: TimeSpent,
+    watched: Watched,
     started: Instant,
     /// The deadline that was ticked last: it is not ticked twice.
     ticked: Option<Duration>,
@@ -95,11 +96,11 @@ pub struct Leader {
 impl Leader {
     /// A leader over a run whose records go to `writer`.
     #[must_use]
-    pub fn new(run: Run, run_id: String, writer: Writer, observers: Observers) -> Self {
+    pub fn new(run: Run, run_id: &str, writer: Writer, observers: Observers) -> Self {
         Self {
             fence: run.fence(),
+            watched: Watched::new(&run, run_id),
             run,
-            run_id,
             sessions: BTreeMap::new(),
             events: VecDeque::new(),
             rendezvous: Rendezvous::default(),
@@ -158,9 +159,10 @@ impl Leader {
                 self.events.push_back(Event::Joined(session, hello));
             }
             // A session that was closed or cut off has nothing more to say.
-            Input::Happened(session, event) if self.sessions.contains_key(&session) => {
+            Input::Happened(session, event, from) if self.sessions.contains_key(&session) => {
                 if let Event::Reported(_, report) = &event {
                     self.spent.add(&report.timings);
+                    self.watched.reported(&self.run, report.step, from);
                 }
                 self.events.push_back(event);
             }
@@ -191,20 +193,28 @@ impl Leader {
     /// Lets the law decide about everything that happened, and about what follows from carrying its commands out.
     fn settle(&mut self) {
         while let Some(event) = self.events.pop_front() {
-            for command in self.run.handle(event, self.started.elapsed()) {
-                self.carry_out(command);
+            let (began, began_at) = (Instant::now(), SystemTime::now());
+            let commands = self.run.handle(event, self.started.elapsed());
+            self.watched.handled(&self.run, began_at);
+            let plans = commands.iter().any(|command| matches!(command, Command::Send(_, Message::Plan(_))));
+            for command in commands {
+                self.carry_out(command, began_at);
+            }
+            if plans {
+                self.watched.meters.planned(began.elapsed());
             }
         }
     }
 
-    fn carry_out(&mut self, command: Command) {
+    /// Carries out a command of what the law handled since `began`.
+    fn carry_out(&mut self, command: Command, began: SystemTime) {
         match command {
             Command::Send(session, message) => self.send(session, &message),
             Command::Close(session) => {
                 self.close(session);
             }
             Command::Evict(session, reason) => self.cut(session, Status::aborted(reason)),
-            Command::Persist(record) => self.persist(record),
+            Command::Persist(record) => self.persist(record, began),
             Command::Notice(notice) => self.notice(notice),
             Command::Complete => {
                 self.ending = Some(self.failed.take().map_or(Ending::Complete, Ending::Failed));
@@ -216,11 +226,18 @@ impl Leader {
         if let Message::Finish(finish) = message {
             self.tell_of_finish(finish);
         }
-        let traceparent = match message {
-            Message::Plan(plan) => telemetry::traceparent(&self.run_id, plan.step),
+        let context = match message {
+            Message::Plan(plan) => {
+                if self.watched.gives_out_again(plan.step, self.fence.generation) {
+                    self.observers.tell(&Observation::Again(plan.step));
+                }
+                self.watched.tracks.hand_out(plan.step)
+            }
+            Message::Form(_) => self.watched.tracks.of_generation(self.fence.generation),
+            Message::Prepare(seat) => self.watched.tracks.of_generation(seat.generation),
             _ => None,
         };
-        self.post(session, wire::to_worker(message), traceparent);
+        self.post(session, wire::to_worker(message), context);
     }
 
     /// The first of the ranks' messages says what was chosen; the others repeat it.
@@ -232,9 +249,10 @@ impl Leader {
     }
 
     /// Queues a message; a worker that does not read is dropped, and the law hears of it next.
-    fn post(&mut self, session: SessionId, body: Body, traceparent: Option<String>) {
+    fn post(&mut self, session: SessionId, body: Body, context: Option<Context>) {
         let Some(outbox) = self.sessions.get(&session) else { return };
-        let (fence, traceparent) = (Some(self.fence.into()), traceparent.unwrap_or_default());
+        let traceparent = context.map(|context| context.to_string()).unwrap_or_default();
+        let fence = Some(self.fence.into());
         let sent = outbox.send(CoordinatorMessage { fence, traceparent, body: Some(body) });
         if let Err(undelivered) = sent {
             if undelivered == Undelivered::Full {
@@ -259,15 +277,18 @@ impl Leader {
         self.sessions.remove(&session).is_some()
     }
 
-    fn persist(&mut self, record: Record) {
+    fn persist(&mut self, record: Record, began: SystemTime) {
         match &record {
+            Record::Step(step) => {
+                self.watched.tracks.committed(step, self.run.ledger().map(Ledger::table), began);
+            }
             Record::Generation(generation, _) => {
                 self.fence.generation = *generation;
                 let replies = self.rendezvous.open(self.fence);
                 self.reply(replies);
             }
             Record::Samples(samples) => self.observers.tell(&Observation::Samples(*samples)),
-            Record::Step(_) | Record::Checkpoint(_) | Record::Snapshot(_) | Record::Trim(_) | Record::Complete => {}
+            Record::Checkpoint(_) | Record::Snapshot(_) | Record::Trim(_) | Record::Complete => {}
         }
         self.writer.persist(record);
     }
@@ -289,7 +310,13 @@ impl Leader {
             Notice::Failed(reason) => self.failed = Some(reason.clone()),
             _ => {}
         }
-        self.observers.tell(&Observation::Notice(notice));
+        self.watched.note(&notice);
+        let about = match &notice {
+            Notice::Formed(g, _) | Notice::Preparing(g, _) | Notice::Forgone(g, _) | Notice::Ended(g, _) => Some(*g),
+            _ => None,
+        };
+        let context = about.and_then(|generation| self.watched.tracks.of_generation(generation));
+        self.observers.tell(&Observation::Notice(notice, context));
     }
 
     fn reply(&mut self, replies: Vec<Reply>) {
@@ -298,7 +325,8 @@ impl Leader {
         }
     }
 
-    fn written(&mut self, Durable { steps, generation, .. }: Durable) {
+    fn written(&mut self, Durable { steps, generation, took }: Durable) {
+        self.watched.durable(&steps, took);
         if let Some(generation) = generation {
             self.events.push_back(Event::Recorded(generation));
         }
@@ -323,5 +351,100 @@ impl Leader {
         for (_, outbox) in std::mem::take(&mut self.sessions) {
             outbox.cut(reason.clone());
         }
+    }
+}
+
+/// What is measured and traced of the leader's work.
+struct Watched {
+    meters: Meters,
+    tracks: Tracks,
+    reports: FirstReports,
+    /// No step from this one on was ever given out by this leader.
+    given_out: Step,
+    /// The step that was given out last, and the generation that it was given to.
+    last: Option<(Step, Generation)>,
+    duplicates: u64,
+    /// The generation that was prepared last.
+    prepared: Option<Generation>,
+    formed: bool,
+}
+
+impl Watched {
+    fn new(run: &Run, run_id: &str) -> Self {
+        Self {
+            meters: Meters::new(),
+            tracks: Tracks::new(run, run_id),
+            reports: FirstReports::default(),
+            given_out: run.durable(),
+            last: None,
+            duplicates: 0,
+            prepared: None,
+            formed: false,
+        }
+    }
+
+    /// A report came; of a step that nobody waits for it says nothing.
+    fn reported(&mut self, run: &Run, step: Step, from: Option<Context>) {
+        let due = |ledger: &Ledger| step >= run.durable() && ledger.drawn(step, SlotId(0)).is_some();
+        if run.ledger().is_some_and(due) {
+            self.reports.note(step);
+            self.tracks.reported(step, from);
+        }
+    }
+
+    /// The law has handled an event.
+    fn handled(&mut self, run: &Run, began: SystemTime) {
+        self.tracks.look(run, began);
+        let duplicates = run.duplicates();
+        if duplicates > self.duplicates {
+            self.meters.duplicates(duplicates - self.duplicates);
+            self.duplicates = duplicates;
+        }
+    }
+
+    /// A rank of a generation is given a step; true for the first of them where another generation had been given it.
+    fn gives_out_again(&mut self, step: Step, generation: Generation) -> bool {
+        if self.last == Some((step, generation)) {
+            return false;
+        }
+        self.last = Some((step, generation));
+        self.tracks.stands();
+        let again = step < self.given_out;
+        self.given_out = self.given_out.max(step.next());
+        if again {
+            self.meters.lost();
+        }
+        again
+    }
+
+    fn durable(&mut self, steps: &[StepRecord], took: Duration) {
+        if steps.is_empty() {
+            return;
+        }
+        self.meters.written(took);
+        for record in steps {
+            if let Some(reported) = self.reports.take(record.step) {
+                self.meters.durable(reported.elapsed());
+            }
+        }
+        self.tracks.durable(steps);
+    }
+
+    fn note(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Preparing(generation, _) => self.prepared = Some(*generation),
+            Notice::Formed(generation, _) => {
+                let planned = self.prepared == Some(*generation);
+                self.meters.formed(match (planned, self.formed) {
+                    (true, _) => "planned",
+                    (false, true) => "loss",
+                    (false, false) => "start",
+                });
+                self.formed = true;
+            }
+            _ => {}
+        }
+        self.tracks.note(notice);
+        self.meters.note(notice);
     }
 }

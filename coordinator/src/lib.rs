@@ -5,6 +5,7 @@ pub mod artifacts;
 pub mod commands;
 pub mod coordinator;
 pub mod failure;
+pub mod http;
 pub mod leader;
 pub mod observer;
 pub mod palette;

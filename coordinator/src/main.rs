@@ -3,12 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use esta_coordinator::{commands::Cli, telemetry};
+use esta_coordinator::{commands::Cli, progress::LogWriter};
+use esta_telemetry::Program;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let telemetry = telemetry::init();
+    let telemetry = esta_telemetry::start(Program {
+        service: "esta-coordinator",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: "warn,esta_coordinator=info",
+        logs: LogWriter::default,
+    });
     let done = cli.command.carry_out().await;
     drop(telemetry);
     match done {

@@ -13,6 +13,7 @@ use esta_engine::{
     table::Table,
 };
 use esta_proto::Step;
+use esta_telemetry::trace::Context;
 
 /// Something an observer may want to know.
 #[derive(Debug, Clone)]
@@ -30,10 +31,12 @@ pub enum Observation {
     },
     /// Where the time of the reports since the last one of these went.
     Timed(TimeSpent),
+    /// This step is given out again: its generation ended before it was done.
+    Again(Step),
     /// The training set has this many samples.
     Samples(u64),
-    /// Something worth a line.
-    Notice(Notice),
+    /// Something worth a line, and the trace of the generation it is about, where that is kept.
+    Notice(Notice, Option<Context>),
     /// Every step is durable, and these stitches were chosen.
     Finished {
         /// What each rule chose.
@@ -69,6 +72,16 @@ impl TimeSpent {
         self.compute += timings.compute();
         self.reduce += timings.reduce;
         self.apply += timings.apply;
+    }
+
+    /// Adds another sum.
+    pub fn sum(&mut self, other: &Self) {
+        self.reports += other.reports;
+        self.plan += other.plan;
+        self.batch += other.batch;
+        self.compute += other.compute;
+        self.reduce += other.reduce;
+        self.apply += other.apply;
     }
 }
 

@@ -3,8 +3,10 @@
 mod connection;
 mod gate;
 mod limits;
+mod measured;
 mod message;
 pub mod outbox;
+mod pull;
 pub mod rendezvous;
 mod server;
 mod service;
@@ -14,5 +16,5 @@ pub use self::{
     connection::{Connection, Door, Peer},
     limits::MAX_CONNECTIONS,
     server::{BindError, Entrance, Listener},
-    service::{Service, Welcome},
+    service::{Retired, Service, Welcome},
 };

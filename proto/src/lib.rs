@@ -26,5 +26,8 @@ pub const PROTOCOL: u32 = 4;
 /// Metadata of a refusal: where the coordinator serves that leads.
 pub const LEADER: &str = "esta-leader";
 
+/// Metadata of a refusal: the run is complete, and whoever wants to take part is not needed.
+pub const COMPLETE: &str = "esta-complete";
+
 /// Metadata of a refusal: the caller's token was good once, and a newer one may be.
 pub const EXPIRED: &str = "esta-expired";

@@ -79,7 +79,7 @@ def last_line(folder):
 
 
 def steps(log):
-    lines = (json.loads(line)["fields"] for line in log.read_text().splitlines() if '"step applied"' in line)
+    lines = (json.loads(line) for line in log.read_text().splitlines() if '"step applied"' in line)
     return [line for line in lines if line["step"] >= WARM]
 
 

@@ -3,6 +3,7 @@
 //! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
 
 mod certificates;
+pub mod collector;
 mod etcd;
 mod evidence;
 mod lab;
@@ -20,6 +21,6 @@ pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use network::Network;
 pub use process::{PATIENCE, Process, binary, deadline};
-pub use run::{Outcome, Run};
+pub use run::{Outcome, Run, Setting};
 pub use sight::Sight;
 pub use texts::TextLab;

@@ -37,9 +37,21 @@ pub struct Run<'a> {
     seats: Vec<Seat>,
     workers: Vec<Process>,
     started: usize,
+    setting: Setting,
     /// How long its end may take.
     patience: Duration,
     runtime: Runtime,
+}
+
+/// What a run's processes are told beside what every run's are.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// Variables of everybody's environment.
+    pub environment: Vec<(String, String)>,
+    /// Further arguments of coordinators.
+    pub serve: Vec<String>,
+    /// Further arguments of workers.
+    pub train: Vec<String>,
 }
 
 /// A place where one coordinator after another serves.
@@ -89,6 +101,14 @@ impl<'a> Run<'a> {
         Self { network: Some(network), ..Self::of_lab(lab, job, workers)? }.seated(1)?.staffed()
     }
 
+    /// Serves a job in a setting of its own, and starts the workers it expects.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn set(lab: &'a Lab, job: &Path, workers: u32, setting: Setting) -> anyhow::Result<Self> {
+        Self { setting, ..Self::of_lab(lab, job, workers)? }.seated(1)?.staffed()
+    }
+
     /// Serves any job, which may take this long and whose results are to lie in the folder of this name, and starts the
     /// workers it expects.
     ///
@@ -117,7 +137,22 @@ impl<'a> Run<'a> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (job, seats, workers) = (job.to_owned(), Vec::new(), Vec::new());
         let (store, network, started, patience) = (None, None, 0, PATIENCE);
-        Ok(Self { folder, name, job, dir, store, network, expected, seats, workers, started, patience, runtime })
+        let setting = Setting::default();
+        Ok(Self {
+            folder,
+            name,
+            job,
+            dir,
+            store,
+            network,
+            expected,
+            seats,
+            workers,
+            started,
+            setting,
+            patience,
+            runtime,
+        })
     }
 
     /// With so many coordinators.
@@ -151,6 +186,7 @@ impl<'a> Run<'a> {
         args.extend(self.store.iter().flat_map(|store| ["--store", store]));
         // Nobody else is on that network.
         args.extend(self.network.map(|_| "--plain-text"));
+        args.extend(self.setting.serve.iter().map(String::as_str));
         Process::spawn(self.folder, &name, self.program(0, "esta-coordinator").args(args))
     }
 
@@ -180,13 +216,17 @@ impl<'a> Run<'a> {
         let host = self.network.map_or_else(|| LOOPBACK.to_owned(), |_| Network::address(number + 1).to_string());
         let (url, log) = (self.url(), self.log_of(&name));
         let mut worker = self.program(number + 1, "esta-worker");
-        self.workers.push(Process::spawn(self.folder, &log, worker.args(train_args(&url, &name, &host)).args(more))?);
+        worker.args(train_args(&url, &name, &host)).args(&self.setting.train).args(more);
+        self.workers.push(Process::spawn(self.folder, &log, &mut worker)?);
         Ok(())
     }
 
     /// A program, to be started on the host of this number where there are several.
     fn program(&self, host: usize, name: &str) -> Command {
-        self.network.map_or_else(|| Command::new(binary(name)), |network| network.command(host, name))
+        let mut command =
+            self.network.map_or_else(|| Command::new(binary(name)), |network| network.command(host, name));
+        command.envs(self.setting.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts a worker that the run does not count, with further arguments.

@@ -100,8 +100,7 @@ fn ranks_share_blocks_with_those_of_their_own_node_alone() -> anyhow::Result<()>
 /// Ranks of a worker's node, blocks that it keeps, and blocks there are, as its log says.
 fn kept_blocks(log: &str) -> [Option<u64>; 3] {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let fields =
-        lines.map(|line| line["fields"].clone()).find(|fields| fields["message"] == "blocks kept for the node");
+    let fields = lines.into_iter().find(|line| line["message"] == "blocks kept for the node");
     ["ranks", "blocks", "of"].map(|key| fields.as_ref()?[key].as_u64())
 }
 

@@ -13,4 +13,5 @@ pub mod pretrain;
 pub mod profile;
 pub mod run_dir;
 pub mod session;
+pub mod telemetry;
 pub mod trainer;

@@ -49,6 +49,13 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     Some(1024 * line.split_whitespace().next()?.parse::<u64>().ok()?)
 }
 
+/// Resident memory of this process, in bytes; where the system says it.
+#[must_use]
+pub fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    kilobytes(&status, "VmRSS:")
+}
+
 /// Peak resident memory of this process, in bytes; where the system says it.
 #[must_use]
 pub fn peak_memory() -> Option<u64> {

@@ -1,15 +1,23 @@
 //! The `esta-worker` program: command line, logging, one clear line and an exit code when something fails.
 
-use std::{io::IsTerminal, os::unix::process::CommandExt, process::ExitCode};
+use std::{os::unix::process::CommandExt, process::ExitCode};
 
 use clap::Parser;
+use esta_telemetry::Program;
 use esta_worker::{commands::Cli, exit};
 
 fn main() -> ExitCode {
     settle_environment();
     let cli = Cli::parse();
-    start_logging();
-    match cli.command.run() {
+    let telemetry = esta_telemetry::start(Program {
+        service: "esta-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: "info",
+        logs: std::io::stderr,
+    });
+    let done = cli.command.run();
+    drop(telemetry);
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("esta-worker: {error:#}");
@@ -42,12 +50,4 @@ fn settle_environment() {
         // Where that fails, all but OpenMP hears of it, which costs time alone.
         drop(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec());
     }
-}
-
-/// Text on a terminal, JSON lines otherwise; `RUST_LOG` chooses.
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { builder.init() } else { builder.json().init() }
 }

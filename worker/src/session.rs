@@ -6,16 +6,19 @@
 mod link;
 mod rendezvous;
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_client::Credentials;
 use esta_engine::{
-    run::Ready,
+    run::{Message, Ready},
     spec::{TimeoutSpec, seconds},
 };
-use esta_proto::{LeaderEpoch, v1};
-use esta_worker_engine::{Command, Event, Identity, Reader, Session, TrainerEvent, wire::Inbound};
+use esta_proto::{LeaderEpoch, Rank, v1};
+use esta_telemetry::trace::Context;
+use esta_worker_engine::{
+    Command, Event, Identity, Reader, Reply, Session, TrainerCommand, TrainerEvent, wire::Inbound,
+};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -29,7 +32,10 @@ use link::{Joined, Link};
 use rendezvous::Outstanding;
 pub use rendezvous::{SessionStore, StoreCall};
 
-use crate::trainer::{SetupError, Trainer, TrainerOptions};
+use crate::{
+    telemetry::{Place, Tracks},
+    trainer::{SetupError, Trainer, TrainerOptions},
+};
 
 /// Between two attempts to reach a coordinator: another one may lead within seconds.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -51,6 +57,8 @@ pub struct SessionOptions {
     pub reconnect_budget: Option<Duration>,
     /// Where and how it trains.
     pub trainer: TrainerOptions,
+    /// Where it stands, for whoever looks.
+    pub place: Arc<Place>,
 }
 
 /// Why a worker could not take part.
@@ -93,6 +101,15 @@ pub struct Ended {
     pub reason: String,
     /// Exit code of the process.
     pub exit_code: i32,
+    /// It was asked to leave, and the run is not complete.
+    pub drained: bool,
+}
+
+impl Ended {
+    /// There is nothing left to take part in.
+    fn complete() -> Self {
+        Self { reason: "the run is complete".to_owned(), exit_code: 0, drained: false }
+    }
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Send>>;
@@ -102,7 +119,10 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Se
 /// # Errors
 /// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
 pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
-    let joined = connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)).await?;
+    let joined = match connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)).await {
+        Err(SessionError::Refused(link)) if link.says_complete() => return Ok(Ended::complete()),
+        joined => joined?,
+    };
     let (spec_digest, run_id) = (joined.spec_digest.clone(), joined.run_id.clone());
     if joined.spare {
         tracing::warn!("there are more ranks than slots: this worker is a hot spare that reduces zeros");
@@ -115,6 +135,7 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         layout_digest: setup.layout_digest,
         samples: setup.samples,
     };
+    options.place.joined(setup.planned);
     let timeouts = joined.spec.timeouts.clone();
     let law = Session::new(identity, setup.save_steps, setup.checkpoints);
     let hands = Hands {
@@ -127,6 +148,9 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         run_id,
         link: None,
         outstanding: Outstanding::default(),
+        tracks: Tracks::default(),
+        rank: Rank(0),
+        finishing: false,
         ended: None,
     };
     hands.run(joined, store_calls).await
@@ -142,6 +166,11 @@ struct Hands {
     run_id: String,
     link: Option<Link>,
     outstanding: Outstanding,
+    tracks: Tracks,
+    /// The rank that it was told last.
+    rank: Rank,
+    /// Every step is done: what is left is to finish.
+    finishing: bool,
     ended: Option<Ended>,
 }
 
@@ -169,11 +198,14 @@ impl Hands {
         let mut drained_by: Option<Instant> = None;
         loop {
             if let Some(ended) = self.ended.take() {
-                return Ok(ended);
+                return Ok(Ended { drained: drained_by.is_some() && !self.finishing, ..ended });
             }
             tokio::select! {
                 joined = pending_or(&mut connecting) => {
                     connecting = None;
+                    if let Err(SessionError::Refused(link)) = &joined && link.says_complete() {
+                        return Ok(Ended::complete());
+                    }
                     self.open(joined?).await?;
                     beat = self.beat();
                 }
@@ -241,8 +273,19 @@ impl Hands {
     }
 
     fn receive(&mut self, epoch: LeaderEpoch, message: v1::CoordinatorMessage) {
+        let context = Context::of_message(&message.traceparent);
         match self.reader.read(epoch, message) {
-            Ok(Inbound::Law(fence, message)) => self.handle(Event::Received(fence, message)),
+            Ok(Inbound::Law(fence, message)) => {
+                if let Some(context) = context {
+                    self.tracks.hear(context, fence, &message);
+                }
+                match &message {
+                    Message::Form(form) => self.rank = form.rank,
+                    Message::Finish(_) => self.finishing = true,
+                    _ => {}
+                }
+                self.handle(Event::Received(fence, message));
+            }
             Ok(Inbound::Store(reply)) => self.outstanding.finish(reply),
             Err(nonsense) => self.handle(Event::Misheard(nonsense)),
         }
@@ -264,12 +307,15 @@ impl Hands {
         }
     }
 
-    fn note(&self, event: &TrainerEvent) {
+    fn note(&mut self, event: &TrainerEvent) {
+        self.tracks.note(event);
         match event {
             TrainerEvent::Ready(generation, Ready { applied, .. }) => {
+                self.options.place.stands(generation.0, self.rank.0);
                 tracing::info!(generation = generation.0, applied = applied.0, "the process group stands");
             }
             TrainerEvent::Broke(generation, reason) => {
+                self.options.place.left();
                 tracing::warn!(generation = generation.0, %reason, "the process group broke");
             }
             TrainerEvent::Prepared(fence) => {
@@ -296,14 +342,28 @@ impl Hands {
         match command {
             Command::Send(fence, reply) => {
                 // What a broken session loses is said again in the next hello, or by the law of the next generation.
+                let from = match &reply {
+                    Reply::Report(report) => {
+                        let part = self.tracks.part(report.step);
+                        self.tracks.reported(report.step);
+                        part.map(|part| part.own)
+                    }
+                    _ => None,
+                };
                 if let Some(link) = &self.link {
-                    link.send(fence, &reply);
+                    link.send(fence, &reply, from);
                 }
             }
-            Command::Train(command) => self.trainer.queue(command),
+            Command::Train(command) => {
+                let part = match &command {
+                    TrainerCommand::Run(_, plan) => self.tracks.part(plan.step),
+                    _ => None,
+                };
+                self.trainer.queue(command, part);
+            }
             Command::Prepare(fence, seat) => self.trainer.prepare(fence, seat),
             Command::Abandon(generation) => self.trainer.abandon(generation),
-            Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code }),
+            Command::Exit(reason, exit_code) => self.ended = Some(Ended { reason, exit_code, drained: false }),
         }
     }
 

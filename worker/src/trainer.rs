@@ -47,7 +47,7 @@ pub use state::{State, StateError};
 pub use step::{StepError, Stepper, tensors};
 pub use vocabulary::{VocabularyError, folder_of as tokenizer_folder};
 
-use crate::session::StoreCall;
+use crate::{session::StoreCall, telemetry::Part};
 
 /// How long a trainer may take to end what it is at when nothing it does is wanted any more.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
@@ -77,12 +77,16 @@ pub struct Setup {
     pub save_steps: u64,
     /// Complete checkpoints on disk, by applied steps.
     pub checkpoints: Vec<Step>,
+    /// Bytes that the job is planned to take, where that is planned.
+    pub planned: Option<u64>,
 }
 
 /// A command on its way to the thread, with the batches of its slots being prepared meanwhile.
 struct Work {
     command: TrainerCommand,
     batches: Vec<BatchTicket>,
+    /// Where a step's trace is kept: the rank's place in it.
+    part: Option<Part>,
 }
 
 /// The trainer thread, seen from the session.
@@ -146,8 +150,8 @@ impl Trainer {
         Ok((Self { commands, events, abandoned, builder, doing, loader, micro_batch, thread }, setup))
     }
 
-    /// Queues a command. The batches of a step begin to be prepared at once.
-    pub fn queue(&self, command: TrainerCommand) {
+    /// Queues a command, with this rank's place in the trace of its step. The batches of a step begin to be prepared at once.
+    pub fn queue(&self, command: TrainerCommand, part: Option<Part>) {
         let batches = match &command {
             TrainerCommand::Run(_, plan) => {
                 let first = |slot: u64| plan.first_sample + slot * self.micro_batch;
@@ -157,7 +161,7 @@ impl Trainer {
             _ => Vec::new(),
         };
         // A thread that is gone has said so: its events have ended.
-        drop(self.commands.send(Work { command, batches }));
+        drop(self.commands.send(Work { command, batches, part }));
     }
 
     /// Begins to build a process group to come, beside what the thread is at.

@@ -118,6 +118,8 @@ pub struct Run {
     barren: u32,
     /// Steps in a row that were committed as skipped under this leader.
     skipped: u32,
+    /// Score vectors that this leader was sent of steps whose scores it knew.
+    duplicates: u64,
     /// What slots were seen to take. A share is packed once, by the leader that gives the step out.
     pace: Pace,
     /// Since when the group of the current generation is built, and how long it took to build the last one.
@@ -171,6 +173,7 @@ impl Run {
             first_join: None,
             barren: 0,
             skipped: 0,
+            duplicates: 0,
             pace: Pace::default(),
             forming: (Duration::ZERO, Duration::ZERO),
             normal: None,
@@ -223,6 +226,18 @@ impl Run {
     #[must_use]
     pub fn durable(&self) -> Step {
         self.durable
+    }
+
+    /// Workers that the first generation waits for.
+    #[must_use]
+    pub fn expected_workers(&self) -> u32 {
+        self.patience.workers
+    }
+
+    /// Score vectors that this leader was sent of steps whose scores it knew: they changed nothing.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// One word for where the run is.

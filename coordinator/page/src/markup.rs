@@ -20,8 +20,10 @@ pub fn escape(text: &str) -> String {
 }
 
 /// The colours of pages, as custom properties for light and dark.
-pub(crate) const THEME: &str = include_str!("style/theme.css");
-const PAGE: &str = include_str!("style/page.css");
+/// Colours and type, light and dark.
+pub const THEME: &str = include_str!("style/theme.css");
+/// What a page of sections, tables and plots looks like.
+pub const PAGE: &str = include_str!("style/page.css");
 const STUDY: &str = include_str!("style/study.css");
 
 /// A whole page; `body` is markup.

@@ -174,9 +174,9 @@ fn what_matters(line: &str) -> Option<String> {
     if !matches!(level, Some("WARN" | "ERROR")) {
         return None;
     }
-    let fields = event.get("fields").and_then(Value::as_object).unwrap_or(&event);
-    let shown = fields.iter().filter(|(key, _)| !["message", "level", "timestamp", "target"].contains(&key.as_str()));
-    let message = fields.get("message").and_then(Value::as_str).unwrap_or(line).to_owned();
+    let known = ["message", "level", "timestamp", "target", "span"];
+    let shown = event.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    let message = event.get("message").and_then(Value::as_str).unwrap_or(line).to_owned();
     Some(shown.fold(message, |text, (key, value)| format!("{text} {key}={value}")))
 }
 
@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn only_lines_that_matter_pass() {
-        assert_eq!(what_matters(r#"{"level":"INFO","fields":{"message":"step"}}"#), None);
-        let warning = r#"{"level":"WARN","fields":{"message":"slow","rank":2},"target":"x"}"#;
+        assert_eq!(what_matters(r#"{"level":"INFO","message":"step"}"#), None);
+        let warning = r#"{"level":"WARN","message":"slow","rank":2,"target":"x","span":{"name":"step"}}"#;
         assert_eq!(what_matters(warning).as_deref(), Some("slow rank=2"));
         assert_eq!(what_matters("esta-worker: no weights").as_deref(), Some("esta-worker: no weights"));
         assert_eq!(what_matters("  "), None);

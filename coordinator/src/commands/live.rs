@@ -50,12 +50,39 @@ impl Server {
     where
         Called: Future<Output = Result<Response<T>, Status>>,
     {
+        self.put(call, refused, Some(PATIENCE)).await
+    }
+
+    /// The same where the answer takes as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Server::ask`].
+    pub async fn ask_at_length<T, Called>(
+        &self,
+        call: impl Fn(Client) -> Called,
+        refused: impl Fn(&Status) -> Option<Failure>,
+    ) -> Result<Answer<T>, Failure>
+    where
+        Called: Future<Output = Result<Response<T>, Status>>,
+    {
+        self.put(call, refused, None).await
+    }
+
+    async fn put<T, Called>(
+        &self,
+        call: impl Fn(Client) -> Called,
+        refused: impl Fn(&Status) -> Option<Failure>,
+        patience: Option<Duration>,
+    ) -> Result<Answer<T>, Failure>
+    where
+        Called: Future<Output = Result<Response<T>, Status>>,
+    {
         let mut last = Failure::Other("no coordinator's address was given".to_owned());
         for url in &self.urls {
             let mut at = url.clone();
             // One step further: whoever is said to lead leads, or has just ceased to.
             for hearsay in [false, true] {
-                let status = match self.connect(&at).await {
+                let status = match self.connect(&at, patience).await {
                     Ok(client) => match call(client).await {
                         Ok(response) => return Ok(Answer { url: at, body: response.into_inner() }),
                         Err(status) => status,
@@ -77,8 +104,11 @@ impl Server {
         Err(last)
     }
 
-    async fn connect(&self, url: &str) -> Result<Client, Failure> {
-        let patient = self.credentials.connect(url, |way| way.connect_timeout(PATIENCE).timeout(PATIENCE));
+    async fn connect(&self, url: &str, patience: Option<Duration>) -> Result<Client, Failure> {
+        let patient = self.credentials.connect(url, |way| {
+            let way = way.connect_timeout(PATIENCE);
+            patience.map_or(way.clone(), |patience| way.timeout(patience))
+        });
         patient.await.map_err(|error| match error {
             DialError::Connect { source, .. } => unintelligible(url, &source),
             error => Failure::Dial(error),

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use esta_client::Client;
 use esta_engine::{budget::Price, law::Law, spec::PaletteRule};
 use esta_proto::v1::PaletteRequest;
@@ -15,6 +15,7 @@ use super::{
     Format,
     live::{Answer, Server, unintelligible},
     outcome::{UNKNOWN, cells, columns, file, percent, titles},
+    pull::{self, PullArgs},
     record::Recorded,
     say,
     store::StoreTlsArgs,
@@ -28,7 +29,10 @@ use crate::{
 
 /// Arguments of `palette`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct PaletteArgs {
+    #[command(subcommand)]
+    action: Option<PaletteAction>,
     #[command(flatten)]
     server: Server,
     /// Read a run's folder instead of asking a coordinator.
@@ -55,7 +59,17 @@ pub struct PaletteArgs {
     format: Format,
 }
 
+/// What else can be done with a palette.
+#[derive(Debug, Subcommand)]
+enum PaletteAction {
+    /// Take a finished run's palette away: what describes it, and every exported model.
+    Pull(PullArgs),
+}
+
 pub(super) async fn palette(args: PaletteArgs) -> Result<(), Failure> {
+    if let Some(PaletteAction::Pull(args)) = &args.action {
+        return pull::pull(args).await;
+    }
     let entries = match &args.run_dir {
         Some(run_dir) => from_record(run_dir, &args).await?,
         None => from_coordinator(&args).await?,

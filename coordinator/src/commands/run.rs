@@ -11,6 +11,7 @@ use esta_config::JobArgs;
 
 use super::{
     children::{Crew, Farewell, Gone},
+    exposure::ExposureArgs,
     law,
     sitting::{Interrupts, Sitting},
 };
@@ -35,6 +36,8 @@ pub struct RunArgs {
     /// Stop, as at a signal, when standard input ends: for a program that starts runs and must not leave any behind.
     #[arg(long)]
     leash: bool,
+    #[command(flatten)]
+    exposure: ExposureArgs,
 }
 
 /// Where a worker's tensors live.
@@ -59,6 +62,8 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let law = Arc::new(law(&args.job)?);
     let mut front = Front::open(Entrance::open(loopback), law.clone()).await?;
+    let shown = args.exposure.show(&front)?;
+    shown.announce()?;
     let opened = Opened::open(law.clone(), Path::new(&law.spec.run_dir()))?;
     let mut sitting = Sitting::begin(law, &front, opened, args.workers)?;
     let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, args.device)?;
@@ -91,7 +96,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     };
     front.close().await;
     crew.dismiss(farewell).await;
-    let concluded = sitting.conclude(ending);
+    let concluded = sitting.conclude(ending, &front);
     match (concluded, deserted) {
         (Err(Failure::Interrupted), Some(gone)) => Err(Failure::Workers(gone.to_string())),
         (concluded, _) => concluded,

@@ -1,15 +1,16 @@
 //! `serve` (HANDS): leads a run for workers that connect from anywhere, or stands by for whoever does.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use esta_config::JobArgs;
 
 use super::{
+    exposure::{ExposureArgs, Linger},
     law,
     protection::ProtectionArgs,
     say,
-    sitting::{Interrupts, Sitting},
+    sitting::{Interrupts, Sitting, answer_for},
     store::StoreTlsArgs,
 };
 use crate::{
@@ -39,6 +40,11 @@ pub struct ServeArgs {
     /// Where workers reach this coordinator, as other coordinators tell them; the address listened on when absent.
     #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE")]
     advertise: Option<String>,
+    /// How long to go on after the run is complete, with its page, status, palette and pulls of it: such as 10m, or forever.
+    #[arg(long, value_name = "TIME", env = "ESTA_LINGER", default_value_t = Linger::For(Duration::ZERO))]
+    linger: Linger,
+    #[command(flatten)]
+    exposure: ExposureArgs,
     #[command(flatten)]
     protection: ProtectionArgs,
 }
@@ -49,10 +55,12 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let law = Arc::new(law(&args.job)?);
     let site = Site::open(args.store_tls.reach(args.store.as_ref()).as_ref(), &law).await?;
     let mut front = Front::open(entrance, law.clone()).await?;
+    let shown = args.exposure.show(&front)?;
     let advertised = args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address()));
     let listening = format!("listening on {}://{}", front.scheme(), front.address());
     if site.is_shared() {
         say(&listening)?;
+        shown.announce()?;
     }
     loop {
         let told = |leader: Option<String>| {
@@ -70,14 +78,18 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             }
         };
         let opened = Opened::under(law.clone(), term)?;
-        if site.is_shared() && opened.recovered().complete {
+        if opened.recovered().complete && (site.is_shared() || args.linger.is_any()) {
+            answer_for(&law, &opened, &front)?;
             opened.resign().await;
+            say("the run is complete; the results lie with the coordinator that led it last")?;
+            stay(args.linger, &mut interrupts).await;
             front.close().await;
-            return say("the run is complete; the results lie with the coordinator that led it last");
+            return Ok(());
         }
         let mut sitting = Sitting::begin(law.clone(), &front, opened, args.workers)?;
         if !site.is_shared() {
             say(&listening)?;
+            shown.announce()?;
         }
         let ending = tokio::select! {
             ending = sitting.ended() => Some(ending),
@@ -95,8 +107,22 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             sitting.set_aside()?;
             continue;
         }
+        // What a run came to stays to be seen, also where it failed. An order to stop is no such end.
+        let over = matches!(ending, Ending::Complete | Ending::Failed(_));
+        let concluded = sitting.conclude(ending, &front);
+        if over {
+            stay(args.linger, &mut interrupts).await;
+        }
         front.close().await;
-        return sitting.conclude(ending);
+        return concluded;
+    }
+}
+
+/// Answers for a run that is over as long as it is wanted.
+async fn stay(linger: Linger, interrupts: &mut Interrupts) {
+    tokio::select! {
+        () = linger.wait() => {}
+        () = interrupts.next() => {}
     }
 }
 

@@ -7,18 +7,27 @@ use std::{
     time::Duration,
 };
 
-use esta_engine::{law::Law, run::Patience};
+use esta_engine::{
+    law::Law,
+    run::{Ledger, Patience},
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{outcome::palette_table, say, watch::Watch};
+use super::{
+    outcome::palette_table,
+    say,
+    watch::{Finished, Watch},
+};
 use crate::{
     artifacts::Artifacts,
-    coordinator::{Front, Office, Opened},
+    coordinator::{Front, Office, Opened, StartError},
     failure::Failure,
+    http::TermName,
     leader::Ending,
     observer::Observers,
     report,
+    rpc::Retired,
 };
 
 /// How long a run waits for company after its first worker came.
@@ -28,6 +37,7 @@ const GRACE: Duration = Duration::from_secs(60);
 pub(super) struct Sitting {
     law: Arc<Law>,
     run_dir: PathBuf,
+    run_id: String,
     office: Office,
     watch: JoinHandle<Watch>,
 }
@@ -38,10 +48,12 @@ impl Sitting {
         let run_dir = PathBuf::from(law.spec.run_dir());
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
         let artifacts = artifacts(&law, &run_dir, &opened)?;
-        let (observer, watch) = Watch::start(run_id.clone(), artifacts)
-            .map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
+        let no_thread = |error| Failure::Other(format!("cannot start a thread: {error}"));
+        let (observer, watch) = Watch::start(artifacts).map_err(no_thread)?;
+        let name = TermName { run_id: run_id.clone(), run_dir: run_dir.clone() };
+        let board = front.board().begin(name, opened.recovered().samples).map_err(no_thread)?;
         let patience = Patience { workers, grace: GRACE };
-        let office = Office::begin(front, opened, patience, Observers::new(vec![observer]))?;
+        let office = Office::begin(front, opened, patience, Observers::new(vec![observer, board]))?;
         tracing::info!(
             run = run_id,
             address = front.address().to_string(),
@@ -52,7 +64,7 @@ impl Sitting {
             from_step = step.0,
             "leading"
         );
-        Ok(Self { law, run_dir, office, watch })
+        Ok(Self { law, run_dir, run_id, office, watch })
     }
 
     /// Interrupts the run.
@@ -71,16 +83,38 @@ impl Sitting {
         Ok(())
     }
 
-    /// Writes what remains and prints the palette; an ending that is no completion is a failure.
-    pub fn conclude(self, ending: Ending) -> Result<(), Failure> {
+    /// Writes what remains and prints the palette; an ending that is no completion is a failure. Whoever still asks the front is
+    /// told how the run ended.
+    pub fn conclude(self, ending: Ending, front: &Front) -> Result<(), Failure> {
         let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
-        let palettes = watch.conclude();
-        ending.into_result()?;
-        let palettes = palettes.map_err(|source| Failure::Artifacts { run_dir: self.run_dir.clone(), source })?;
+        let finished = watch.conclude();
+        if let Err(failure) = ending.into_result() {
+            front.board().fail(&failure.line());
+            return Err(failure);
+        }
+        let finished = finished.map_err(|source| Failure::Artifacts { run_dir: self.run_dir.clone(), source })?;
+        let Some(Finished { palettes, table }) = finished else {
+            return Err(Failure::Other("the run ended without a word of what it chose".to_owned()));
+        };
         say(&palette_table(&self.law, &palettes, &self.run_dir))?;
         let page = report::write(&self.run_dir)?;
+        front.retire(Retired { run_id: self.run_id, law: self.law, table, run_dir: self.run_dir });
         say(&format!("report: {}", page.display()))
     }
+}
+
+/// Answers for a run that is on record as complete: nobody leads it again.
+pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Result<(), Failure> {
+    let recovered = opened.recovered().clone();
+    let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
+    let ledger = Ledger::resume(law.clone(), total, recovered.snapshot, recovered.steps).map_err(StartError::Replay)?;
+    front.retire(Retired {
+        run_id: opened.meta().run_id.clone(),
+        law: law.clone(),
+        table: Arc::new(ledger.table().clone()),
+        run_dir: PathBuf::from(law.spec.run_dir()),
+    });
+    Ok(())
 }
 
 fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> Result<Artifacts, Failure> {

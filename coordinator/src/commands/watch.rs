@@ -2,37 +2,42 @@
 
 use std::{
     io,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use esta_engine::{palette::Choice, run::Notice, spec::PaletteRule, table::Table};
+use esta_telemetry::trace::Context;
 
-use crate::{artifacts::Artifacts, observer::Observation, progress::Progress, telemetry};
+use crate::{artifacts::Artifacts, observer::Observation, progress::Progress};
 
-/// What was chosen at the end of a run.
-pub(super) type Palettes = Vec<(PaletteRule, Vec<Choice>)>;
+/// What a run came to.
+pub(super) struct Finished {
+    /// What each rule chose.
+    pub palettes: Vec<(PaletteRule, Vec<Choice>)>,
+    /// The final table.
+    pub table: Arc<Table>,
+}
 
 /// Watches on a thread of its own until the leader is gone.
 pub(super) struct Watch {
-    run_id: String,
     /// Gone after a failure: one clear line, and the run goes on without its files.
     artifacts: Option<Artifacts>,
     /// That failure: whoever reads the exit code has to hear of it too.
     failure: Option<io::Error>,
     progress: Progress,
-    /// When the last group of steps was seen, on the leader's clock.
-    last: Duration,
-    finished: Option<(Palettes, std::sync::Arc<Table>)>,
+    finished: Option<Finished>,
 }
 
 impl Watch {
     /// Starts the thread; it answers with itself when the other end of the queue is dropped.
-    pub fn start(run_id: String, artifacts: Artifacts) -> io::Result<(Sender<Observation>, JoinHandle<Self>)> {
+    pub fn start(artifacts: Artifacts) -> io::Result<(Sender<Observation>, JoinHandle<Self>)> {
         let (sender, seen) = channel();
-        let (progress, last) = (Progress::new(), Duration::ZERO);
-        let watch = Self { run_id, artifacts: Some(artifacts), failure: None, progress, last, finished: None };
+        let progress = Progress::new();
+        let watch = Self { artifacts: Some(artifacts), failure: None, progress, finished: None };
         let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.watch(&seen))?;
         Ok((sender, thread))
     }
@@ -47,11 +52,8 @@ impl Watch {
     fn see(&mut self, observation: Observation) {
         match observation {
             Observation::Committed { steps, table, total, elapsed } => {
-                let each = elapsed.saturating_sub(self.last) / u32::try_from(steps.len()).unwrap_or(u32::MAX).max(1);
-                self.last = elapsed;
                 for record in steps.iter() {
                     self.progress.step(record, total);
-                    telemetry::record_step(&self.run_id, record, each);
                     self.write(|artifacts| artifacts.step(record, &table, elapsed));
                 }
             }
@@ -60,16 +62,24 @@ impl Watch {
                     artifacts.add_time(&spent);
                 }
             }
+            Observation::Again(step) => tracing::debug!(step = step.0, "a step is given out again"),
             Observation::Samples(samples) => {
                 if let Some(artifacts) = &mut self.artifacts {
                     artifacts.set_samples(samples);
                 }
             }
-            Observation::Notice(notice) => log(&notice),
+            Observation::Notice(notice, context) => {
+                // Its lines carry the ids of the generation's trace, where that is kept.
+                let span = context.map(|Context { trace, span }| {
+                    tracing::info_span!("generation", trace_id = %trace, span_id = %span).entered()
+                });
+                log(&notice);
+                drop(span);
+            }
             Observation::Finished { palettes, table } => {
                 self.progress.finishing();
                 self.write(|artifacts| artifacts.finish(&palettes, &table));
-                self.finished = Some((palettes, table));
+                self.finished = Some(Finished { palettes, table });
             }
         }
     }
@@ -78,12 +88,12 @@ impl Watch {
     ///
     /// # Errors
     /// The failure for which the files of the run are not complete.
-    pub fn conclude(mut self) -> io::Result<Palettes> {
+    pub fn conclude(mut self) -> io::Result<Option<Finished>> {
         let finished = self.finished.take();
-        if let Some((palettes, table)) = &finished {
+        if let Some(Finished { palettes, table }) = &finished {
             self.write(|artifacts| artifacts.finish(palettes, table));
         }
-        self.failure.map_or_else(|| Ok(finished.map(|(palettes, _)| palettes).unwrap_or_default()), Err)
+        self.failure.map_or(Ok(finished), Err)
     }
 
     fn write(&mut self, write: impl FnOnce(&mut Artifacts) -> io::Result<()>) {

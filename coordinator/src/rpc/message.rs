@@ -2,6 +2,7 @@
 
 use esta_engine::wire::{FromWorker, from_worker};
 use esta_proto::{InvalidMessage, SessionId, v1::WorkerMessage};
+use esta_telemetry::trace::Context;
 
 use crate::leader::Input;
 
@@ -10,8 +11,9 @@ use crate::leader::Input;
 /// # Errors
 /// [`InvalidMessage`] naming what is missing or malformed.
 pub(super) fn input(session: SessionId, message: WorkerMessage) -> Result<Input, InvalidMessage> {
+    let from = Context::of_message(&message.traceparent);
     Ok(match from_worker(session, message)? {
-        FromWorker::Event(event) => Input::Happened(session, event),
+        FromWorker::Event(event) => Input::Happened(session, event, from),
         FromWorker::Store(fence, request) => Input::Rendezvous(session, fence, request),
         FromWorker::Leaving(leaving) => Input::Leaving(session, leaving),
     })
@@ -46,7 +48,7 @@ mod tests {
     #[test]
     fn an_activity_from_the_future_is_a_sign_of_life_and_nothing_else() {
         let heartbeat = Heartbeat { activity: 99, since_ms: 7, ..Heartbeat::default() };
-        let Ok(Input::Happened(_, event)) = input(SessionId(1), message(Body::Heartbeat(heartbeat))) else {
+        let Ok(Input::Happened(_, event, _)) = input(SessionId(1), message(Body::Heartbeat(heartbeat))) else {
             panic!("it is well-formed")
         };
         let expected = Progress { activity: Activity::Idle, since: std::time::Duration::from_millis(7) };

@@ -14,6 +14,7 @@ use super::{
     connection::{Door, accept},
     gate::{BySize, Gated},
     limits::{HEADERS, QUESTION, STREAMS, session_message},
+    measured::Measured,
 };
 use crate::security::Guard;
 
@@ -128,7 +129,7 @@ impl Listener {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .http2_max_header_list_size(HEADERS)
             .max_concurrent_streams(STREAMS)
-            .add_service(Gated::new(entrance.guard, coordinator))
+            .add_service(Measured::new(Gated::new(entrance.guard, coordinator)))
             .add_service(health.max_decoding_message_size(QUESTION))
             .add_optional_service(reflection)
             .serve_with_incoming_shutdown(accept(socket, entrance.door), stop.cancelled_owned())

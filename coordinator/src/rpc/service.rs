@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -9,14 +10,16 @@ use std::{
 use esta_engine::{
     budget::Price,
     latency::Latency,
-    run::{Hello, Run},
+    law::Law,
+    run::{Hello, Ledger, Run},
     spec::PaletteRule,
+    table::Table,
 };
 use esta_proto::{
-    Digest, LEADER, LeaderEpoch, PROTOCOL, SessionId,
+    COMPLETE, Digest, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{
-        self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, StatusRequest, StatusResponse, WorkerMessage,
-        coordinator_server::Coordinator, worker_message::Body,
+        self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, PullRequest, StatusRequest, StatusResponse,
+        WorkerMessage, coordinator_server::Coordinator, worker_message::Body,
     },
 };
 use tokio::{
@@ -24,11 +27,12 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use super::{
     message,
     outbox::{self, Outbox, Outgoing},
+    pull::{self, Parts},
     status,
 };
 use crate::{
@@ -73,6 +77,21 @@ enum Role {
     StandingBy(Option<String>),
     /// It leads.
     Leading(Office),
+    /// The run is complete, and it answers what is asked of it as it ended.
+    Retired(Arc<Retired>),
+}
+
+/// A complete run that nobody leads any more.
+#[derive(Debug)]
+pub struct Retired {
+    /// Name of the run.
+    pub run_id: String,
+    /// What the job is.
+    pub law: Arc<Law>,
+    /// The final table.
+    pub table: Arc<Table>,
+    /// Where its files are.
+    pub run_dir: PathBuf,
 }
 
 impl Default for Role {
@@ -110,11 +129,61 @@ impl Service {
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::StandingBy(leader);
     }
 
+    /// From here on questions are answered as the run ended, and workers are not needed.
+    pub fn retire(&self, retired: Retired) {
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Retired(Arc::new(retired));
+    }
+
+    /// Puts a question to the leader, where this coordinator leads.
+    ///
+    /// # Errors
+    /// [`Status`] where it does not, or is stopping.
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Run) -> T + Send + 'static) -> Result<T, Status> {
+        self.office()?.ask(question).await
+    }
+
+    /// Whether this coordinator is of use: it leads, knows who does, or answers for a complete run.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn is_ready(&self) -> Result<(), String> {
+        match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
+            Role::Leading(_) | Role::Retired(_) | Role::StandingBy(Some(_)) => Ok(()),
+            Role::StandingBy(None) => Err("this coordinator stands by, and nobody leads at the moment".to_owned()),
+        }
+    }
+
     fn office(&self) -> Result<Office, Status> {
         match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
             Role::Leading(office) => Ok(office.clone()),
             Role::StandingBy(leader) => Err(elsewhere(leader.as_deref())),
+            Role::Retired(_) => Err(complete()),
         }
+    }
+
+    fn retired(&self) -> Option<Arc<Retired>> {
+        match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
+            Role::Retired(retired) => Some(retired.clone()),
+            Role::Leading(_) | Role::StandingBy(_) => None,
+        }
+    }
+}
+
+impl Retired {
+    fn status(&self) -> serde_json::Value {
+        let steps = self.table.version();
+        serde_json::json!({
+            "run": self.run_id,
+            "job": self.law.spec.name,
+            "phase": "complete",
+            "durable_steps": steps,
+            "committed_steps": steps,
+            "lag_steps": 0,
+            "total_steps": steps,
+            "stitches": self.law.catalog.stitches().count(),
+            "workers": [],
+            "version": env!("CARGO_PKG_VERSION"),
+        })
     }
 }
 
@@ -272,6 +341,9 @@ impl Coordinator for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        if let Some(retired) = self.retired() {
+            return Ok(Response::new(StatusResponse { json: retired.status().to_string() }));
+        }
         let office = self.office()?;
         let run_id = office.welcome.run_id.clone();
         let mut told = office.ask(move |run| status::describe(&run_id, run)).await?;
@@ -290,20 +362,28 @@ impl Coordinator for Service {
         let latency = at_most_milliseconds.map(|millis| Latency::from_millis(millis).ok_or(millis)).transpose();
         let counted = at_most_params.map(Price::Params).or(at_most.map(Price::Macs));
         let at_most = latency.map_err(no_latency)?.map(Price::Latency).or(counted);
-        let view = move |run: &Run| {
-            let law = run.law();
+        let view = move |law: &Law, table: Option<&Table>| {
             let rule: PaletteRule = rule.unwrap_or(law.spec.palette.rule);
             palette::check_answerable(&law.catalog, at_most, "DIR")?;
-            Ok(run.ledger().map(|ledger| palette::entries(law, ledger.table(), rule, at_most)))
+            Ok(table.map(|table| palette::entries(law, table, rule, at_most)))
         };
-        let entries = self
-            .office()?
-            .ask(view)
-            .await?
-            .map_err(|why: String| Status::failed_precondition(why))?
-            .unwrap_or_default();
+        let entries = match self.retired() {
+            Some(retired) => view(&retired.law, Some(&retired.table)),
+            None => self.ask(move |run| view(run.law(), run.ledger().map(Ledger::table))).await?,
+        };
+        let entries = entries.map_err(|why: String| Status::failed_precondition(why))?.unwrap_or_default();
         let json = serde_json::to_string(&entries).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(PaletteResponse { json }))
+    }
+
+    type PullStream = Parts;
+
+    async fn pull(&self, _: Request<PullRequest>) -> Result<Response<Parts>, Status> {
+        let Some(retired) = self.retired() else {
+            self.office()?;
+            return Err(Status::failed_precondition("the run is not complete: its models are exported at its end"));
+        };
+        Ok(Response::new(pull::parts(retired.run_dir.clone()).await?))
     }
 }
 
@@ -322,6 +402,13 @@ fn unreadable(status: Status) -> Status {
 
 fn stopping() -> Status {
     Status::unavailable("the coordinator is stopping")
+}
+
+/// Nobody is needed any more.
+fn complete() -> Status {
+    let mut status = Status::failed_precondition("the run is complete: no worker is needed");
+    status.metadata_mut().insert(COMPLETE, MetadataValue::from_static("true"));
+    status
 }
 
 /// Sends a caller to whoever leads.

@@ -16,6 +16,8 @@ pub enum Call {
     Status,
     /// Ask what would be deployed.
     Palette,
+    /// Take the deployable models away.
+    Pull,
     /// Ask which calls there are (gRPC reflection).
     Describe,
 }
@@ -29,6 +31,7 @@ impl Call {
             ("esta.v1.Coordinator", "Session") => Self::Session,
             ("esta.v1.Coordinator", "Status") => Self::Status,
             ("esta.v1.Coordinator", "Palette") => Self::Palette,
+            ("esta.v1.Coordinator", "Pull") => Self::Pull,
             (service, _) if service.starts_with("grpc.reflection.") => Self::Describe,
             _ => return None,
         })
@@ -42,6 +45,7 @@ impl fmt::Display for Call {
             Self::Session => "open a session",
             Self::Status => "ask for the status",
             Self::Palette => "ask for the palette",
+            Self::Pull => "pull the palette",
             Self::Describe => "ask for the list of calls",
         })
     }
@@ -64,7 +68,7 @@ impl Role {
     pub fn may(self, call: Call) -> bool {
         match call {
             Call::Join | Call::Session => self != Self::Viewer,
-            Call::Status | Call::Palette => self != Self::Worker,
+            Call::Status | Call::Palette | Call::Pull => self != Self::Worker,
             Call::Describe => true,
         }
     }

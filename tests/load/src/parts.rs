@@ -8,6 +8,7 @@ mod record;
 mod restart;
 mod soak;
 mod waits;
+mod watched;
 
 use std::path::PathBuf;
 
@@ -33,13 +34,16 @@ pub enum Part {
     Record,
     /// F5: how long the only coordinator is missed after a kill.
     Restart,
+    /// What traces, metrics and readers of the page cost.
+    Watched,
     /// Memory over a long run.
     Soak,
 }
 
 impl Part {
     /// Those that take seconds.
-    pub const SHORT: [Self; 6] = [Self::Lockstep, Self::Share, Self::Waits, Self::Idle, Self::Record, Self::Restart];
+    pub const SHORT: [Self; 7] =
+        [Self::Lockstep, Self::Share, Self::Waits, Self::Idle, Self::Record, Self::Restart, Self::Watched];
 }
 
 /// Where programs and folders are, and how much is done.
@@ -78,6 +82,7 @@ impl Bench {
             Part::Idle => idle::measure(self).await,
             Part::Record => record::measure(self).await,
             Part::Restart => restart::measure(self).await,
+            Part::Watched => watched::measure(self).await,
             Part::Soak => soak::measure(self).await,
         }
     }
@@ -88,7 +93,22 @@ impl Bench {
     }
 
     async fn stage_in(&self, folder: TempDir, job: Job, cast: &Cast, more: &[&str]) -> anyhow::Result<Stage> {
-        let served = Served::start(&self.coordinator, &job, cast, folder.path(), more).await?;
+        let served = Served::start(&self.coordinator, &job, cast, folder.path(), (more, &[])).await?;
+        self.enter(folder, served, cast).await
+    }
+
+    async fn stage_watched(
+        &self,
+        folder: TempDir,
+        job: Job,
+        cast: &Cast,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Stage> {
+        let served = Served::start(&self.coordinator, &job, cast, folder.path(), (&[], environment)).await?;
+        self.enter(folder, served, cast).await
+    }
+
+    async fn enter(&self, folder: TempDir, served: Served, cast: &Cast) -> anyhow::Result<Stage> {
         let door = served.door()?;
         let crowd = Crowd::enter(&door, cast).await?;
         Ok(Stage { served, door, crowd, _folder: folder })

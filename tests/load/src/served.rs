@@ -29,6 +29,7 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct Served {
     program: PathBuf,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     folder: PathBuf,
     certificates: Option<Certificates>,
     url: String,
@@ -38,11 +39,17 @@ pub struct Served {
 }
 
 impl Served {
-    /// Starts `program serve` for a cast, in a folder of its own, with further arguments.
+    /// Starts `program serve` for a cast, in a folder of its own, with further arguments and variables of its environment.
     ///
     /// # Errors
     /// When it does not listen in time; what it said is in the error.
-    pub async fn start(program: &Path, job: &Job, cast: &Cast, folder: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    pub async fn start(
+        program: &Path,
+        job: &Job,
+        cast: &Cast,
+        folder: &Path,
+        (more, environment): Extras<'_>,
+    ) -> anyhow::Result<Self> {
         let certificates = match cast.wire {
             Wire::Plain => None,
             Wire::Tls => Some(Certificates::write(folder)?),
@@ -52,9 +59,10 @@ impl Served {
         let own = ["serve", "--workers", &workers, "--config", &config];
         let mut args: Vec<String> = own.iter().chain(more).map(|&arg| arg.to_owned()).collect();
         args.extend(certificates.iter().flat_map(Certificates::server_args));
-        let process = spawn(program, &args, "127.0.0.1:0", folder, 1)?;
-        let (program, folder) = (program.to_owned(), folder.to_owned());
-        let mut served = Self { program, args, folder, certificates, url: String::new(), process, starts: 1 };
+        let process = spawn(program, (&args, environment), "127.0.0.1:0", folder, 1)?;
+        let (program, folder, environment) = (program.to_owned(), folder.to_owned(), environment.to_vec());
+        let url = String::new();
+        let mut served = Self { program, args, environment, folder, certificates, url, process, starts: 1 };
         served.url = served.heard("listening on ").await?;
         Ok(served)
     }
@@ -71,13 +79,16 @@ impl Served {
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         let address = self.url.split_once("://").map_or(self.url.as_str(), |(_, address)| address);
         self.starts += 1;
-        self.process = spawn(&self.program, &self.args, address, &self.folder, self.starts)?;
+        self.process = spawn(&self.program, (&self.args, &self.environment), address, &self.folder, self.starts)?;
         self.heard("listening on ").await?;
         Ok(())
     }
 
     /// What follows `prefix` on the first line that begins with it.
-    async fn heard(&mut self, prefix: &str) -> anyhow::Result<String> {
+    ///
+    /// # Errors
+    /// When it ends before, or does not say it in time; what it said is in the error.
+    pub async fn heard(&mut self, prefix: &str) -> anyhow::Result<String> {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             // Looked at first: what a process said before it ended is there once it has.
@@ -162,8 +173,18 @@ impl Served {
     }
 }
 
-fn spawn(program: &Path, args: &[String], listen: &str, folder: &Path, start: u32) -> anyhow::Result<Process> {
+/// Further arguments, and variables of its environment.
+type Extras<'a> = (&'a [&'a str], &'a [(String, String)]);
+
+fn spawn(
+    program: &Path,
+    (args, environment): (&[String], &[(String, String)]),
+    listen: &str,
+    folder: &Path,
+    start: u32,
+) -> anyhow::Result<Process> {
     let mut command = Command::new(program);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.args(args).args(["--listen", listen]);
     Process::spawn(folder, &format!("coordinator-{start}"), &mut command)
 }

@@ -21,7 +21,7 @@ const WARM: u64 = 5;
 
 async fn serve(cast: &Cast, job: &Job) -> (Served, TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let served = Served::start(&binary("esta-coordinator"), job, cast, folder.path(), &[]).await;
+    let served = Served::start(&binary("esta-coordinator"), job, cast, folder.path(), (&[], &[])).await;
     (served.expect("it serves"), folder)
 }
 

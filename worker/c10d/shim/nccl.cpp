@@ -41,6 +41,12 @@ uint64_t free_cuda_memory() {
   return free;
 }
 
+uint64_t used_cuda_memory() {
+  size_t free = 0, total = 0;
+  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return total - free;
+}
+
 int32_t current_cuda_device() {
   return c10::cuda::current_device();
 }

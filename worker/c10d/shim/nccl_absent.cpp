@@ -15,6 +15,10 @@ uint64_t free_cuda_memory() {
   throw std::runtime_error("this program was built without CUDA (feature `cuda`)");
 }
 
+uint64_t used_cuda_memory() {
+  throw std::runtime_error("this program was built without CUDA (feature `cuda`)");
+}
+
 int32_t current_cuda_device() {
   throw std::runtime_error("this program was built without CUDA (feature `cuda`)");
 }

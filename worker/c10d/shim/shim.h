@@ -80,5 +80,6 @@ int32_t current_cuda_device();
 
 // Bytes that the current CUDA device has free.
 uint64_t free_cuda_memory();
+uint64_t used_cuda_memory();
 
 } // namespace esta_c10d

@@ -62,6 +62,7 @@ pub(crate) mod ffi {
         fn form_nccl(seat: &Seat, store: Box<StoreBridge>) -> Result<SharedPtr<Group>>;
         fn current_cuda_device() -> Result<i32>;
         fn free_cuda_memory() -> Result<u64>;
+        fn used_cuda_memory() -> Result<u64>;
         fn torch_version() -> String;
         fn all_reduce_sum(self: &Group, tensor: &Tensor) -> Result<UniquePtr<Pending>>;
         fn broadcast(self: &Group, tensor: &Tensor, root: i64) -> Result<UniquePtr<Pending>>;

@@ -32,3 +32,9 @@ pub fn torch_version() -> String {
 pub fn free_cuda_memory() -> Option<u64> {
     bridge::ffi::free_cuda_memory().ok()
 }
+
+/// Bytes in use on the current CUDA device, by whatever process; none without one.
+#[must_use]
+pub fn used_cuda_memory() -> Option<u64> {
+    bridge::ffi::used_cuda_memory().ok()
+}

@@ -5,10 +5,15 @@ mod paced;
 
 pub use paced::PacedSlot;
 
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
 use esta_engine::groups::GroupKind;
 use esta_engine::spec::SaliencyReduction;
 use esta_proto::StitchId;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use crate::input::Input;
@@ -34,6 +39,8 @@ pub struct SlotOptions {
     /// Keep only what enters each block, and compute the rest again on the way back: memory of one block instead of all,
     /// for a second forward pass. The numbers are the same, but that dropout draws block by block.
     pub checkpointing: bool,
+    /// Tell apart what forward and backward take; on a device it is waited for between them.
+    pub timed: bool,
 }
 
 /// In-place distillation: a path of the same family, as it is in this step, teaches the others.
@@ -56,6 +63,7 @@ impl Default for SlotOptions {
             saliency: SaliencyReduction::Mean,
             teacher: None,
             checkpointing: false,
+            timed: false,
         }
     }
 }
@@ -88,6 +96,8 @@ pub struct SlotResult {
     pub finite: bool,
     /// f32 gradients of the touched groups, concatenated in layout order.
     pub grads: Tensor,
+    /// What the way to the loss took, where that was asked for. The rest is the way back.
+    pub forward: Option<Duration>,
 }
 
 /// Why a slot cannot be computed.
@@ -122,7 +132,8 @@ pub fn run_slot(
     let pass = Pass::of(net, store, slot, options)?;
     let passes = split(slot, options.micro_batches)?;
     let parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
-    Ok(Measure { store, stitch: slot.stitch, options }.result(&pass.groups, parts))
+    let result = Measure { store, stitch: slot.stitch, options }.result(&pass.groups, parts);
+    Ok(SlotResult { forward: options.timed.then(|| pass.forward.get()), ..result })
 }
 
 /// The slot's passes: input, labels, share of the slot's labels.
@@ -150,6 +161,8 @@ struct Pass<'a> {
     teacher: Option<(&'a Network, Teacher)>,
     /// Of dropout.
     seed: i64,
+    /// What the ways to the loss took so far, where that is timed.
+    forward: Cell<Duration>,
 }
 
 impl<'a> Pass<'a> {
@@ -164,7 +177,7 @@ impl<'a> Pass<'a> {
         let (network, groups) = (net.network(slot.stitch)?, store.touched(slot.stitch).collect());
         let seed = slot.dropout_seed.cast_signed();
         tch::manual_seed(seed);
-        Ok(Self { network, groups, options, teacher, seed })
+        Ok(Self { network, groups, options, teacher, seed, forward: Cell::default() })
     }
 
     fn leaves(&self) -> Vec<&'a Tensor> {
@@ -178,7 +191,15 @@ impl<'a> Pass<'a> {
             let (teacher, how) = self.teacher?;
             Some(Teaching { logits: tch::no_grad(|| teacher.forward(input, Phase::Eval)), how })
         };
-        let learn = |logits: &Tensor| self.learn(logits, labels, share, teaching);
+        let began = Instant::now();
+        let learn = |logits: &Tensor| {
+            let learned = self.learn(logits, labels, share, teaching);
+            if self.options.timed {
+                wait_for(logits.device());
+                self.forward.set(self.forward.get() + began.elapsed());
+            }
+            learned
+        };
         let (loss, grads) = match self.options.checkpointing {
             true => recompute::backward(self.network, input, &leaves, self.seed, learn),
             false => {
@@ -265,7 +286,15 @@ impl Measure<'_> {
             SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
         };
         let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
-        SlotResult { stitch: self.stitch, loss: measured.loss, score, grad_norm: measured.grad_norm, finite, grads }
+        let (loss, grad_norm) = (measured.loss, measured.grad_norm);
+        SlotResult { stitch: self.stitch, loss, score, grad_norm, finite, grads, forward: None }
+    }
+}
+
+/// Waits until a device has done what it was given: elsewhere everything is done when it was called.
+fn wait_for(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
     }
 }
 

@@ -7,10 +7,12 @@ use std::{
 
 use clap::Args as ClapArgs;
 use esta_client::Credentials;
+use esta_telemetry::{Exposure, http};
 
 use crate::{
     machine,
     session::{Caller, SessionOptions, run as run_session},
+    telemetry::Place,
     trainer::{DeviceKind, TrainerOptions},
 };
 
@@ -37,6 +39,13 @@ pub struct Args {
     /// joined.
     #[arg(long, value_name = "SECONDS")]
     reconnect_budget: Option<f64>,
+    /// Exit code of a worker that leaves in order because it was asked to, before the run is complete. An orchestrator that takes 0
+    /// for a job that is done is told another.
+    #[arg(long, value_name = "CODE", env = "ESTA_DRAINED_EXIT_CODE", default_value_t = 0)]
+    drained_exit_code: u8,
+    /// Serve metrics and probes at this address, in plain HTTP and to whoever asks.
+    #[arg(long, value_name = "ADDRESS|off", env = "ESTA_HTTP", default_value_t = Exposure::Off)]
+    http: Exposure,
     #[command(flatten)]
     credentials: Credentials,
 }
@@ -46,6 +55,16 @@ pub struct Args {
 /// # Errors
 /// When the worker could not take part.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let place = Place::watched(args.device);
+    let _shown = match args.http {
+        Exposure::Off => None,
+        Exposure::At(address) => {
+            let place = place.clone();
+            let served = http::serve(address, http::watched(move || place.is_ready()))?;
+            tracing::info!(address = %served.address(), "metrics and probes are served");
+            Some(served)
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = SessionOptions {
         coordinators: args.coordinator,
@@ -53,10 +72,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         credentials: args.credentials,
         reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
         trainer: TrainerOptions { device: args.device, host: args.host, node: args.node.unwrap_or_else(machine::name) },
+        place,
     };
     let ended = runtime.block_on(run_session(options))?;
     if ended.exit_code == 0 {
         tracing::info!(reason = %ended.reason, "done");
+        if ended.drained {
+            return Ok(ExitCode::from(args.drained_exit_code));
+        }
     } else {
         eprintln!("esta-worker: {}", ended.reason);
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use esta_client::{Client, Credentials, DialError, weigh};
 use esta_engine::spec::JobSpec;
 use esta_proto::{
-    Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
+    COMPLETE, Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
+use esta_telemetry::trace::{Context, Span};
 use esta_worker_engine::{Reply, wire};
+use opentelemetry::{KeyValue, trace::SpanKind};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -61,6 +63,12 @@ impl LinkError {
         }
     }
 
+    /// Whether the run is complete: nobody is needed any more.
+    #[must_use]
+    pub fn says_complete(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.metadata().contains_key(COMPLETE))
+    }
+
     /// Where a coordinator that stands by says the leader serves.
     #[must_use]
     pub fn leader(&self) -> Option<String> {
@@ -107,6 +115,9 @@ pub struct Link {
     session: SessionId,
 }
 
+/// The call by which a worker introduces itself.
+const JOIN: &str = "esta.v1.Coordinator/Join";
+
 /// Connects to one address and introduces the worker.
 ///
 /// # Errors
@@ -119,7 +130,18 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
         incarnation: caller.incarnation,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let response = client.join(request).await.map_err(|status| refused(address, "join", status))?.into_inner();
+    let mut request = tonic::Request::new(request);
+    let span = Context::of_call().map(|place| Span::at(JOIN, place).of_kind(SpanKind::Client));
+    if let Some(traceparent) = span.as_ref().and_then(|span| span.context().to_string().parse().ok()) {
+        request.metadata_mut().insert("traceparent", traceparent);
+    }
+    let answer = client.join(request).await;
+    if let Some(span) = span {
+        let system = [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", JOIN)];
+        let failed = answer.as_ref().err().map(|status| status.message().to_owned());
+        span.with(system).with([KeyValue::new("server.address", address.to_owned())]).failed(failed).end();
+    }
+    let response = answer.map_err(|status| refused(address, "join", status))?.into_inner();
     let spec = serde_json::from_str(&response.spec_json)
         .map_err(|source| LinkError::Spec { address: address.to_owned(), source })?;
     Ok(Joined {
@@ -161,9 +183,11 @@ impl Joined {
 }
 
 impl Link {
-    /// Queues a reply; false when the session is gone.
-    pub fn send(&self, fence: Fence, reply: &Reply) -> bool {
-        self.outbound.send(wire::to_coordinator(fence, reply, self.session)).is_ok()
+    /// Queues a reply, from a place of a trace where that is kept; false when the session is gone.
+    pub fn send(&self, fence: Fence, reply: &Reply, from: Option<Context>) -> bool {
+        let message = wire::to_coordinator(fence, reply, self.session);
+        let traceparent = from.map(|context| context.to_string()).unwrap_or_default();
+        self.outbound.send(v1::WorkerMessage { traceparent, ..message }).is_ok()
     }
 
     /// What the coordinator said last, and whether it ends more than this session.

@@ -49,7 +49,7 @@ impl Family {
         if device == DeviceKind::Cpu {
             spec.model = ModelSpec::default();
         }
-        Outline::with_models(spec, device)?.load(Room { blocks: 0 })
+        Outline::with_models(spec, device)?.load(Room { blocks: 0, planned: None })
     }
 
     /// A family whose anchors start from nothing: what pre-training begins with.

@@ -119,6 +119,8 @@ pub struct Job {
     pub prefetcher: Arc<Prefetcher>,
     /// Steps of the run.
     pub total_steps: u64,
+    /// Bytes that a worker is planned to take at most, where that is planned.
+    pub planned: Option<u64>,
 }
 
 impl Job {
@@ -150,10 +152,11 @@ impl Job {
             tracing::info!(set = %spec.data.train.path, "{}", texts.report());
             room = room::check(&outline, texts)?;
         }
+        let planned = room.planned;
         let family = anchors(outline, room)?;
         let data = &family.law.spec.data;
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
         let total_steps = family.law.total_steps(train.len());
-        Ok(Self { family, train, prefetcher, total_steps })
+        Ok(Self { family, train, prefetcher, total_steps, planned })
     }
 }

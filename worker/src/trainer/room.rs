@@ -35,8 +35,11 @@ pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
     tracing::info!("memory: {plan}");
     match machine::free_memory(outline.device) {
         Some(free) if spec.train.check_memory && plan.least() > free => Err(RoomError { free, plan }),
-        Some(free) => Ok(Room { blocks: (free - free / MARGIN).saturating_sub(plan.least()) }),
-        None => Ok(Room::default()),
+        Some(free) => {
+            let blocks = (free - free / MARGIN).saturating_sub(plan.least());
+            Ok(Room { blocks, planned: Some(plan.peak(1)) })
+        }
+        None => Ok(Room { planned: Some(plan.peak(1)), ..Room::default() }),
     }
 }
 
@@ -48,12 +51,14 @@ const MARGIN: u64 = 20;
 pub struct Room {
     /// Bytes of blocks that are its part of its node's.
     pub blocks: u64,
+    /// Bytes that it is planned to take at most, with all blocks on it.
+    pub planned: Option<u64>,
 }
 
 impl Default for Room {
     /// As much as there is to keep.
     fn default() -> Self {
-        Self { blocks: u64::MAX }
+        Self { blocks: u64::MAX, planned: None }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use esta_data::{Batch, BatchTicket, DataError, TextBatch};
@@ -26,6 +26,8 @@ use esta_proto::{Digest, SlotId, Step, StitchId};
 use rand::RngExt;
 use tch::{Device, Tensor};
 use thiserror::Error;
+
+use crate::telemetry::Traced;
 
 use super::{
     Doing, Job, State,
@@ -70,6 +72,8 @@ pub struct Stepper {
     doing: Doing,
     /// Of the step that was not applied, if the last one was not.
     kept: Option<Sum>,
+    /// Bytes that the last step reduced.
+    reduced_bytes: u64,
 }
 
 /// The sum of some slots of a step, over one state.
@@ -101,6 +105,7 @@ impl Stepper {
                 saliency: job.family.law.spec.score.q,
                 teacher: teacher(&job.family.law),
                 checkpointing: job.family.law.spec.keeps_little(),
+                timed: false,
             },
             optimizer: AdamW {
                 beta1: train.adam_beta1,
@@ -113,10 +118,18 @@ impl Stepper {
             dropout: pst.lora_dropout > 0.0,
             doing,
             kept: None,
+            reduced_bytes: 0,
         }
     }
 
-    /// Runs this rank's slots, reduces, applies, and reports, all but the time that the plan was waited for.
+    /// Bytes that the last step reduced.
+    #[must_use]
+    pub fn reduced_bytes(&self) -> u64 {
+        self.reduced_bytes
+    }
+
+    /// Runs this rank's slots, reduces, applies, and reports, all but the time that the plan was waited for. What is traced is told
+    /// of as it goes.
     ///
     /// # Errors
     /// [`StepError`]; `state` is that of the step before then.
@@ -127,8 +140,10 @@ impl Stepper {
         state: &mut State,
         plan: &RankPlan,
         batches: Vec<BatchTicket>,
+        traced: Option<&Traced>,
     ) -> Result<Report, StepError> {
         let mut timings = StepTimings::default();
+        self.options.timed = traced.is_some();
         let kept = self.kept.take().filter(|kept| kept.is_of(plan, state));
         if let Some(kept) = &kept {
             let (step, slots) = (plan.step.0, kept.slots.len());
@@ -140,7 +155,7 @@ impl Stepper {
             );
         }
         let mut sum = kept.unwrap_or_else(|| Sum::new(job, state, plan));
-        let share = Share { job, state, plan };
+        let share = Share { job, state, plan, traced };
         let added = match (&job.family.shard, standing.node()) {
             (Some(shard), Some(node)) => {
                 let convoy = Convoy { shard, standing, node, device: job.family.device, doing: &self.doing };
@@ -154,18 +169,25 @@ impl Stepper {
         }
         // The all-reduce leaves nothing of it where it breaks.
         let spare = (!standing.is_alone()).then(|| sum.copy());
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), SystemTime::now());
         self.doing.begin(Activity::Reduce(plan.step));
         let buffer = sum.buffer;
+        self.reduced_bytes = buffer.bytes() as u64;
         if let Err(error) = standing.sum(&buffer.tensor()) {
             self.kept = spare;
             return Err(error.into());
         }
         self.doing.begin(Activity::Apply(plan.step));
         timings.reduce += started.elapsed();
-        let started = Instant::now();
+        if let Some(traced) = traced {
+            traced.phase("all-reduce", began);
+        }
+        let (started, began) = (Instant::now(), SystemTime::now());
         let report = self.apply(state, plan, buffer);
         timings.apply = started.elapsed();
+        if let Some(traced) = traced {
+            traced.phase("apply", began);
+        }
         Ok(Report { timings, ..report })
     }
 
@@ -182,7 +204,7 @@ impl Stepper {
         timings: &mut StepTimings,
     ) -> Result<StepBuffer, StepError> {
         let mut sum = Sum::new(job, state, plan);
-        self.add_slots(&|| Ok(()), Share { job, state, plan }, batches, &mut sum, timings)?;
+        self.add_slots(&|| Ok(()), Share { job, state, plan, traced: None }, batches, &mut sum, timings)?;
         Ok(sum.buffer)
     }
 
@@ -214,11 +236,15 @@ impl Stepper {
             timings.batch += started.elapsed();
             let started = Instant::now();
             self.doing.begin(Activity::Compute(step, slot));
+            let told = share.traced.map(|traced| traced.slot(slot, stitch));
             let result = share.with_slot(&batch, (slot, stitch), self.dropout, |work| {
                 Ok(run_slot(&share.state.net, &share.state.store, work, &self.options))
             })?;
             sum.add(share.state, slot, &result);
             timings.slots.push((slot, started.elapsed()));
+            if let Some(told) = told {
+                told.end(&result);
+            }
         }
         Ok(())
     }
@@ -238,7 +264,7 @@ impl Stepper {
         sum: &mut Sum,
         timings: &mut StepTimings,
     ) -> Result<(), StepError> {
-        let Share { job, state, plan } = share;
+        let Share { job, state, plan, traced } = share;
         let catalog = &job.family.law.catalog;
         let tour = |stitch| catalog.get(stitch).map(|stitch| convoy.shard.order.tour(stitch)).unwrap_or_default();
         let missing = plan.slots.iter().zip(batches).filter(|((slot, _), _)| !sum.slots.contains(slot));
@@ -257,6 +283,7 @@ impl Stepper {
             timings.batch += begun.elapsed();
             let begun = Instant::now();
             let mut computed = Duration::ZERO;
+            let told = traced.map(|traced| traced.slot(slot, stitch));
             let result = share.with_slot(&batch, (slot, stitch), self.dropout, |work| {
                 match PacedSlot::new(&state.net, &state.store, work, &self.options) {
                     Ok(paced) => {
@@ -268,6 +295,9 @@ impl Stepper {
             sum.add(state, slot, &result);
             timings.slots.push((slot, computed));
             timings.reduce += begun.elapsed().saturating_sub(computed);
+            if let Some(told) = told {
+                told.end(&result);
+            }
         }
         Ok(())
     }
@@ -294,6 +324,7 @@ struct Share<'a> {
     job: &'a Job,
     state: &'a State,
     plan: &'a RankPlan,
+    traced: Option<&'a Traced>,
 }
 
 impl Share<'_> {

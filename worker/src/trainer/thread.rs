@@ -15,6 +15,8 @@ use esta_proto::{Fence, Generation, Step};
 use esta_worker_engine::{Reader, TrainerCommand, TrainerEvent};
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
+use crate::telemetry::{Meters, Part, Traced};
+
 use super::{
     Abandoned, Builder, Doing, Job, Setup, SetupError, State, StateError, TrainerOptions, Work,
     builder::Groups,
@@ -55,12 +57,13 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
         samples,
         save_steps: job.family.law.spec.train.save_steps,
         checkpoints: job.family.checkpoints.complete(),
+        planned: job.planned,
     };
     if loaded.send(Ok((setup, job.prefetcher.clone()))).is_err() {
         return;
     }
     let stepper = Stepper::watched(&job, context.doing.clone());
-    let mut thread = Thread { job, stepper, context, standing: None, state: None };
+    let mut thread = Thread { job, stepper, context, meters: Meters::new(), standing: None, state: None };
     let mut idle_since = Instant::now();
     while let Ok(work) = work.recv() {
         thread.carry_out(work, idle_since.elapsed());
@@ -73,6 +76,7 @@ struct Thread {
     job: Job,
     stepper: Stepper,
     context: Context,
+    meters: Meters,
     standing: Option<Standing>,
     state: Option<State>,
 }
@@ -82,7 +86,7 @@ impl Thread {
         match work.command {
             TrainerCommand::Form(fence, form) => self.form(fence, &form),
             TrainerCommand::Enter(fence, form) => self.enter(fence, &form),
-            TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches, waited),
+            TrainerCommand::Run(generation, plan) => self.run(generation, &plan, work.batches, (waited, work.part)),
             TrainerCommand::Stage(step) => self.stage(step),
             TrainerCommand::Publish(step) => self.publish(step),
             TrainerCommand::Finale(finish) => self.finale(&finish),
@@ -164,17 +168,32 @@ impl Thread {
         }
     }
 
-    /// Runs a step whose plan was waited for this long.
-    fn run(&mut self, generation: Generation, plan: &RankPlan, batches: Vec<BatchTicket>, waited: Duration) {
+    /// Runs a step whose plan was waited for this long, and tells of it where its trace is kept.
+    fn run(
+        &mut self,
+        generation: Generation,
+        plan: &RankPlan,
+        batches: Vec<BatchTicket>,
+        (waited, part): (Duration, Option<Part>),
+    ) {
         let over = self.context.abandoned.covers(generation);
         let (Some(standing), Some(state)) = (&self.standing, &mut self.state) else { return };
         if over || standing.generation != generation || state.applied != plan.step {
             return;
         }
-        match self.stepper.run(&self.job, standing, state, plan, batches) {
+        let traced = part.map(|part| Traced::begin(part, generation, plan, waited));
+        let _lines = traced.as_ref().map(|traced| {
+            tracing::info_span!("step", step = plan.step.0.cast_signed(), trace_id = traced.trace_id()).entered()
+        });
+        let done = self.stepper.run(&self.job, standing, state, plan, batches, traced.as_ref());
+        if let Some(traced) = traced {
+            traced.end(done.as_ref().err().map(|error| in_one_line(error)));
+        }
+        match done {
             Ok(mut report) => {
                 report.timings.plan = waited;
                 log_step(&report);
+                self.meters.stepped(&report, self.stepper.reduced_bytes());
                 self.say(TrainerEvent::Stepped(report));
             }
             Err(StepError::Broken(error)) => self.broke(generation, &error),

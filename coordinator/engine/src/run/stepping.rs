@@ -171,6 +171,9 @@ impl Run {
     /// Keeps a fact.
     pub(super) fn take_fact(&mut self, report: &Report, out: &mut Vec<Command>) {
         let verdict = self.ledger.as_mut().map(|ledger| ledger.accept(report));
+        if verdict == Some(Verdict::Duplicate) && !report.outcomes.is_empty() {
+            self.duplicates += 1;
+        }
         if verdict == Some(Verdict::RedoDiffers) {
             out.push(Command::Notice(Notice::RedoDiffers(report.step)));
         }

@@ -110,7 +110,8 @@ impl Kill {
         let cast = |ranks| Cast { sessions: self.sessions, wire: self.wire, returns: true, ..Cast::of(ranks) };
         let founders = cast(FOUNDERS.min(self.ranks));
         let room = (self.ranks + FOUNDERS + 100).to_string();
-        let mut served = Served::start(program, &job, &founders, folder.path(), &["--max-connections", &room]).await?;
+        let mut served =
+            Served::start(program, &job, &founders, folder.path(), (&["--max-connections", &room], &[])).await?;
         let door = served.door()?;
         let mut crowd = Crowd::enter(&door, &founders).await?;
         go_on(&mut crowd, self.history).await.context("making the history")?;

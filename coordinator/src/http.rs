@@ -1,0 +1,233 @@
+//! What a coordinator shows over HTTP (HANDS): a page, the state behind it, metrics, probes. It takes no orders and holds no
+//! secret.
+//!
+//! A state is made at most once a second, for all readers together and only while there are any: reading costs the run
+//! a look at its members, whoever and however many read.
+
+mod board;
+mod gauges;
+mod series;
+mod state;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    Router,
+    extract::State as Shared,
+    http::{HeaderValue, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::get,
+};
+use esta_page::markup;
+use esta_telemetry::http::{self, ServeError, Served};
+use futures::{Stream, stream};
+use tokio::sync::Mutex;
+
+pub use self::board::{Board, TermName};
+use self::state::Inside;
+use crate::rpc::Service;
+
+/// How old a state may be that is told.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How often gauges are brought up to date for a collector that nobody scrapes for.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
+
+/// What a browser may do with the page: run its own script, ask its own server, and nothing else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The page's files: path, kind, text.
+const FILES: [(&str, &str, &str); 15] = [
+    ("/", HTML, include_str!("http/page/index.html")),
+    // It looks like the report of a run, so it has its sheets.
+    ("/theme.css", STYLE, markup::THEME),
+    ("/page.css", STYLE, markup::PAGE),
+    ("/live.css", STYLE, include_str!("http/page/live.css")),
+    ("/live.js", SCRIPT, include_str!("http/page/live.js")),
+    ("/dom.js", SCRIPT, include_str!("http/page/dom.js")),
+    ("/head.js", SCRIPT, include_str!("http/page/head.js")),
+    ("/history.js", SCRIPT, include_str!("http/page/history.js")),
+    ("/link.js", SCRIPT, include_str!("http/page/link.js")),
+    ("/members.js", SCRIPT, include_str!("http/page/members.js")),
+    ("/palette.js", SCRIPT, include_str!("http/page/palette.js")),
+    ("/plot.js", SCRIPT, include_str!("http/page/plot.js")),
+    ("/table.js", SCRIPT, include_str!("http/page/table.js")),
+    ("/tips.js", SCRIPT, include_str!("http/page/tips.js")),
+    ("/words.js", SCRIPT, include_str!("http/page/words.js")),
+];
+
+/// A state, and when it was made.
+type Told = (Instant, Arc<str>);
+
+/// Where answers come from.
+#[derive(Debug, Clone)]
+struct Window {
+    board: Board,
+    service: Service,
+    last: Arc<Mutex<Option<Told>>>,
+}
+
+/// Shows a board at an address until what is returned is dropped.
+///
+/// # Errors
+/// [`ServeError`] where the address is taken.
+pub fn serve(address: SocketAddr, board: Board, service: Service) -> Result<Served, ServeError> {
+    let window = Window { board, service, last: Arc::default() };
+    let ready = {
+        let window = window.clone();
+        move || window.service.is_ready()
+    };
+    let mut router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/state", get(state_now))
+        .route("/api/events", get(events));
+    for (path, kind, text) in FILES {
+        router = router.route(path, get(async move || page(kind, text)));
+    }
+    let router = router.with_state(window.clone()).merge(http::probes(ready));
+    let served = http::serve(address, router)?;
+    served.handle().spawn(window.keep_gauges());
+    Ok(served)
+}
+
+/// Makes the gauges of a process that shows a board, whoever reads them.
+pub fn gauges(board: &Board) {
+    gauges::of(board);
+}
+
+impl Window {
+    /// The state, a second old at most. Several who ask at once wait for one and the same.
+    async fn state(&self) -> Arc<str> {
+        let mut last = self.last.lock().await;
+        match &*last {
+            Some((at, text)) if at.elapsed() < FRESH => text.clone(),
+            _ => {
+                self.look().await;
+                let text: Arc<str> = self.board.to_json(SystemTime::now()).into();
+                *last = Some((Instant::now(), text.clone()));
+                text
+            }
+        }
+    }
+
+    /// Looks inside the run, where it is led here.
+    async fn look(&self) {
+        if let Ok(inside) = self.service.ask(Inside::of).await {
+            self.board.found(inside);
+        }
+    }
+
+    async fn keep_gauges(self) {
+        let mut due = tokio::time::interval(GAUGES_EVERY);
+        loop {
+            due.tick().await;
+            self.state().await;
+        }
+    }
+}
+
+fn page(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        // Another version of the program has another page.
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, text).into_response()
+}
+
+async fn metrics(Shared(window): Shared<Window>) -> Response {
+    window.state().await;
+    http::exposition().await
+}
+
+async fn state_now(Shared(window): Shared<Window>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (headers, window.state().await.to_string()).into_response()
+}
+
+/// The state whenever it has changed, at most once a second.
+async fn events(Shared(window): Shared<Window>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let told = stream::unfold((window, None::<Arc<str>>), async |(window, last)| {
+        loop {
+            let state = window.state().await;
+            if last.as_ref().is_none_or(|last| timeless(last) != timeless(&state)) {
+                let event = Event::default().event("state").data(&*state);
+                return Some((Ok(event), (window, Some(state))));
+            }
+            tokio::time::sleep(FRESH).await;
+        }
+    });
+    Sse::new(paced(told)).keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))
+}
+
+/// One item a second.
+fn paced<T>(items: impl Stream<Item = T>) -> impl Stream<Item = T> {
+    stream::unfold((Box::pin(items), false), async |(mut items, second)| {
+        if second {
+            tokio::time::sleep(FRESH).await;
+        }
+        let item = futures::StreamExt::next(&mut items).await?;
+        Some((item, (items, true)))
+    })
+}
+
+/// A state without the time it was made at.
+fn timeless(state: &str) -> (&str, &str) {
+    let Some(at) = state.find("\"now\":") else { return (state, "") };
+    let rest = state[at..].find(',').map_or("", |comma| &state[at + comma..]);
+    (&state[..at], rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_asks_for_nothing_that_is_not_served() {
+        let answers = ["api/state", "api/events", "metrics"];
+        let served = |path: &str| {
+            answers.contains(&path) || FILES.iter().any(|(known, ..)| known.trim_start_matches('/') == path)
+        };
+        let mut asked = 0;
+        for (file, _, text) in FILES {
+            for mark in ["href=\"", "src=\"", "from './", "import './"] {
+                for rest in text.split(mark).skip(1) {
+                    let path: String = rest.chars().take_while(|c| !matches!(c, '"' | '\'')).collect();
+                    asked += 1;
+                    assert!(
+                        path.starts_with("data:") || path.starts_with('#') || served(&path),
+                        "{file} asks for {path}"
+                    );
+                }
+            }
+        }
+        assert!(asked > FILES.len(), "{asked} references were found");
+    }
+
+    #[test]
+    fn a_state_that_is_only_later_is_no_news() {
+        let at = |now: u64, step: u64| format!(r#"{{"version":"0","now":{now},"progress":{{"committed":{step}}}}}"#);
+        assert_eq!(timeless(&at(1, 7)), timeless(&at(2, 7)));
+        assert_ne!(timeless(&at(1, 7)), timeless(&at(2, 8)));
+    }
+}

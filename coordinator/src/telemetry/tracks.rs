@@ -1,0 +1,282 @@
+//! Traces of steps and generations as the leader sees them (HANDS).
+//!
+//! A step's trace begins when its plan is drawn and ends when its record is durable:
+//!
+//! ```text
+//! step
+//! ├── plan            the draws, as events: budget, stitch, probability, importance; entropy and version of the table
+//! ├── rank step       one per rank (esta-worker): slots with forward and backward, all-reduce, apply
+//! └── commit          from the first report to the durable record
+//!     ├── table update    the scores, as events
+//!     └── record write
+//! ```
+//!
+//! What happens to the membership meanwhile is an event of every step under way. A generation has a trace of its own, from
+//! the decision to form it to the first step given out, with the ranks' part in it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
+
+use esta_engine::{
+    law::Law,
+    plan::Plan,
+    run::{Ledger, Notice, Run, StepRecord},
+    sampler::Draw,
+    table::Table,
+};
+use esta_proto::{BudgetId, Fence, Generation, SlotId, Step};
+use esta_telemetry::trace::{self, Context, Span, number};
+use opentelemetry::KeyValue;
+
+/// Traced steps and generations under way. Dropped, it tells of those that will not end.
+#[derive(Debug)]
+pub struct Tracks {
+    run_id: String,
+    fence: Fence,
+    on: bool,
+    /// The first step whose plan was not looked at.
+    next: Step,
+    steps: BTreeMap<Step, Track>,
+    forming: Option<(Generation, Span)>,
+}
+
+#[derive(Debug)]
+struct Track {
+    root: Span,
+    handed_out: bool,
+    commit: Option<Span>,
+    record: Option<Span>,
+}
+
+impl Tracks {
+    /// Of a run, as its leader found it.
+    #[must_use]
+    pub fn new(run: &Run, run_id: &str) -> Self {
+        let next = run.ledger().map_or(Step(0), Ledger::committed);
+        let (on, fence) = (trace::is_on(), run.fence());
+        Self { run_id: run_id.to_owned(), fence, on, next, steps: BTreeMap::new(), forming: None }
+    }
+
+    /// Whether anything is traced at all.
+    #[must_use]
+    pub fn are_on(&self) -> bool {
+        self.on
+    }
+
+    /// The law has handled something since `began`: plans may have been drawn.
+    pub fn look(&mut self, run: &Run, began: SystemTime) {
+        let Some(ledger) = run.ledger().filter(|_| self.on) else { return };
+        while let Some(plan) = self.unseen(ledger) {
+            let step = self.next;
+            self.next = step.next();
+            let Some(context) = Context::of_step(&self.run_id, step) else { continue };
+            let Some(plan) = plan else { continue };
+            let mut span = Span::below(context, "plan").since(began).with(plan_attributes(&plan));
+            if plan.table_version == ledger.table().version() {
+                span = span.with(entropy(run.law(), ledger.table(), &plan.draws));
+            }
+            for (slot, draw) in (0..).map(SlotId).zip(&plan.draws) {
+                let importance = ledger.table().row(draw.stitch).importance;
+                span.event("draw", SystemTime::now(), draw_attributes(run.law(), slot, draw, importance));
+            }
+            span.end();
+            let root = Span::at("step", context).since(began).with([
+                KeyValue::new("esta.run", self.run_id.clone()),
+                number("esta.step", step.0),
+                number("esta.epoch", self.fence.epoch.0),
+            ]);
+            self.steps.insert(step, Track { root, handed_out: false, commit: None, record: None });
+        }
+    }
+
+    /// The plan of the next step that was not looked at, if it is drawn; its content only where the step may be kept.
+    fn unseen(&self, ledger: &Ledger) -> Option<Option<Plan>> {
+        let drawn = ledger.drawn(self.next, SlotId(0)).is_some();
+        drawn.then(|| Context::of_step(&self.run_id, self.next).and_then(|_| ledger.plan(self.next)))
+    }
+
+    /// The trace of a step that is given out, for the messages that do so.
+    pub fn hand_out(&mut self, step: Step) -> Option<Context> {
+        let track = self.steps.get_mut(&step)?;
+        if !track.handed_out {
+            track.handed_out = true;
+            track.root.event("handed out", SystemTime::now(), vec![number("esta.generation", self.fence.generation.0)]);
+        }
+        Some(track.root.context())
+    }
+
+    /// A step is given out, so its generation stands.
+    pub fn stands(&mut self) {
+        if let Some((_, span)) = self.forming.take() {
+            span.end();
+        }
+    }
+
+    /// The trace of a generation, for messages that are about it.
+    #[must_use]
+    pub fn of_generation(&self, generation: Generation) -> Option<Context> {
+        self.on.then(|| Context::of_generation(&self.run_id, self.fence.epoch, generation)).flatten()
+    }
+
+    /// A report of a step arrived from a span of its rank.
+    pub fn reported(&mut self, step: Step, from: Option<Context>) {
+        if let Some(track) = self.steps.get_mut(&step).filter(|track| track.commit.is_none()) {
+            track.commit = Some(Span::below(track.root.context(), "commit").linked(from));
+        }
+    }
+
+    /// A step was committed by what the law handled since `began`; its record goes to the writer.
+    pub fn committed(&mut self, record: &StepRecord, table: Option<&Table>, began: SystemTime) {
+        let Some(track) = self.steps.get_mut(&record.step) else { return };
+        let commit = track.commit.get_or_insert_with(|| Span::below(track.root.context(), "commit").since(began));
+        let version = number("esta.table_version", record.step.next().0);
+        let mut update = Span::below(commit.context(), "table update").since(began).with([version]);
+        for ((slot, draw), outcome) in (0u64..).zip(&record.draws).zip(&record.outcomes) {
+            let mut attributes = vec![
+                number("esta.slot", slot),
+                number("esta.stitch", draw.stitch.0.into()),
+                KeyValue::new("esta.score", outcome.score),
+                KeyValue::new("esta.loss", outcome.loss),
+                KeyValue::new("esta.grad_norm", outcome.grad_norm),
+            ];
+            let importance = table.and_then(|table| table.row(draw.stitch).importance);
+            attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
+            update.event("score", SystemTime::now(), attributes);
+        }
+        update.end();
+        let skipped = record.outcomes.iter().any(|outcome| !outcome.valid);
+        track.root = track.root.clone().with([KeyValue::new("esta.skipped", skipped)]);
+        track.record = Some(Span::below(commit.context(), "record write"));
+    }
+
+    /// The records of these steps are durable.
+    pub fn durable(&mut self, steps: &[StepRecord]) {
+        for record in steps {
+            let Some(Track { root, commit, record, .. }) = self.steps.remove(&record.step) else { continue };
+            record.into_iter().chain(commit).chain([root]).for_each(Span::end);
+        }
+    }
+
+    /// Something happened to the run.
+    pub fn note(&mut self, notice: &Notice) {
+        if !self.on {
+            return;
+        }
+        let (now, (name, attributes)) = (SystemTime::now(), told(notice));
+        for track in self.steps.values_mut() {
+            track.root.event(name, now, attributes.clone());
+        }
+        match notice {
+            Notice::Preparing(generation, _) => self.begin_to_form(*generation, attributes),
+            Notice::Formed(generation, _) => {
+                self.fence.generation = *generation;
+                if self.forming.as_ref().is_none_or(|(forming, _)| forming != generation) {
+                    self.begin_to_form(*generation, attributes);
+                } else if let Some((_, span)) = &mut self.forming {
+                    span.event(name, now, attributes);
+                }
+            }
+            Notice::Forgone(_, reason) => {
+                if let Some((_, span)) = self.forming.take() {
+                    span.failed(Some(reason.clone())).end();
+                }
+            }
+            _ => {
+                if let Some((_, span)) = &mut self.forming {
+                    span.event(name, now, attributes);
+                }
+            }
+        }
+    }
+
+    fn begin_to_form(&mut self, generation: Generation, attributes: Vec<KeyValue>) {
+        if let Some((_, span)) = self.forming.take() {
+            span.failed(Some(format!("generation {generation} takes its place"))).end();
+        }
+        let Some(context) = self.of_generation(generation) else { return };
+        let run = KeyValue::new("esta.run", self.run_id.clone());
+        let span = Span::at("generation", context).with(attributes).with([run]);
+        self.forming = Some((generation, span));
+    }
+}
+
+impl Drop for Tracks {
+    fn drop(&mut self) {
+        let why = || Some("under way when the leader's term ended".to_owned());
+        let steps = std::mem::take(&mut self.steps);
+        for Track { root, commit, record, .. } in steps.into_values() {
+            record.into_iter().chain(commit).chain([root]).for_each(|span| span.failed(why()).end());
+        }
+        if let Some((_, span)) = self.forming.take() {
+            span.failed(why()).end();
+        }
+    }
+}
+
+fn plan_attributes(plan: &Plan) -> [KeyValue; 3] {
+    [
+        number("esta.table_version", plan.table_version.0),
+        number("esta.slots", plan.draws.len() as u64),
+        number("esta.first_sample", plan.first_sample),
+    ]
+}
+
+fn draw_attributes(law: &Law, slot: SlotId, draw: &Draw, importance: Option<f64>) -> Vec<KeyValue> {
+    let path = law.catalog.get(draw.stitch).map(|stitch| stitch.path(&law.spec.family)).unwrap_or_default();
+    let mut attributes = vec![
+        number("esta.slot", slot.0.into()),
+        number("esta.budget", draw.budget.0.into()),
+        number("esta.stitch", draw.stitch.0.into()),
+        KeyValue::new("esta.path", path),
+        KeyValue::new("esta.probability", draw.probability),
+        KeyValue::new("esta.reason", reason(draw)),
+    ];
+    attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
+    attributes
+}
+
+/// The draw's reason as its record spells it.
+fn reason(draw: &Draw) -> String {
+    serde_json::to_value(draw.reason).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Entropy of the distributions that were drawn from, over their uniform ones: mean over the budgets drawn.
+fn entropy(law: &Law, table: &Table, draws: &[Draw]) -> Option<KeyValue> {
+    let budgets: BTreeSet<BudgetId> = draws.iter().map(|draw| draw.budget).collect();
+    let known: Vec<f64> = budgets.iter().filter_map(|budget| relative_entropy(law, table, *budget)).collect();
+    (!known.is_empty()).then(|| KeyValue::new("esta.entropy", known.iter().sum::<f64>() / known.len() as f64))
+}
+
+/// Entropy of the distribution inside a budget over that of its uniform one, 0 to 1; none of a single stitch.
+pub fn relative_entropy(law: &Law, table: &Table, budget: BudgetId) -> Option<f64> {
+    let distribution = law.sampler.distribution(budget, table);
+    let uniform = (distribution.len() as f64).ln();
+    let nats: f64 = distribution.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum();
+    (uniform > 0.0).then(|| nats / uniform)
+}
+
+/// What a notice is called, and what it says.
+fn told(notice: &Notice) -> (&'static str, Vec<KeyValue>) {
+    let of = |generation: &Generation| number("esta.generation", generation.0);
+    let why = |reason: &String| KeyValue::new("esta.reason", reason.clone());
+    let worker = |name: &String| KeyValue::new("esta.worker", name.clone());
+    let ranks = |workers: &Vec<String>| number("esta.ranks", workers.len() as u64);
+    match notice {
+        Notice::Formed(generation, workers) => ("generation formed", vec![of(generation), ranks(workers)]),
+        Notice::Preparing(generation, workers) => ("generation prepared", vec![of(generation), ranks(workers)]),
+        Notice::Forgone(generation, reason) => ("generation forgone", vec![of(generation), why(reason)]),
+        Notice::Ended(generation, reason) => ("generation ended", vec![of(generation), why(reason)]),
+        Notice::ForeignReport(_, step) => ("foreign report", vec![number("esta.reported_step", step.0)]),
+        Notice::RedoDiffers(step) => ("redo differs", vec![number("esta.reported_step", step.0)]),
+        Notice::Skipped(step) => ("step skipped", vec![number("esta.skipped_step", step.0)]),
+        Notice::TurnedAway(name, reason) => ("worker turned away", vec![worker(name), why(reason)]),
+        Notice::Evicted(name, reason) => ("worker lost", vec![worker(name), why(reason)]),
+        Notice::Straggler(name, times) => ("straggler", vec![worker(name), KeyValue::new("esta.slowness", *times)]),
+        Notice::KeepsUp(name) => ("keeps up", vec![worker(name)]),
+        Notice::Resumed(generation) => ("generation resumed", vec![of(generation)]),
+        Notice::Stranded(step) => ("stranded", vec![number("esta.needed_step", step.0)]),
+        Notice::Failed(reason) => ("run failed", vec![why(reason)]),
+    }
+}

@@ -1,0 +1,226 @@
+//! The address where a program is looked at (HANDS): plain HTTP, answers and no orders, on a thread of its own.
+//!
+//! Whoever reads slowly or asks for too much waits in the kernel's queues; nothing that trains or coordinates runs here.
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener as StdListener},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+};
+
+use crate::metrics;
+
+/// Connections that may stand at once: browsers, probes, scrapers.
+const CONNECTIONS: usize = 256;
+
+/// How long a request's head may take to arrive.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Between two attempts to accept where the process has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a program may be looked at, as `--http` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposure {
+    /// Nowhere.
+    Off,
+    /// At this address; port 0 takes a free one.
+    At(SocketAddr),
+}
+
+impl FromStr for Exposure {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| format!("{text:?} is no address, such as 0.0.0.0:7701, and not `off`"))
+    }
+}
+
+impl fmt::Display for Exposure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Nothing is served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address} (--http)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("no thread for --http")]
+    Thread(#[source] io::Error),
+}
+
+/// A program that is looked at, until this is dropped.
+#[derive(Debug)]
+pub struct Served {
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Served {
+    /// Where.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The thread's runtime, for what keeps an answer up to date.
+    #[must_use]
+    pub fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.as_ref().expect("it is there until this is dropped").handle().clone()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Answers at an address from here on.
+///
+/// # Errors
+/// [`ServeError`] where the address is taken.
+pub fn serve(address: SocketAddr, router: Router) -> Result<Served, ServeError> {
+    let bind = |source| ServeError::Bind { address, source };
+    let socket = StdListener::bind(address).map_err(bind)?;
+    socket.set_nonblocking(true).map_err(bind)?;
+    let address = socket.local_addr().map_err(bind)?;
+    let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("http").enable_all().build();
+    let runtime = runtime.map_err(ServeError::Thread)?;
+    let socket = {
+        let _inside = runtime.enter();
+        TcpListener::from_std(socket).map_err(bind)?
+    };
+    runtime.spawn(accept(socket, router));
+    Ok(Served { address, runtime: Some(runtime) })
+}
+
+async fn accept(socket: TcpListener, router: Router) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = socket.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        stream.set_nodelay(true).ok();
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
+            // Whoever hangs up is of no interest to anybody.
+            server.serve_connection(TokioIo::new(stream), service).await.ok();
+            drop(place);
+        });
+    }
+}
+
+/// Probes and `/metrics`.
+pub fn watched(ready: impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static) -> Router {
+    probes(ready).route("/metrics", get(exposition))
+}
+
+/// What every program answers: `/healthz` while it works, `/readyz` while `ready` gives no reason against it.
+pub fn probes(ready: impl Fn() -> Result<(), String> + Clone + Send + Sync + 'static) -> Router {
+    let readiness = move || {
+        let answer = match ready() {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()).into_response(),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        };
+        std::future::ready(answer)
+    };
+    Router::new().route("/healthz", get(async || "works\n")).route("/readyz", get(readiness))
+}
+
+/// The metrics as they are now.
+pub async fn exposition() -> Response {
+    ([(header::CONTENT_TYPE, metrics::MEDIA_TYPE)], metrics::exposition()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::{Ipv4Addr, TcpStream},
+    };
+
+    use super::*;
+
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).expect("connected");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    }
+
+    #[test]
+    fn probes_are_answered_and_a_reason_against_readiness_is_told() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let served = serve(loopback, watched(|| Err("nobody leads".to_owned()))).expect("served");
+        assert!(ask(served.address(), "/healthz").starts_with("HTTP/1.1 200"));
+        let answer = ask(served.address(), "/readyz");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("nobody leads\n"), "{answer}");
+        assert!(ask(served.address(), "/nothing").starts_with("HTTP/1.1 404"));
+    }
+
+    #[test]
+    fn whoever_connects_and_says_nothing_does_not_keep_others_from_being_answered() {
+        let served = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), watched(|| Ok(()))).expect("served");
+        let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(served.address()).expect("connected")).collect();
+        assert!(ask(served.address(), "/readyz").starts_with("HTTP/1.1 200"));
+        drop(silent);
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named() {
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let first = serve(loopback, watched(|| Ok(()))).expect("served");
+        let why = serve(first.address(), watched(|| Ok(()))).expect_err("it is taken").to_string();
+        assert_eq!(why, format!("cannot listen on {} (--http)", first.address()));
+    }
+
+    #[test]
+    fn an_exposure_is_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(Exposure::Off));
+        assert_eq!("0.0.0.0:7701".parse::<Exposure>().map(|at| at.to_string()), Ok("0.0.0.0:7701".to_owned()));
+        assert!("7701".parse::<Exposure>().is_err_and(|why| why.contains("\"7701\"")));
+    }
+}

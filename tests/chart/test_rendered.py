@@ -1,0 +1,63 @@
+"""What a harness is told of a rendered chart."""
+
+import json
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from engines import SCENARIOS
+from rendered import expand
+
+CPU, GPU, JOBSET, MULTI = SCENARIOS
+HERE = Path(__file__).parent
+
+
+def told(scenario, *args):
+    command = [sys.executable, str(HERE / "rendered.py"), str(scenario), *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {workload["kind"]: workload for workload in json.loads(done.stdout)}
+
+
+class Rendered(unittest.TestCase):
+    def test_variables_are_filled_in_as_kubernetes_does(self):
+        self.assertEqual(expand("a $(B) $(C) $$(B)", {"B": "b"}), "a b $(C) $(B)")
+
+    def test_commands_variables_files_and_probes_of_a_trial(self):
+        found = told(CPU, "--index", "1", "--pod-ip", "127.0.0.3")
+        coordinator, worker = found["coordinator"], found["worker"]
+        self.assertIn("--workers=2", coordinator["args"])
+        self.assertIn("--advertise=http://esta-coordinator-1.esta-coordinators.train.svc.cluster.local:7700", coordinator["args"])
+        self.assertIn("max_steps: 3000", coordinator["files"]["/etc/esta/job/job.yaml"])
+        self.assertEqual(coordinator["probes"]["readiness"]["path"], "/readyz")
+        self.assertEqual(coordinator["probes"]["readiness"]["port"], 7701)
+        self.assertEqual(coordinator["folders"]["/var/lib/esta"]["claim"], "esta-record")
+        self.assertEqual((coordinator["pre_stop_seconds"], coordinator["grace_seconds"]), (2, 60))
+        self.assertEqual(worker["env"]["ESTA_WORKER_HOST"], "127.0.0.3")
+        self.assertEqual(worker["env"]["ESTA_WORKER_NAME"], f"{worker['name']}-1-abcde")
+        self.assertEqual(worker["env"]["JOB_COMPLETION_INDEX"], "1")
+        self.assertEqual((worker["pods"], worker["job"]["completions"]), (2, 2))
+        self.assertEqual(found["status"]["args"], ["status"])
+
+    def test_paths_and_addresses_can_be_moved(self):
+        found = told(CPU, "--root", "/r", "--replace", "esta.train.svc.cluster.local:7700=127.0.0.1:9")
+        coordinator = found["coordinator"]
+        self.assertIn("--config=/r/etc/esta/job/job.yaml", coordinator["args"])
+        self.assertIn("weights: /r/models/s", coordinator["files"]["/r/etc/esta/job/job.yaml"])
+        self.assertIn("output_dir: /r/checkpoints/", coordinator["files"]["/r/etc/esta/job/job.yaml"])
+        self.assertTrue(any(arg.startswith("--store=redb:/r/var/lib/esta/") for arg in coordinator["args"]))
+        self.assertEqual(found["worker"]["env"]["ESTA_COORDINATOR"], "http://127.0.0.1:9")
+        self.assertEqual(coordinator["probes"]["liveness"]["path"], "/healthz")
+
+    def test_secrets_and_tokens_are_named(self):
+        found = told(MULTI, "--root", "/r", "--set", "coordinator.replicas=2")
+        self.assertEqual(found["coordinator"]["pods"], 2)
+        self.assertEqual(found["coordinator"]["secrets_env"], ["esta-s3"])
+        self.assertEqual(found["coordinator"]["secret_files"]["/r/etc/esta/tls/tls.key"], {"secret": "esta-coordinator-tls", "key": "tls.key"})
+        self.assertEqual(found["worker"]["tokens"], {"/r/etc/esta/token/token": {"audience": "esta", "account": "esta-worker"}})
+        self.assertIn("path: s3://esta/data/cub200/train", found["coordinator"]["files"]["/r/etc/esta/job/job.yaml"])
+
+    def test_a_pod_of_a_jobset_has_the_name_of_its_job(self):
+        worker = told(JOBSET, "--index", "6")["worker"]
+        self.assertEqual(worker["pod"], f"{worker['name']}-workers-1-2-abcde")
+        self.assertEqual((worker["env"]["JOB_COMPLETION_INDEX"], worker["pods"]), ("2", 16))
