@@ -211,12 +211,25 @@ impl<'a> Run<'a> {
     /// # Errors
     /// When it does not start.
     pub fn add_worker_with(&mut self, more: &[&str]) -> anyhow::Result<()> {
-        let (number, name) = (self.started, format!("w{}", self.started));
+        let name = format!("w{}", self.started);
+        self.add_worker_called(&name, more)
+    }
+
+    /// Starts one more worker, which calls itself that.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn add_worker_named(&mut self, name: &str) -> anyhow::Result<()> {
+        self.add_worker_called(name, &[])
+    }
+
+    fn add_worker_called(&mut self, name: &str, more: &[&str]) -> anyhow::Result<()> {
+        let number = self.started;
         self.started += 1;
         let host = self.network.map_or_else(|| LOOPBACK.to_owned(), |_| Network::address(number + 1).to_string());
-        let (url, log) = (self.url(), self.log_of(&name));
+        let (url, log) = (self.url(), self.log_of(&format!("w{number}")));
         let mut worker = self.program(number + 1, "esta-worker");
-        worker.args(train_args(&url, &name, &host)).args(&self.setting.train).args(more);
+        worker.args(train_args(&url, name, &host)).args(&self.setting.train).args(more);
         self.workers.push(Process::spawn(self.folder, &log, &mut worker)?);
         Ok(())
     }

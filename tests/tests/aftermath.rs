@@ -1,0 +1,104 @@
+//! What can be done with a run that is over, and how workers leave one that is not.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::Context;
+use esta_tests::{Lab, Process, Run, Setting, deadline};
+
+/// Files below a folder, by relative path.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).with_context(|| format!("listing {}", next.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder)?.to_string_lossy().into_owned();
+                found.insert(name, fs::read(&path)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Runs a program of this workspace to its end and answers what it printed.
+fn output(lab: &Lab, name: &str, program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let mut process = Process::start(lab.path(), name, program, args)?;
+    let status = process.wait()?;
+    anyhow::ensure!(status.success(), "{name} ended with {status}: {}", process.log());
+    Ok(process.out())
+}
+
+#[test]
+fn a_complete_run_lets_its_palette_be_pulled_answers_questions_and_needs_no_worker() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("kept", "sampling: {slots: 4}\n", 40)?;
+    let serve = ["--linger", "forever"].map(str::to_owned).to_vec();
+    let mut run = Run::set(&lab, &job, 1, Setting { serve, ..Setting::default() })?;
+    let url = run.url();
+    let pulled = lab.path().join("pulled");
+    let to = pulled.to_string_lossy().into_owned();
+    let pull = ["palette", "pull", "--coordinator", &url, "--to", &to];
+
+    let mut early = Process::start(lab.path(), "early", "esta-coordinator", &pull)?;
+    if early.wait()?.code() != Some(0) {
+        // Before the run is led, or while it goes on.
+        let why = ["the run is not complete", "nobody leads"];
+        assert!(why.iter().any(|why| early.log().contains(why)), "{}", early.log());
+        assert!(!pulled.exists(), "nothing is left of a pull that failed");
+    }
+    let status = ["status", "--coordinator", &url, "--format", "json"];
+    deadline("the run to be complete", || {
+        let said = output(&lab, "status", "esta-coordinator", &status).ok()?;
+        said.lines().last().map(|_| ())?;
+        said.contains("\"phase\": \"complete\"").then_some(())
+    })
+    .with_context(|| run.said())?;
+    if !pulled.exists() {
+        output(&lab, "pull", "esta-coordinator", &pull)?;
+    }
+    let (here, there) = (files(&pulled)?, files(run.dir())?);
+    assert!(here.keys().any(|file| file.starts_with("export/stitch-")), "{:?}", here.keys());
+    for (file, bytes) in &here {
+        assert!(there.get(file) == Some(bytes), "{file} differs from the run's");
+    }
+    let again = Process::start(lab.path(), "again", "esta-coordinator", &pull)?.fails_with(1)?;
+    assert!(again.contains("is not empty"), "{again}");
+
+    let palette = ["palette", "--coordinator", &url, "--format", "json"];
+    let palette: serde_json::Value = serde_json::from_str(&output(&lab, "palette", "esta-coordinator", &palette)?)?;
+    assert!(palette.as_array().is_some_and(|choices| !choices.is_empty()));
+    // A worker that comes too late is not needed, and that is no failure.
+    let mut late = run.worker("late", &[])?;
+    assert_eq!(late.wait()?.code(), Some(0), "{}", late.log());
+
+    // Started again on what it left, a coordinator answers as before, without a worker.
+    run.coordinator().signal("TERM")?;
+    run.coordinator().wait()?;
+    run.reseat(0)?;
+    deadline("the coordinator to answer again", || {
+        let said = output(&lab, "status-again", "esta-coordinator", &status).ok()?;
+        said.contains("\"phase\": \"complete\"").then_some(())
+    })
+    .with_context(|| run.said())?;
+    run.coordinator().signal("TERM")?;
+    run.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_is_drained_before_the_end_says_so_by_its_exit_code() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("drained", "sampling: {slots: 4}\n", 400)?;
+    let environment = vec![("ESTA_DRAINED_EXIT_CODE".to_owned(), "143".to_owned())];
+    let mut run = Run::set(&lab, &job, 2, Setting { environment, ..Setting::default() })?;
+    run.wait_for_step(5)?;
+    let mut leaving = run.take_worker(1);
+    leaving.signal("TERM")?;
+    assert_eq!(leaving.wait()?.code(), Some(143), "{}", leaving.log());
+    // Whoever stays to the end ends with 0, whatever is set.
+    run.finish()?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The page in a browser, with real runs behind it: workers that come, go and die, the end of a run, and names that are meant to
+//! become markup. `tests/page/live.mjs` compares what a reader sees with the state behind it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Context;
+use esta_tests::{Lab, Process, Run, Setting};
+
+/// A browser takes its time where processors are busy.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn free_address() -> anyhow::Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// The root of this repository.
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A reader who looks at the page until it shows what is expected, and then at every part of it.
+fn reader(lab: &Lab, name: &str, page: &str, expected: &[&str]) -> anyhow::Result<Process> {
+    let mut node = Command::new("node");
+    let url = format!("http://{page}");
+    let shots = lab.path().join(format!("shots-{name}"));
+    node.current_dir(repository().join("tests/page"))
+        .args(["live.mjs", "--url", &url, "--deadline", "200", "--shots"])
+        .arg(shots)
+        .args(expected);
+    Process::spawn(lab.path(), name, &mut node)
+}
+
+fn saw(mut reader: Process) -> anyhow::Result<()> {
+    let status = reader.wait_for(PATIENCE)?;
+    anyhow::ensure!(status.success(), "the reader: {}{}", reader.out(), reader.log());
+    Ok(())
+}
+
+#[test]
+fn a_reader_sees_workers_come_and_die_and_the_palette_at_the_end() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let page = free_address()?;
+    let serve = ["--http", &page, "--linger", "forever"].map(str::to_owned).to_vec();
+    // As long as readers need; it is ended when they have seen it.
+    let job = lab.write_job("seen", "sampling: {slots: 4}\n", 60_000)?;
+    let mut run = Run::set(&lab, &job, 2, Setting { serve: serve.clone(), ..Setting::default() })?;
+    run.wait_for_step(20)?;
+    saw(reader(&lab, "two", &page, &["--expect-members", "2"])?)?;
+    run.add_worker()?;
+    // A name is whatever somebody calls a worker.
+    run.add_worker_named("<img src=x onerror=alert(1)>")?;
+    saw(reader(&lab, "four", &page, &["--expect-members", "4", "--expect-event", "preparing"])?)?;
+    run.kill_worker(2);
+    saw(reader(&lab, "three", &page, &["--expect-members", "3", "--expect-event", "ended"])?)?;
+    run.coordinator().signal("TERM")?;
+    run.coordinator().wait()?;
+    drop(run);
+
+    let page = free_address()?;
+    let serve = ["--http", &page, "--linger", "forever"].map(str::to_owned).to_vec();
+    let job = lab.write_job("done", "sampling: {slots: 4}\n", 40)?;
+    let mut run = Run::set(&lab, &job, 1, Setting { serve, ..Setting::default() })?;
+    let finished = reader(&lab, "complete", &page, &["--until", "complete"])?;
+    saw(finished).with_context(|| run.said())?;
+    run.coordinator().signal("TERM")?;
+    run.finish()?;
+    Ok(())
+}
