@@ -44,7 +44,11 @@ fn page(status: &Value) -> String {
     let of = |key: &str| word(&status[key]);
     let mut lines = vec![
         format!("job {}, run {}: {}", of("job"), of("run"), of("phase")),
-        format!("led by {}, epoch {}, generation {}", of("leader"), of("epoch"), of("generation")),
+        match status["epoch"].is_null() {
+            // A run that is over is led by nobody; whoever led it last answers.
+            true => format!("answered by {}", of("leader")),
+            false => format!("led by {}, epoch {}, generation {}", of("leader"), of("epoch"), of("generation")),
+        },
         format!(
             "{} of {} steps durable, {} committed before them on their way",
             of("durable_steps"),
@@ -109,7 +113,8 @@ mod tests {
              w1         0       41  straggler             5.00\n\
              w2         -       41  waiting                  -\n"
         );
-        let nobody = json!({"job": "j", "workers": []});
-        assert!(page(&nobody).ends_with("no workers"), "{}", page(&nobody));
+        let nobody = json!({"job": "j", "leader": "http://h:1", "workers": []});
+        let told = page(&nobody);
+        assert!(told.contains("answered by http://h:1") && told.ends_with("no workers"), "{told}");
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use esta_telemetry::{
     metrics,
+    rpc::{self, End, Over},
     trace::{Context, Span},
 };
 use futures::future::BoxFuture;
@@ -23,6 +24,9 @@ use tonic::{
 };
 
 use crate::security::Call;
+
+/// As much as is told of a call that does not exist, in letters.
+const CALLED: usize = 200;
 
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
@@ -90,14 +94,15 @@ impl Ending {
         let path = request.uri().path();
         let call = Call::of_path(path);
         // Whatever strangers call does not become a label.
-        let method = call.map_or("_OTHER", |_| path.trim_start_matches('/')).to_owned();
+        let method = call.map_or(rpc::OTHER, |_| path.trim_start_matches('/')).to_owned();
         let caller = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
         let caller = caller.and_then(Context::of_message);
         // A session takes as long as a run: its steps have traces of their own.
         let lasts = call == Some(Call::Session);
         let place = (!lasts).then(|| caller.map(Context::child).or_else(Context::of_call)).flatten();
         let span = place.map(|place| {
-            let span = Span::at(method.clone(), place).of_kind(SpanKind::Server).since(SystemTime::now());
+            let span = Span::at(rpc::span_name(&method), place).of_kind(SpanKind::Server).since(SystemTime::now());
+            let span = span.with(called(request)).with(original(&method, path));
             caller.map_or(span.clone(), |caller| span.under(caller))
         });
         Self { duration, method, began: Instant::now(), span, status: None }
@@ -107,38 +112,23 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let code = self.status.unwrap_or(Code::Cancelled);
-        let attributes = [
-            KeyValue::new("rpc.system.name", "grpc"),
-            KeyValue::new("rpc.method", std::mem::take(&mut self.method)),
-            KeyValue::new("rpc.response.status_code", name(code)),
-        ];
+        let Over { attributes, error } = rpc::over(End::Server, &self.method, code as i32);
         self.duration.record(self.began.elapsed().as_secs_f64(), &attributes);
         if let Some(span) = self.span.take() {
-            let failed = is_the_servers_fault(code).then(|| name(code));
-            span.with(attributes).failed(failed).end();
+            span.with(attributes).failed(error.map(str::to_owned)).end();
         }
     }
 }
 
-/// What the conventions call an error of a server.
-fn is_the_servers_fault(code: Code) -> bool {
-    use Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
-    matches!(code, Unknown | DeadlineExceeded | Unimplemented | Internal | Unavailable | DataLoss)
+/// Where the caller reached this server, in its own words.
+fn called(request: &Request) -> Vec<KeyValue> {
+    request.uri().authority().map(|authority| rpc::server(authority.as_str())).unwrap_or_default()
 }
 
-/// A code as the conventions spell it, such as `DEADLINE_EXCEEDED`.
-fn name(code: Code) -> String {
-    if code == Code::Ok {
-        return "OK".to_owned();
-    }
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
+/// What was called, where that is no method.
+fn original(method: &str, path: &str) -> Option<KeyValue> {
+    let called = || path.trim_start_matches('/').chars().take(CALLED).collect::<String>();
+    (method == rpc::OTHER).then(|| KeyValue::new("rpc.method_original", called()))
 }
 
 /// An answer whose end is noticed.
@@ -172,18 +162,5 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_spelt_as_the_conventions_do() {
-        assert_eq!(
-            [Code::Ok, Code::Cancelled, Code::InvalidArgument, Code::Unauthenticated].map(name),
-            ["OK", "CANCELLED", "INVALID_ARGUMENT", "UNAUTHENTICATED"]
-        );
     }
 }

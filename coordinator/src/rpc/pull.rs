@@ -18,7 +18,7 @@ const PIECE: usize = 1 << 20;
 const AHEAD: usize = 4;
 
 /// What describes a palette, beside the models.
-const DESCRIPTIONS: [&str; 5] = ["palette.json", "eval.json", "table.json", "config.json", "report.html"];
+const DESCRIPTIONS: [&str; 5] = ["palette.json", "eval.json", "table.json", "job.json", "report.html"];
 
 /// Where the models are.
 const MODELS: &str = "export";

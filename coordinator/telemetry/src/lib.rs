@@ -7,10 +7,12 @@ pub mod http;
 mod logs;
 pub mod metrics;
 mod otlp;
+pub mod rpc;
 pub mod trace;
 
 use std::io;
 
+use opentelemetry::InstrumentationScope;
 use tracing_subscriber::fmt::MakeWriter;
 
 pub use self::http::Exposure;
@@ -58,6 +60,11 @@ impl Drop for Telemetry {
         metrics::stop();
         drop(self.otlp.take());
     }
+}
+
+/// Who measures and traces, and by which conventions.
+fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder("esta").with_version(env!("CARGO_PKG_VERSION")).with_schema_url(rpc::SCHEMA).build()
 }
 
 /// An error with its causes, in one line.

@@ -4,7 +4,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use opentelemetry::{
-    InstrumentationScope, global,
+    global,
     metrics::{Histogram, Meter},
 };
 use opentelemetry_sdk::{
@@ -59,8 +59,7 @@ pub(crate) fn stop() {
 /// Where this program's instruments are made.
 #[must_use]
 pub fn meter() -> Meter {
-    let scope = InstrumentationScope::builder("esta").with_version(env!("CARGO_PKG_VERSION")).build();
-    global::meter_provider().meter_with_scope(scope)
+    global::meter_provider().meter_with_scope(crate::scope())
 }
 
 /// A histogram of durations.

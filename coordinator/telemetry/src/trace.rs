@@ -41,8 +41,7 @@ pub(crate) fn start(exporter: SpanExporter, resource: &Resource) {
     let mut processor = BatchSpanProcessor::builder(exporter).build();
     processor.set_resource(resource);
     let share = env::var("OTEL_TRACES_SAMPLER_ARG").ok().and_then(|text| text.parse().ok()).unwrap_or(SHARE);
-    let scope = InstrumentationScope::builder("esta").with_version(env!("CARGO_PKG_VERSION")).build();
-    EXPORT.set(Export { processor, scope, share }).ok();
+    EXPORT.set(Export { processor, scope: crate::scope(), share }).ok();
 }
 
 pub(crate) fn stop() {
