@@ -9,6 +9,10 @@ source scripts/common.sh
 need etcd etcd-server
 need ip iproute2
 
+# The page is looked at in a browser, and the chart rendered by both engines of Helm.
+./scripts/page-deps.sh
+./scripts/chart-test.sh
+
 # The GPU path compiles in every test run, C++ included; without a GPU nothing links it.
 ./scripts/provision-cuda-headers.sh
 cargo build -p esta-c10d --features cuda

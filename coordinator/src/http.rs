@@ -29,7 +29,7 @@ use axum::{
 use esta_page::markup;
 use esta_telemetry::http::{self, ServeError, Served};
 use futures::{Stream, stream};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 pub use self::board::{Board, TermName};
 use self::state::Inside;
@@ -108,6 +108,14 @@ pub fn gauges(board: &Board) {
     gauges::of(board);
 }
 
+/// Keeps the gauges of a board that is shown nowhere up to date, for the collector they are sent to; without one nobody reads
+/// them. To be called within a runtime.
+pub fn unseen(board: Board, service: Service) {
+    if esta_telemetry::metrics::are_exported() {
+        tokio::spawn(Window { board, service, last: Arc::default() }.keep_gauges());
+    }
+}
+
 impl Window {
     /// The state, a second old at most. Several who ask at once wait for one and the same.
     async fn state(&self) -> Arc<str> {
@@ -123,9 +131,9 @@ impl Window {
         }
     }
 
-    /// Looks inside the run, where it is led here.
+    /// Looks inside the run, where it is led here. A leader that has no time is not waited for: what was found before is told.
     async fn look(&self) {
-        if let Ok(inside) = self.service.ask(Inside::of).await {
+        if let Ok(Ok(inside)) = timeout(FRESH, self.service.ask(Inside::of)).await {
             self.board.found(inside);
         }
     }

@@ -1,14 +1,16 @@
 """What a rendered chart would start, as plain data: for those who start it as processes.
 
-    rendered.py SCENARIO-VALUES [--set KEY=VALUE].. [--values FILE].. [--release NAME] [--namespace NAME]
-                [--index N] [--pod-ip IP] [--node NAME] [--root FOLDER] [--replace OLD=NEW]..
+    rendered.py SCENARIO-VALUES [--instead FILE].. [--values FILE].. [--set KEY=VALUE].. [--release NAME] [--namespace NAME]
+                [--index N] [--suffix TEXT] [--pod-ip IP] [--node NAME] [--root FOLDER] [--claims FOLDER] [--replace OLD=NEW]..
 
 prints JSON: a list of workloads (`coordinator`, `worker`, `status`), each with `kind`, `name`, `pods` (how many), `pod` (the name
 of the pod of this index), `command` and `args` with `$(VARIABLE)` filled in, `env` (field references and ConfigMap keys resolved),
 `secrets_env` (Secrets that would be added to it), `files` (path to content, of ConfigMaps), `secret_files` (path to Secret and
-key), `tokens` (path to audience), `folders` (writable or shared places), `ports`, `probes`, `pre_stop_seconds`,
-`grace_seconds` and, for workers, `job`: the numbers and the policy by which a Job judges exit codes. With --root every path inside the
-pod is laid below that folder, in arguments, variables and files too. --replace changes any text last of all, for addresses.
+key), `certificates` (Secrets among them that cert-manager makes, to the names in them), `tokens` (path to audience and account),
+`folders` (writable or shared places), `ports`, `probes`, `pre_stop_seconds`, `grace_seconds` and, for coordinators, `min_ready_seconds`
+or, for workers, `job`: the numbers and the policy by which a Job judges exit codes. With --root every path inside the
+pod is laid below that folder, in arguments, variables and files too; with --claims what claims hold lies below another folder, the
+same for all pods. --replace changes any text last of all, for addresses.
 """
 
 import argparse
@@ -32,6 +34,8 @@ class Pod:
     def __init__(self, documents, kind, name, template, where):
         self.kind, self.name, self.spec = kind, name, template["spec"]
         self.maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
+        asked = [document["spec"] for document in documents if document["kind"] == "Certificate"]
+        self.certificates = {spec["secretName"]: [*spec.get("dnsNames", []), *spec.get("ipAddresses", [])] for spec in asked}
         self.fields = {
             "metadata.name": where["pod"],
             "metadata.namespace": where["namespace"],
@@ -74,7 +78,9 @@ class Pod:
             else:
                 claim = volume.get("persistentVolumeClaim", {}).get("claimName")
                 folders[at] = {"claim": claim, "sub_path": mount.get("subPath"), "read_only": mount.get("readOnly", False)}
-        return {"files": files, "secret_files": secrets, "tokens": tokens, "folders": folders}
+        made = {secret["secret"] for secret in secrets.values()} & self.certificates.keys()
+        certificates = {secret: self.certificates[secret] for secret in sorted(made)}
+        return {"files": files, "secret_files": secrets, "certificates": certificates, "tokens": tokens, "folders": folders}
 
     def probes(self):
         ports = {port["name"]: port["containerPort"] for port in self.container.get("ports", [])}
@@ -105,7 +111,7 @@ class Pod:
         }
 
 
-def workloads(documents, namespace=NAMESPACE, index=0, pod_ip="127.0.0.1", node="node-0"):
+def workloads(documents, namespace=NAMESPACE, index=0, pod_ip="127.0.0.1", node="node-0", suffix="abcde"):
     """Every workload of rendered documents, as the pod of this index sees it."""
     found = []
     for document in documents:
@@ -113,12 +119,12 @@ def workloads(documents, namespace=NAMESPACE, index=0, pod_ip="127.0.0.1", node=
         where = {"namespace": namespace, "node": node, "ip": pod_ip}
         if kind == "StatefulSet":
             pod = Pod(documents, "coordinator", name, spec["template"], where | {"pod": f"{name}-{index}"})
-            found.append(pod.described() | {"pods": spec["replicas"]})
+            found.append(pod.described() | {"pods": spec["replicas"], "min_ready_seconds": spec.get("minReadySeconds", 0)})
         elif kind in ("Job", "JobSet"):
             job = workers_of([document])
             groups = spec["replicatedJobs"][0]["replicas"] if kind == "JobSet" else 1
             group, place = divmod(index, job["completions"])
-            pod_name = f"{name}-workers-{group}-{place}-abcde" if kind == "JobSet" else f"{name}-{index}-abcde"
+            pod_name = f"{name}-workers-{group}-{place}-{suffix}" if kind == "JobSet" else f"{name}-{index}-{suffix}"
             pod = Pod(documents, "worker", name, job["template"], where | {"pod": pod_name})
             policy = {key: job[key] for key in ("backoffLimitPerIndex", "podFailurePolicy", "completions", "parallelism")}
             described = pod.described() | {"pods": job["completions"] * groups, "job": policy}
@@ -129,25 +135,26 @@ def workloads(documents, namespace=NAMESPACE, index=0, pod_ip="127.0.0.1", node=
     return found
 
 
-def below(root, described):
+def below(root, claims, described):
     """The same with every mounted path below a folder; S3 addresses and the like stay."""
-    paths = [*described["folders"], *described["files"], *described["secret_files"], *described["tokens"]]
-    paths = sorted({path for path in paths if not path.startswith("/dev/")}, key=len, reverse=True)
-    if not paths:
+    folders = {at: claims if folder["claim"] else root for at, folder in described["folders"].items()}
+    others = [*described["files"], *described["secret_files"], *described["tokens"]]
+    places = {at: place for at, place in (dict.fromkeys(others, root) | folders).items() if not at.startswith("/dev/")}
+    if not places:
         return described
-    inside = re.compile(r"(?<![A-Za-z0-9/._-])(" + "|".join(map(re.escape, paths)) + r")(?![A-Za-z0-9._-])")
+    paths = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
+    inside = re.compile(rf"(?<![A-Za-z0-9/._-])({paths})(?![A-Za-z0-9._-])")
 
     def moved(value):
         if isinstance(value, str):
-            return inside.sub(lambda path: root.rstrip("/") + path[0], value)
+            return inside.sub(lambda path: places[path[0]].rstrip("/") + path[0], value)
         if isinstance(value, list):
             return [moved(one) for one in value]
         if isinstance(value, dict):
             return {moved(key): moved(one) for key, one in value.items()}
         return value
 
-    keep = {"probes": described["probes"]}
-    return moved(described) | keep
+    return moved(described) | {"probes": described["probes"]}
 
 
 def setting(text):
@@ -164,23 +171,28 @@ def main():
     parser.add_argument("scenario")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--values", action="append", default=[], metavar="FILE", help="laid over the scenario, in order")
+    parser.add_argument("--instead", action="append", default=[], metavar="FILE", help="each of its keys whole in place of the scenario's")
     parser.add_argument("--release", default=RELEASE)
     parser.add_argument("--namespace", default=NAMESPACE)
     parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--suffix", default="abcde", help="how the name of a Job's pod ends, which is another at each try")
     parser.add_argument("--pod-ip", default="127.0.0.1")
     parser.add_argument("--node", default="node-0")
     parser.add_argument("--root")
+    parser.add_argument("--claims", metavar="FOLDER", help="that of --root when absent")
     parser.add_argument("--replace", action="append", default=[], metavar="OLD=NEW")
     args = parser.parse_args()
     values = merged(args.scenario)
+    for path in args.instead:
+        values |= merged(path)
     for path in args.values:
         values = overlay(values, merged(path))
     for text in args.set:
         values = overlay(values, setting(text))
     documents = helm3(values, release=args.release, namespace=args.namespace)
-    found = workloads(documents, args.namespace, args.index, args.pod_ip, args.node)
+    found = workloads(documents, args.namespace, args.index, args.pod_ip, args.node, args.suffix)
     if args.root:
-        found = [below(args.root, described) for described in found]
+        found = [below(args.root, args.claims or args.root, described) for described in found]
     text = json.dumps(found, indent=2)
     for pair in args.replace:
         old, new = pair.split("=", 1)

@@ -63,7 +63,7 @@ function thousand() {
       path: stitch.path,
       macs: stitch.macs,
       params: stitch.params,
-      value: stitch.own,
+      value: -stitch.own,
       accuracy: null,
       file: null,
     };

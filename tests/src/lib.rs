@@ -2,6 +2,7 @@
 //!
 //! It names no tensor and links no libtorch: it starts the binaries that lie beside the test's own.
 
+pub mod backends;
 mod certificates;
 pub mod collector;
 mod etcd;
@@ -9,6 +10,7 @@ mod evidence;
 mod lab;
 mod network;
 mod process;
+mod rendered;
 mod run;
 mod sight;
 pub mod tensors;
@@ -21,6 +23,7 @@ pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use network::Network;
 pub use process::{PATIENCE, Process, binary, deadline};
+pub use rendered::{Action, Cluster, Ended, Scenario};
 pub use run::{Outcome, Run, Setting};
 pub use sight::Sight;
 pub use texts::TextLab;

@@ -40,6 +40,15 @@ fn saw(mut reader: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fixtures of every kind of state, also those that no run comes to at will: `tests/page/fixtures.mjs` says which.
+#[test]
+fn every_kind_of_state_is_shown_as_it_is_and_hostile_strings_stay_strings() -> anyhow::Result<()> {
+    let lab = Lab::without_anchors()?;
+    let mut node = Command::new("node");
+    node.current_dir(repository().join("tests/page")).arg("fixtures.mjs");
+    saw(Process::spawn(lab.path(), "fixtures", &mut node)?)
+}
+
 #[test]
 fn a_reader_sees_workers_come_and_die_and_the_palette_at_the_end() -> anyhow::Result<()> {
     let lab = Lab::new()?;

@@ -137,6 +137,7 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
     };
     options.place.joined(setup.planned);
     let timeouts = joined.spec.timeouts.clone();
+    let tracks = Tracks::of(&options.caller.name);
     let law = Session::new(identity, setup.save_steps, setup.checkpoints);
     let hands = Hands {
         options,
@@ -148,7 +149,7 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         run_id,
         link: None,
         outstanding: Outstanding::default(),
-        tracks: Tracks::default(),
+        tracks,
         rank: Rank(0),
         finishing: false,
         ended: None,

@@ -21,7 +21,10 @@ impl ExposureArgs {
     pub(super) fn show(&self, front: &Front) -> Result<Shown, Failure> {
         http::gauges(front.board());
         Ok(Shown(match self.http {
-            Exposure::Off => None,
+            Exposure::Off => {
+                http::unseen(front.board().clone(), front.service().clone());
+                None
+            }
             Exposure::At(address) => Some(http::serve(address, front.board().clone(), front.service().clone())?),
         }))
     }

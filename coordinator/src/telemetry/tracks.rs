@@ -45,7 +45,8 @@ pub struct Tracks {
 #[derive(Debug)]
 struct Track {
     root: Span,
-    handed_out: bool,
+    /// In which generation it was given out last.
+    handed_out: Option<Generation>,
     commit: Option<Span>,
     record: Option<Span>,
 }
@@ -87,7 +88,7 @@ impl Tracks {
                 number("esta.step", step.0),
                 number("esta.epoch", self.fence.epoch.0),
             ]);
-            self.steps.insert(step, Track { root, handed_out: false, commit: None, record: None });
+            self.steps.insert(step, Track { root, handed_out: None, commit: None, record: None });
         }
     }
 
@@ -100,8 +101,7 @@ impl Tracks {
     /// The trace of a step that is given out, for the messages that do so.
     pub fn hand_out(&mut self, step: Step) -> Option<Context> {
         let track = self.steps.get_mut(&step)?;
-        if !track.handed_out {
-            track.handed_out = true;
+        if track.handed_out.replace(self.fence.generation) != Some(self.fence.generation) {
             track.root.event("handed out", SystemTime::now(), vec![number("esta.generation", self.fence.generation.0)]);
         }
         Some(track.root.context())

@@ -4,7 +4,7 @@
 
 use std::{
     fmt, io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener},
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -12,7 +12,9 @@ use std::{
 
 use axum::{
     Router,
+    extract::Request,
     http::{StatusCode, header},
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -128,6 +130,7 @@ pub fn serve(address: SocketAddr, router: Router) -> Result<Served, ServeError> 
         let _inside = runtime.enter();
         TcpListener::from_std(socket).map_err(bind)?
     };
+    let router = if address.ip().is_loopback() { router.layer(from_fn(only_here)) } else { router };
     runtime.spawn(accept(socket, router));
     Ok(Served { address, runtime: Some(runtime) })
 }
@@ -150,6 +153,26 @@ async fn accept(socket: TcpListener, router: Router) {
             drop(place);
         });
     }
+}
+
+/// A page of elsewhere may have its name lead here, and would read what it gets under that name: what listens on loopback
+/// answers to loopback's own names.
+async fn only_here(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_loopback(host) {
+        return next.run(request).await;
+    }
+    (StatusCode::MISDIRECTED_REQUEST, "this address answers to localhost\n").into_response()
+}
+
+/// Whether a `Host` header names this machine: `localhost`, or an address of loopback, with a port or without.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Probes and `/metrics`.
@@ -184,8 +207,12 @@ mod tests {
     use super::*;
 
     fn ask(address: SocketAddr, path: &str) -> String {
+        ask_as(address, path, &address.to_string())
+    }
+
+    fn ask_as(address: SocketAddr, path: &str, host: &str) -> String {
         let mut stream = TcpStream::connect(address).expect("connected");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asked");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
         answer
@@ -207,6 +234,19 @@ mod tests {
         let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(served.address()).expect("connected")).collect();
         assert!(ask(served.address(), "/readyz").starts_with("HTTP/1.1 200"));
         drop(silent);
+    }
+
+    #[test]
+    fn a_name_of_elsewhere_that_leads_to_loopback_is_not_answered() {
+        let served = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), watched(|| Ok(()))).expect("served");
+        for host in ["localhost", "LOCALHOST:7701", "127.0.0.1:7701", "[::1]:80", "[::1]"] {
+            assert!(ask_as(served.address(), "/healthz", host).starts_with("HTTP/1.1 200"), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:7701", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example"]
+        {
+            assert!(ask_as(served.address(), "/healthz", host).starts_with("HTTP/1.1 421"), "{host}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ static SEEN: OnceLock<Seen> = OnceLock::new();
 struct Seen {
     registry: Registry,
     provider: SdkMeterProvider,
+    exported: bool,
 }
 
 pub(crate) fn start(resource: Resource, otlp: Option<&mut Otlp>) {
@@ -42,18 +43,26 @@ pub(crate) fn start(resource: Resource, otlp: Option<&mut Otlp>) {
         Ok(reader) => builder = builder.with_reader(reader),
         Err(error) => tracing::warn!(%error, "metrics cannot be read"),
     }
-    if let Some(exporter) = otlp.and_then(|otlp| otlp.metrics.take()) {
+    let exporter = otlp.and_then(|otlp| otlp.metrics.take());
+    let exported = exporter.is_some();
+    if let Some(exporter) = exporter {
         builder = builder.with_reader(PeriodicReader::builder(exporter).build());
     }
     let provider = builder.build();
     global::set_meter_provider(provider.clone());
-    SEEN.set(Seen { registry, provider }).ok();
+    SEEN.set(Seen { registry, provider, exported }).ok();
 }
 
 pub(crate) fn stop() {
     if let Some(seen) = SEEN.get() {
         seen.provider.shutdown_with_timeout(FAREWELL).ok();
     }
+}
+
+/// Whether metrics are sent to a collector.
+#[must_use]
+pub fn are_exported() -> bool {
+    SEEN.get().is_some_and(|seen| seen.exported)
 }
 
 /// Where this program's instruments are made.

@@ -8,9 +8,12 @@ use esta_proto::{
     COMPLETE, Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
-use esta_telemetry::trace::{Context, Span};
+use esta_telemetry::{
+    rpc::{self, End, Over},
+    trace::{Context, Span},
+};
 use esta_worker_engine::{Reply, wire};
-use opentelemetry::{KeyValue, trace::SpanKind};
+use opentelemetry::trace::SpanKind;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -137,9 +140,11 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
     }
     let answer = client.join(request).await;
     if let Some(span) = span {
-        let system = [KeyValue::new("rpc.system.name", "grpc"), KeyValue::new("rpc.method", JOIN)];
-        let failed = answer.as_ref().err().map(|status| status.message().to_owned());
-        span.with(system).with([KeyValue::new("server.address", address.to_owned())]).failed(failed).end();
+        let refusal = answer.as_ref().err();
+        let code = refusal.map_or(Code::Ok, tonic::Status::code);
+        let Over { attributes, .. } = rpc::over(End::Client, JOIN, code as i32);
+        let why = refusal.map(|status| status.message().to_owned());
+        span.with(attributes).with(rpc::server(address)).failed(why).end();
     }
     let response = answer.map_err(|status| refused(address, "join", status))?.into_inner();
     let spec = serde_json::from_str(&response.spec_json)

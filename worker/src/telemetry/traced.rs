@@ -26,8 +26,10 @@ impl Traced {
             number("esta.step", plan.step.0),
             number("esta.generation", generation.0),
             number("esta.slots", plan.slots.len() as u64),
+            KeyValue::new("esta.worker", part.worker.to_string()),
             KeyValue::new("esta.plan_wait_seconds", waited.as_secs_f64()),
         ]);
+        let span = span.with(part.rank.map(|rank| number("esta.rank", rank.0.into())));
         Self(span)
     }
 

@@ -46,7 +46,8 @@ export function palette(view) {
     { className: 'n', paint: optional('cost', ({ stitch }) => cost(view.stitch.get(stitch).cost, unit)) },
     { className: 'n', text: ({ macs }) => or(macs, si) },
     { className: 'n', text: ({ params }) => or(params, si) },
-    { className: 'n', text: ({ value }) => or(value, significant) },
+    // A rule's value is higher where it is better; losses are shown as they are.
+    { className: 'n', text: ({ value }) => or(value, (known) => significant(rule === 'snip' ? known : -known)) },
     { className: 'n', text: ({ stitch }) => or(view.stitch.get(stitch).loss, significant) },
     { className: 'n', paint: optional('accuracy', ({ accuracy }) => or(accuracy, percent)) },
     { className: `on ${markOf(rule)}`, text: ({ stitch }) => (best.has(stitch) ? '●' : '') },
