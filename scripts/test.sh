@@ -9,8 +9,10 @@ source scripts/common.sh
 need etcd etcd-server
 need ip iproute2
 
-# The page is looked at in a browser, and the chart rendered by both engines of Helm.
+# The page is looked at in a browser, the chart rendered by both engines of Helm, and a run watched by a real Prometheus and a
+# collector of another make.
 ./scripts/page-deps.sh
+./scripts/telemetry-tools.sh
 ./scripts/chart-test.sh
 
 # The GPU path compiles in every test run, C++ included; without a GPU nothing links it.

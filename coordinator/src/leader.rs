@@ -10,10 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use esta_engine::run::{Command, Event, Finish, Hello, Ledger, Message, Notice, Record, Run, StepRecord};
+use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run};
 use esta_engine::wire;
 use esta_proto::{
-    Fence, Generation, SessionId, SlotId, Step,
+    Fence, SessionId,
     v1::{CoordinatorMessage, Leaving, StoreRequest, coordinator_message::Body},
 };
 use esta_telemetry::trace::Context;
@@ -28,7 +28,7 @@ use crate::{
         rendezvous::{Rendezvous, Reply},
     },
     store::{Durable, StoreError, Tenure, Writer, Written},
-    telemetry::{FirstReports, Meters, Tracks},
+    telemetry::Watched,
 };
 
 /// Inputs that are taken in at once, between two looks at who else has something to say.
@@ -201,7 +201,7 @@ impl Leader {
                 self.carry_out(command, began_at);
             }
             if plans {
-                self.watched.meters.planned(began.elapsed());
+                self.watched.planned(began.elapsed());
             }
         }
     }
@@ -231,10 +231,10 @@ impl Leader {
                 if self.watched.gives_out_again(plan.step, self.fence.generation) {
                     self.observers.tell(&Observation::Again(plan.step));
                 }
-                self.watched.tracks.hand_out(plan.step)
+                self.watched.hand_out(plan.step)
             }
-            Message::Form(_) => self.watched.tracks.of_generation(self.fence.generation),
-            Message::Prepare(seat) => self.watched.tracks.of_generation(seat.generation),
+            Message::Form(_) => self.watched.of_generation(self.fence.generation),
+            Message::Prepare(seat) => self.watched.of_generation(seat.generation),
             _ => None,
         };
         self.post(session, wire::to_worker(message), context);
@@ -280,7 +280,7 @@ impl Leader {
     fn persist(&mut self, record: Record, began: SystemTime) {
         match &record {
             Record::Step(step) => {
-                self.watched.tracks.committed(step, self.run.ledger().map(Ledger::table), began);
+                self.watched.committed(step, self.run.ledger(), began);
             }
             Record::Generation(generation, _) => {
                 self.fence.generation = *generation;
@@ -315,7 +315,7 @@ impl Leader {
             Notice::Formed(g, _) | Notice::Preparing(g, _) | Notice::Forgone(g, _) | Notice::Ended(g, _) => Some(*g),
             _ => None,
         };
-        let context = about.and_then(|generation| self.watched.tracks.of_generation(generation));
+        let context = about.and_then(|generation| self.watched.of_generation(generation));
         self.observers.tell(&Observation::Notice(notice, context));
     }
 
@@ -351,100 +351,5 @@ impl Leader {
         for (_, outbox) in std::mem::take(&mut self.sessions) {
             outbox.cut(reason.clone());
         }
-    }
-}
-
-/// What is measured and traced of the leader's work.
-struct Watched {
-    meters: Meters,
-    tracks: Tracks,
-    reports: FirstReports,
-    /// No step from this one on was ever given out by this leader.
-    given_out: Step,
-    /// The step that was given out last, and the generation that it was given to.
-    last: Option<(Step, Generation)>,
-    duplicates: u64,
-    /// The generation that was prepared last.
-    prepared: Option<Generation>,
-    formed: bool,
-}
-
-impl Watched {
-    fn new(run: &Run, run_id: &str) -> Self {
-        Self {
-            meters: Meters::new(),
-            tracks: Tracks::new(run, run_id),
-            reports: FirstReports::default(),
-            given_out: run.durable(),
-            last: None,
-            duplicates: 0,
-            prepared: None,
-            formed: false,
-        }
-    }
-
-    /// A report came; of a step that nobody waits for it says nothing.
-    fn reported(&mut self, run: &Run, step: Step, from: Option<Context>) {
-        let due = |ledger: &Ledger| step >= run.durable() && ledger.drawn(step, SlotId(0)).is_some();
-        if run.ledger().is_some_and(due) {
-            self.reports.note(step);
-            self.tracks.reported(step, from);
-        }
-    }
-
-    /// The law has handled an event.
-    fn handled(&mut self, run: &Run, began: SystemTime) {
-        self.tracks.look(run, began);
-        let duplicates = run.duplicates();
-        if duplicates > self.duplicates {
-            self.meters.duplicates(duplicates - self.duplicates);
-            self.duplicates = duplicates;
-        }
-    }
-
-    /// A rank of a generation is given a step; true for the first of them where another generation had been given it.
-    fn gives_out_again(&mut self, step: Step, generation: Generation) -> bool {
-        if self.last == Some((step, generation)) {
-            return false;
-        }
-        self.last = Some((step, generation));
-        self.tracks.stands();
-        let again = step < self.given_out;
-        self.given_out = self.given_out.max(step.next());
-        if again {
-            self.meters.lost();
-        }
-        again
-    }
-
-    fn durable(&mut self, steps: &[StepRecord], took: Duration) {
-        if steps.is_empty() {
-            return;
-        }
-        self.meters.written(took);
-        for record in steps {
-            if let Some(reported) = self.reports.take(record.step) {
-                self.meters.durable(reported.elapsed());
-            }
-        }
-        self.tracks.durable(steps);
-    }
-
-    fn note(&mut self, notice: &Notice) {
-        match notice {
-            Notice::Preparing(generation, _) => self.prepared = Some(*generation),
-            Notice::Formed(generation, _) => {
-                let planned = self.prepared == Some(*generation);
-                self.meters.formed(match (planned, self.formed) {
-                    (true, _) => "planned",
-                    (false, true) => "loss",
-                    (false, false) => "start",
-                });
-                self.formed = true;
-            }
-            _ => {}
-        }
-        self.tracks.note(notice);
-        self.meters.note(notice);
     }
 }

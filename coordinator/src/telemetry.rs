@@ -2,8 +2,6 @@
 
 mod meters;
 mod tracks;
+mod watched;
 
-pub use self::{
-    meters::{FirstReports, Meters},
-    tracks::{Tracks, relative_entropy},
-};
+pub use self::{meters::Meters, tracks::relative_entropy, watched::Watched};

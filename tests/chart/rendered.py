@@ -135,11 +135,15 @@ def workloads(documents, namespace=NAMESPACE, index=0, pod_ip="127.0.0.1", node=
     return found
 
 
-def below(root, claims, described):
-    """The same with every mounted path below a folder; S3 addresses and the like stay."""
-    folders = {at: claims if folder["claim"] else root for at, folder in described["folders"].items()}
-    others = [*described["files"], *described["secret_files"], *described["tokens"]]
-    places = {at: place for at, place in (dict.fromkeys(others, root) | folders).items() if not at.startswith("/dev/")}
+def claimed(found):
+    """Where claims are mounted: a coordinator's job names places that workers alone have."""
+    return {at for described in found for at, folder in described["folders"].items() if folder["claim"]}
+
+
+def below(root, shared, described):
+    """The same with every mounted path below a folder, or that which is said for it; S3 addresses and the like stay."""
+    own = [*described["folders"], *described["files"], *described["secret_files"], *described["tokens"]]
+    places = {at: root for at in own if not at.startswith("/dev/")} | shared
     if not places:
         return described
     paths = "|".join(map(re.escape, sorted(places, key=len, reverse=True)))
@@ -192,7 +196,8 @@ def main():
     documents = helm3(values, release=args.release, namespace=args.namespace)
     found = workloads(documents, args.namespace, args.index, args.pod_ip, args.node, args.suffix)
     if args.root:
-        found = [below(args.root, args.claims or args.root, described) for described in found]
+        shared = dict.fromkeys(claimed(found), args.claims or args.root)
+        found = [below(args.root, shared, described) for described in found]
     text = json.dumps(found, indent=2)
     for pair in args.replace:
         old, new = pair.split("=", 1)

@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
-from engines import SCENARIOS
+from engines import SCENARIOS, load
 from rendered import expand
 
 CPU, GPU, JOBSET, MULTI = SCENARIOS
@@ -49,11 +50,33 @@ class Rendered(unittest.TestCase):
         self.assertEqual(found["worker"]["env"]["ESTA_COORDINATOR"], "http://127.0.0.1:9")
         self.assertEqual(coordinator["probes"]["liveness"]["path"], "/healthz")
 
+    def test_claims_can_lie_elsewhere_the_same_for_all_pods(self):
+        found = told(CPU, "--root", "/r", "--claims", "/c", "--suffix", "00007")
+        coordinator, worker = found["coordinator"], found["worker"]
+        job = coordinator["files"]["/r/etc/esta/job/job.yaml"]
+        # Coordinators have no mount for data, and their job names it.
+        self.assertIn("weights: /c/models/s", job)
+        self.assertIn("path: /c/data/t10k-images-idx3-ubyte.gz", job)
+        self.assertEqual(worker["folders"]["/c/models"], {"claim": "esta-trial", "sub_path": "anchors", "read_only": True})
+        self.assertEqual(worker["env"]["ESTA_CACHE"], "/r/cache")
+        self.assertEqual(worker["pod"], f"{worker['name']}-0-00007")
+        self.assertEqual(coordinator["min_ready_seconds"], 5)
+
+    def test_values_can_stand_whole_in_place_of_a_scenario_s(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "values.yaml"
+            path.write_text("job: {name: other}\n")
+            job = told(CPU, "--instead", str(path))["coordinator"]["files"]["/etc/esta/job/job.yaml"]
+        self.assertEqual(load(job), {"name": "other", "output_dir": load(job)["output_dir"]})
+
     def test_secrets_and_tokens_are_named(self):
         found = told(MULTI, "--root", "/r", "--set", "coordinator.replicas=2")
         self.assertEqual(found["coordinator"]["pods"], 2)
         self.assertEqual(found["coordinator"]["secrets_env"], ["esta-s3"])
         self.assertEqual(found["coordinator"]["secret_files"]["/r/etc/esta/tls/tls.key"], {"secret": "esta-coordinator-tls", "key": "tls.key"})
+        names = found["coordinator"]["certificates"]["esta-coordinator-tls"]
+        self.assertIn("esta.train.svc.cluster.local", names)
+        self.assertIn("*.esta-coordinators.train.svc.cluster.local", names)
         self.assertEqual(found["worker"]["tokens"], {"/r/etc/esta/token/token": {"audience": "esta", "account": "esta-worker"}})
         self.assertIn("path: s3://esta/data/cub200/train", found["coordinator"]["files"]["/r/etc/esta/job/job.yaml"])
 

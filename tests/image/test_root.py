@@ -10,6 +10,7 @@ import stat
 import subprocess
 import tempfile
 import unittest
+import urllib.request
 
 from container import Image, Mount
 from lab import STATE, Lab
@@ -151,6 +152,15 @@ class Coordinator(unittest.TestCase):
                 self.assertIn(run, (None, name), "the second start goes on with the first one's run")
                 run = name
         self.assertTrue((self.lab.path / "runs/small/record.redb").is_file())
+
+    def test_serves_its_page_and_what_probes_ask_for(self) -> None:
+        with self.image.start([*PLAIN, "--config", self.job, "--http", "127.0.0.1:0"], self.mounts) as coordinator:
+            page = coordinator.until(r"page: (http://127\.0\.0\.1:\d+)")[1]
+            coordinator.until(LISTENING)
+            for path, piece in (("/", b"<!doctype html>"), ("/healthz", b""), ("/readyz", b""), ("/metrics", b"esta_")):
+                with urllib.request.urlopen(page + path, timeout=10) as answer:
+                    self.assertEqual(answer.status, 200)
+                    self.assertIn(piece, answer.read().lower(), path)
 
     def test_the_record_can_lie_anywhere_that_is_mounted(self) -> None:
         with self.image.start([*PLAIN, "--config", self.job, "--store", f"redb:{STATE}/kept.redb"], self.mounts) as coordinator:

@@ -49,7 +49,7 @@ pub fn get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// What one of the two programs is asked to be watched with.
+/// What is said where a program is not there.
 fn provisioned(program: &str) -> String {
     format!("{program} does not start; scripts/telemetry-tools.sh brings it")
 }
@@ -206,8 +206,7 @@ pub fn flaws_by_promtool(folder: &Path, exposition: &str) -> anyhow::Result<Stri
     let done = Command::new("promtool").args(["check", "metrics"]).stdin(fs::File::open(&path)?).output();
     let done = done.with_context(|| provisioned("promtool"))?;
     let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
-    let failed = (!done.status.success()).then(|| format!("{}: ", done.status)).unwrap_or_default();
-    Ok(failed + &said)
+    Ok(if done.status.success() { said } else { format!("{}: {said}", done.status) })
 }
 
 /// A query within an address.

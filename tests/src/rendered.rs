@@ -132,7 +132,7 @@ impl Cluster {
     /// # Errors
     /// When a pod does what it should not, or nothing is found in time; all logs are in the error.
     pub fn until<T>(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> Option<T>) -> anyhow::Result<T> {
-        let looked = looking(TICK, PATIENCE, what, || match self.tick() {
+        let looked = looking(TICK, PATIENCE, what, || match self.tick().and_then(|()| self.job.fails()) {
             Ok(()) => found(self).map(Ok),
             Err(flaw) => Some(Err(flaw)),
         });
@@ -198,11 +198,11 @@ impl Cluster {
     /// # Errors
     /// When they change the workers, or a coordinator does not become ready.
     pub fn roll(&mut self, values: &[&str]) -> anyhow::Result<()> {
-        let before: Vec<String> = self.job.pods().map(|pod| pod.workload.name.clone()).collect();
+        let before: Vec<String> = self.job.pods().map(|pod| pod.workload.owner.clone()).collect();
         values.iter().for_each(|value| self.maker.chart.set(value));
         let which = self.maker.which("worker", 0);
         let worker = self.maker.chart.ask(&which)?.answer()?;
-        ensure!(before.iter().all(|name| *name == worker.name), "{values:?} make another Job of the workers");
+        ensure!(before.iter().all(|name| *name == worker.owner), "{values:?} make another Job of the workers");
         for ordinal in (0..self.coordinators.len()).rev() {
             self.end_coordinator(ordinal)?;
             let pods = self.maker.pods("coordinator", [ordinal as u32])?;
@@ -217,7 +217,6 @@ impl Cluster {
 
     /// Has a coordinator end as the kubelet does it, while everybody else goes on, and answers its exit code.
     fn end_coordinator(&mut self, ordinal: usize) -> anyhow::Result<i32> {
-        self.lost += self.coordinators[ordinal].metric("esta_steps_lost_total")?;
         self.coordinators[ordinal].leave();
         let ended = looking(TICK, PATIENCE, "a coordinator to end", || {
             let looked = (0..self.coordinators.len()).try_for_each(|other| {
@@ -233,6 +232,7 @@ impl Cluster {
         });
         let code = ended.and_then(|ended| ended).with_context(|| self.said())?;
         self.flaws.extend_from_slice(self.coordinators[ordinal].flaws());
+        self.lost += lost(&self.coordinators[ordinal])?;
         Ok(code)
     }
 
@@ -273,11 +273,7 @@ impl Cluster {
     /// # Errors
     /// When the Job fails, or does not end in time.
     pub fn until_success(&mut self) -> anyhow::Result<()> {
-        let ended = self.until("the Job to succeed", |cluster| {
-            let failed = cluster.job.failed.clone().map(Err);
-            failed.or_else(|| cluster.job.is_complete().then_some(Ok(())))
-        })?;
-        ended.map_err(|why| anyhow::anyhow!("the Job failed: {why}"))
+        self.until("the Job to succeed", |cluster| cluster.job.is_complete().then_some(()))
     }
 
     /// Waits until the Job has failed by its rules, and answers why.
@@ -285,7 +281,11 @@ impl Cluster {
     /// # Errors
     /// When it does not.
     pub fn until_failure(&mut self) -> anyhow::Result<String> {
-        self.until("the Job to fail", |cluster| cluster.job.failed.clone())
+        let looked = looking(TICK, PATIENCE, "the Job to fail", || match self.tick() {
+            Ok(()) => self.job.failed.clone().map(Ok),
+            Err(flaw) => Some(Err(flaw)),
+        });
+        looked.and_then(|failed| failed).with_context(|| self.said())
     }
 
     /// Pods of the Job that have ended.
@@ -297,19 +297,10 @@ impl Cluster {
     /// `esta_steps_lost_total` of everybody who has led.
     ///
     /// # Errors
-    /// When a coordinator has no such metric.
+    /// When the one that leads has no such metric.
     pub fn steps_lost(&self) -> anyhow::Result<f64> {
-        let now: Vec<f64> =
-            self.coordinators.iter().map(|pod| pod.metric("esta_steps_lost_total")).collect::<anyhow::Result<_>>()?;
+        let now: Vec<f64> = self.coordinators.iter().map(lost).collect::<anyhow::Result<_>>()?;
         Ok(self.lost + now.iter().sum::<f64>())
-    }
-
-    /// A metric of each worker that runs.
-    ///
-    /// # Errors
-    /// When one of them has no such metric.
-    pub fn workers_metric(&self, name: &str) -> anyhow::Result<Vec<f64>> {
-        self.job.pods().map(|pod| pod.metric(name)).collect()
     }
 
     /// Where the run's results lie: the only folder of the claim of checkpoints.
@@ -329,7 +320,6 @@ impl Cluster {
     /// # Errors
     /// When a pod does not end within its grace, or a probe had failed.
     pub fn uninstall(mut self) -> anyhow::Result<Vec<i32>> {
-        self.lost = self.steps_lost()?;
         self.job.scale(0);
         self.coordinators.iter_mut().for_each(Pod::leave);
         let ended = looking(TICK, PATIENCE, "everybody to end", || {
@@ -448,6 +438,14 @@ impl Maker {
         }
         symlink(&volume, at).with_context(|| format!("laying {}", at.display()))
     }
+}
+
+/// Steps that were given out again under this coordinator; one that has never led does not say.
+fn lost(pod: &Pod) -> anyhow::Result<f64> {
+    let leads = pod.metric("esta_leading")?.is_some_and(|leads| leads > 0.0);
+    let lost = pod.metric("esta_steps_lost_total")?;
+    ensure!(lost.is_some() || !leads, "{} leads and has no esta_steps_lost_total", pod.name());
+    Ok(lost.unwrap_or_default())
 }
 
 /// The last number of a pod's address.

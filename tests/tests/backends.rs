@@ -12,7 +12,8 @@ use anyhow::{Context, ensure};
 use esta_tests::{
     Lab, Outcome, Process, Run, Setting,
     backends::{
-        Heard, Prometheus, Rotel, Target, exporting_to, flaws_by_promtool, free_address, get, repository, untyped,
+        Heard, Number, Prometheus, Rotel, Rule, Target, exporting_to, flaws_by_promtool, free_address, get, repository,
+        untyped,
     },
     deadline,
 };
@@ -146,9 +147,8 @@ fn prometheus_has_every_metric_and_its_alerts_are_quiet_until_the_run_stalls() -
 
     // The rules are evaluated over all that they look back to, and have nothing to say.
     prometheus.wait_for("esta_run_complete offset 10s", |complete| complete == 0.0)?;
-    let evaluated = |rules: &BTreeMap<String, _>| {
-        rules.len() > 5 && rules.values().all(|rule: &esta_tests::backends::Rule| rule.health == "ok")
-    };
+    let evaluated =
+        |rules: &BTreeMap<String, _>| rules.len() > 5 && rules.values().all(|rule: &Rule| rule.health == "ok");
     let rules = deadline("the rules to be evaluated", || prometheus.rules().ok().filter(evaluated));
     let rules = rules.with_context(|| format!("{:?}", prometheus.rules()))?;
     let loud: Vec<_> = rules.iter().filter(|(_, rule)| rule.state != "inactive").collect();
@@ -313,7 +313,7 @@ fn a_coordinator_that_shows_nothing_exports_its_gauges_all_the_same() -> anyhow:
     for (metric, attributes, value) in expected {
         let heard = || {
             let numbers = rotel.numbers(metric);
-            let fits = |number: &&esta_tests::backends::Number| {
+            let fits = |number: &&Number| {
                 number.value == value && attributes.is_none_or(|attributes| number.attributes == *attributes)
             };
             numbers.iter().find(fits).map(|number| number.service.clone())

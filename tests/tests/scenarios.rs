@@ -62,25 +62,25 @@ fn cpu_trial(lab: &Lab, steps: u64) -> anyhow::Result<(Scenario, std::path::Path
 #[test]
 fn a_trial_on_processors_outlives_its_coordinator_and_a_killed_worker() -> anyhow::Result<()> {
     let lab = Lab::new()?;
-    let (scenario, job) = cpu_trial(&lab, 300)?;
+    let (scenario, job) = cpu_trial(&lab, 600)?;
     let calm = undisturbed(lab.path(), "trial", &job)?;
     let mut cluster = Cluster::install(&lab.path().join("cluster"), &scenario)?;
-    cluster.until_members(2)?;
-    cluster.until_step(10)?;
+    cluster.until_state("a coordinator to lead", |_| true)?;
     let said = cluster.helm_test()?;
     assert!(said.contains("trial"), "{said}");
-    // A lone coordinator: the next start goes on with the file.
-    cluster.roll(&["coordinator.podAnnotations.rolled=again"])?;
-    cluster.until_step(20)?;
+    cluster.until_members(2)?;
     cluster.kill_worker(1)?;
     assert_eq!(cluster.until_ended(1)?.action, Some(Action::Count));
+    // A lone coordinator: the next start goes on with the file.
+    cluster.roll(&["coordinator.podAnnotations.rolled=again"])?;
     cluster.until_success()?;
     ended(&cluster, 0, &[(0, None)]);
     ended(&cluster, 1, &[(137, Some(Action::Count)), (0, None)]);
     let said = cluster.helm_test()?;
     assert!(said.contains("complete"), "{said}");
     assert!(calm == Outcome::read(&cluster.results()?)?, "the run on a cluster ended with other bits");
-    cluster.uninstall()?;
+    assert!(cluster.steps_lost()? > 0.0, "a step that the killed worker had a part in was done again");
+    assert_eq!(cluster.uninstall()?, [0]);
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn weights_that_are_not_there_fail_the_job_at_once() -> anyhow::Result<()> {
 #[test]
 fn a_node_of_eight_gpus_shares_its_blocks_and_a_drained_worker_is_replaced() -> anyhow::Result<()> {
     let lab = TextLab::new()?;
-    let job = lab.write_job_with("node", 40, ("", ""), "model: {shard: node}\n")?;
+    let job = lab.write_job_with("node", 160, ("", ""), "model: {shard: node}\n")?;
     let calm = undisturbed(lab.path(), "node", &job)?;
     // What names no place lies in a file that the job extends, as in the scenario.
     let (own, base): (Vec<_>, Vec<_>) = sections(lab.path(), &job)?
@@ -121,16 +121,16 @@ fn a_node_of_eight_gpus_shares_its_blocks_and_a_drained_worker_is_replaced() -> 
         ..Scenario::default()
     };
     let mut cluster = Cluster::install(&lab.path().join("cluster"), &scenario)?;
-    cluster.until_members(8)?;
-    cluster.until_step(2)?;
+    cluster.until_state("a coordinator to lead", |_| true)?;
     cluster.helm_test()?;
+    cluster.until_members(8)?;
     cluster.drain_worker(3)?;
     assert_eq!(cluster.until_ended(3)?.action, Some(Action::Ignore));
     cluster.until_success()?;
     ended(&cluster, 3, &[(143, Some(Action::Ignore)), (0, None)]);
     assert!(calm == Outcome::read(&cluster.results()?)?, "the run on a node ended with other bits");
     cluster.helm_test()?;
-    cluster.uninstall()?;
+    assert_eq!(cluster.uninstall()?, [0]);
     Ok(())
 }
 
@@ -173,15 +173,15 @@ fn a_jobset_trains_behind_certificates_and_tokens_that_are_there_already() -> an
         ..Scenario::default()
     };
     let mut cluster = Cluster::install(&lab.path().join("cluster"), &scenario)?;
-    cluster.until_members(4)?;
-    cluster.until_step(5)?;
+    cluster.until_state("a coordinator to lead", |_| true)?;
     cluster.helm_test()?;
+    cluster.until_members(4)?;
     cluster.until_success()?;
     (0..4).for_each(|index| ended(&cluster, index, &[(0, None)]));
     assert!(calm == Outcome::read(&cluster.results()?)?, "the run of a JobSet ended with other bits");
     let said = cluster.helm_test()?;
     assert!(said.contains("complete"), "{said}");
-    cluster.uninstall()?;
+    assert_eq!(cluster.uninstall()?, [0]);
     Ok(())
 }
 
@@ -234,13 +234,13 @@ impl MultiNode {
 fn several_nodes_train_over_etcd_with_certificates_and_tokens_of_accounts_until_the_job_succeeds() -> anyhow::Result<()>
 {
     let lab = Lab::new()?;
-    let job = lab.write_job("nodes", "sampling: {slots: 4}\n", 300)?;
+    let job = lab.write_job("nodes", "sampling: {slots: 4}\n", 600)?;
     let calm = undisturbed(lab.path(), "nodes", &job)?;
     let nodes = MultiNode::new(&lab, &job, 3)?;
     let mut cluster = Cluster::install(&lab.path().join("cluster"), &nodes.scenario)?;
-    cluster.until_members(3)?;
-    cluster.until_step(10)?;
+    cluster.until_state("a coordinator to lead", |_| true)?;
     cluster.helm_test()?;
+    cluster.until_members(3)?;
     cluster.drain_worker(2)?;
     assert_eq!(cluster.until_ended(2)?.action, Some(Action::Ignore));
     cluster.until_success()?;
@@ -248,7 +248,7 @@ fn several_nodes_train_over_etcd_with_certificates_and_tokens_of_accounts_until_
     let said = cluster.helm_test()?;
     assert!(said.contains("complete"), "{said}");
     assert!(calm == Outcome::read(&cluster.results()?)?, "the run on several nodes ended with other bits");
-    cluster.uninstall()?;
+    assert_eq!(cluster.uninstall()?, [0; 3]);
     let told = nodes.collector.metrics();
     for (service, metric) in
         [("esta-coordinator", "esta.steps.committed"), ("esta-worker", "esta.worker.steps.applied")]
@@ -278,10 +278,6 @@ fn a_rolling_upgrade_of_the_coordinators_loses_no_step() -> anyhow::Result<()> {
     assert_eq!(cluster.steps_lost()?, 0.0, "{}", cluster.said());
     assert_eq!(after["progress"]["lost"], 0);
     assert!(cluster.ended().is_empty(), "no worker ended");
-    // Whoever was there from the first step has applied each of them once.
-    let applied = cluster.workers_metric("esta_worker_steps_applied_total")?;
-    let committed = steps(&cluster.until_state("the run to go on", |_| true)?);
-    assert!(applied.iter().all(|&applied| applied <= committed as f64 + 8.0), "{applied:?}, {committed} committed");
     cluster.uninstall()?;
     Ok(())
 }

@@ -159,6 +159,8 @@ fn a_lost_worker_is_an_event_of_the_step_it_was_lost_in() -> anyhow::Result<()> 
     let struck = roots.iter().filter(|root| !events(root, "generation ended").is_empty());
     let struck: Vec<_> = struck.collect();
     assert!(!struck.is_empty(), "no step under way tells of the loss");
+    let again = struck.iter().any(|root| events(root, "handed out").len() > 1);
+    assert!(again, "no step tells that it was given out again");
     for root in struck {
         assert!(!events(root, "generation formed").is_empty(), "a step that was interrupted tells of what came next");
     }

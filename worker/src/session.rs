@@ -207,7 +207,11 @@ impl Hands {
                     if let Err(SessionError::Refused(link)) = &joined && link.says_complete() {
                         return Ok(Ended::complete());
                     }
-                    self.open(joined?).await?;
+                    // The run may have come to its end while this worker set itself up.
+                    match self.open(joined?).await {
+                        Err(SessionError::Refused(link)) if link.says_complete() => return Ok(Ended::complete()),
+                        opened => opened?,
+                    }
                     beat = self.beat();
                 }
                 (link, message) = next_message(&mut self.link) => match message {

@@ -60,12 +60,6 @@ impl Tracks {
         Self { run_id: run_id.to_owned(), fence, on, next, steps: BTreeMap::new(), forming: None }
     }
 
-    /// Whether anything is traced at all.
-    #[must_use]
-    pub fn are_on(&self) -> bool {
-        self.on
-    }
-
     /// The law has handled something since `began`: plans may have been drawn.
     pub fn look(&mut self, run: &Run, began: SystemTime) {
         let Some(ledger) = run.ledger().filter(|_| self.on) else { return };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{
     pod::Pod,
@@ -90,6 +90,13 @@ impl Job {
         let mut taken: Vec<Pod> = self.places.split_off(&size).into_values().filter_map(|place| place.pod).collect();
         taken.iter_mut().for_each(Pod::leave);
         self.leaving.extend(taken);
+    }
+
+    /// # Errors
+    /// When it has failed.
+    pub fn fails(&self) -> anyhow::Result<()> {
+        ensure!(self.failed.is_none(), "the Job failed: {}", self.failed.as_deref().unwrap_or_default());
+        Ok(())
     }
 
     /// Whether every place is done.

@@ -31,6 +31,8 @@ pub(super) struct Pod {
     ready: Option<Instant>,
     /// Probes that failed where none should.
     flaws: Vec<String>,
+    /// Its metrics when it was told to end.
+    last: Option<String>,
     code: Option<i32>,
 }
 
@@ -53,6 +55,8 @@ struct Watch {
     asked: u32,
     /// Failures in a row.
     failed: u32,
+    /// What they were. A program stops to listen before it ends: they count once it answers again.
+    excused: Vec<String>,
 }
 
 impl Pod {
@@ -66,11 +70,14 @@ impl Pod {
     ) -> anyhow::Result<Self> {
         let process = Process::spawn(logs, &workload.pod, command)?;
         let watch = |(name, probe): (&String, &Probe)| {
-            (name.clone(), Watch { probe: probe.clone(), due: Instant::now(), asked: 0, failed: 0 })
+            (
+                name.clone(),
+                Watch { probe: probe.clone(), due: Instant::now(), asked: 0, failed: 0, excused: Vec::new() },
+            )
         };
         let watches = workload.probes.iter().map(watch).collect();
-        let (life, ready, flaws, code) = (Life::Starting, None, Vec::new(), None);
-        Ok(Self { workload, ip, index, process, life, watches, ready, flaws, code })
+        let (life, ready, flaws, last, code) = (Life::Starting, None, Vec::new(), None, None);
+        Ok(Self { workload, ip, index, process, life, watches, ready, flaws, last, code })
     }
 
     /// The program that a pod starts, with nothing in its environment but what a container has.
@@ -103,6 +110,7 @@ impl Pod {
             Life::Leaving { since, told: false } => {
                 self.look_whether_ready()?;
                 if since.elapsed() >= Duration::from_secs(self.workload.pre_stop_seconds) && !self.has_ended()? {
+                    self.last = self.get("/metrics").ok();
                     self.process.signal("TERM")?;
                     self.life = Life::Leaving { since, told: true };
                 }
@@ -119,7 +127,11 @@ impl Pod {
     fn look_whether_ready(&mut self) -> anyhow::Result<()> {
         match self.succeeds("readiness")?.or_else(|| (!self.watches.contains_key("readiness")).then_some(true)) {
             Some(true) => self.ready = self.ready.or_else(|| Some(Instant::now())),
-            Some(false) if self.patience_is_over("readiness") => self.ready = None,
+            // A moment in which nobody leads passes unnoticed, as it does under a kubelet.
+            Some(false) if self.ready.is_some() && self.patience_is_over("readiness") => {
+                self.ready = None;
+                self.flaws.push(format!("{} was not ready while it was {:?}", self.name(), self.life));
+            }
             Some(false) | None => {}
         }
         Ok(())
@@ -135,12 +147,16 @@ impl Pod {
         let passed = answer.as_ref().is_ok_and(|(status, _)| (200..400).contains(status));
         watch.asked += 1;
         watch.failed = if passed { 0 } else { watch.failed + 1 };
+        if passed {
+            self.flaws.append(&mut watch.excused);
+        }
         if passed || self.has_ended()? {
             return Ok(Some(passed));
         }
         let why = answer.map_or_else(|why| format!("{why:#}"), |(status, _)| format!("status {status}"));
-        if name == "liveness" || (name == "readiness" && self.ready.is_some()) {
-            self.flaws.push(format!("{name} of {} failed while it was {:?}: {why}", self.name(), self.life));
+        if name == "liveness" {
+            let flaw = format!("{name} of {} failed while it was {:?}: {why}", self.name(), self.life);
+            self.watches.entry(name.to_owned()).and_modify(|watch| watch.excused.push(flaw));
         }
         let over = name != "readiness" && self.patience_is_over(name);
         ensure!(!over, "{name} of {} failed too often, last with {why}:\n{}", self.name(), self.log());
@@ -222,14 +238,13 @@ impl Pod {
         Ok(body)
     }
 
-    /// The sum of a metric over its labels.
-    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let body = self.get("/metrics")?;
+    /// The sum of a metric over its labels, or nothing where it has no such metric; once it is told to end, what it was then.
+    pub fn metric(&self, name: &str) -> anyhow::Result<Option<f64>> {
+        let body = self.last.clone().map_or_else(|| self.get("/metrics"), Ok)?;
         let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         let values: Vec<f64> = body.lines().filter(named).filter_map(value).collect();
-        ensure!(!values.is_empty(), "{} has no {name}:\n{body}", self.name());
-        Ok(values.iter().sum())
+        Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 }
 

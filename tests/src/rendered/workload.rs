@@ -16,8 +16,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Workload {
     pub kind: String,
-    /// Of the StatefulSet, Job or pod.
-    pub name: String,
+    /// What the StatefulSet, Job or pod is called.
+    #[serde(rename = "name")]
+    pub owner: String,
     pub pod: String,
     /// How many of them there are.
     pub pods: u32,

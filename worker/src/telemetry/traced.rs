@@ -51,9 +51,18 @@ impl Traced {
         Span::below(self.0.context(), name).since(began).end();
     }
 
-    /// It is over, for this reason where it was not applied.
-    pub fn end(self, error: Option<String>) {
-        self.0.failed(error).end();
+    /// Something that took from `began` until it failed now.
+    pub fn broken_phase(&self, name: &'static str, began: SystemTime, error: String) {
+        Span::below(self.0.context(), name).since(began).failed(Some(error)).end();
+    }
+
+    /// It is over: so many of its slots were run for it, the others had been summed before its generation; or it was not applied, for
+    /// this reason.
+    pub fn end(self, done: Result<usize, String>) {
+        match done {
+            Ok(run) => self.0.with([number("esta.slots_run", run as u64)]).end(),
+            Err(error) => self.0.failed(Some(error)).end(),
+        }
     }
 }
 

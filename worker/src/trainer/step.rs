@@ -33,6 +33,7 @@ use super::{
     Doing, Job, State,
     convoy::{Convoy, Traveller},
     group::{Broken, Standing},
+    in_one_line,
 };
 
 /// Why a step was not applied.
@@ -175,6 +176,9 @@ impl Stepper {
         self.reduced_bytes = buffer.bytes() as u64;
         if let Err(error) = standing.sum(&buffer.tensor()) {
             self.kept = spare;
+            if let Some(traced) = traced {
+                traced.broken_phase("all-reduce", began, in_one_line(&error));
+            }
             return Err(error.into());
         }
         self.doing.begin(Activity::Apply(plan.step));

@@ -187,7 +187,7 @@ impl Thread {
         });
         let done = self.stepper.run(&self.job, standing, state, plan, batches, traced.as_ref());
         if let Some(traced) = traced {
-            traced.end(done.as_ref().err().map(|error| in_one_line(error)));
+            traced.end(done.as_ref().map(|report| report.timings.slots.len()).map_err(|error| in_one_line(error)));
         }
         match done {
             Ok(mut report) => {
