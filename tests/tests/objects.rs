@@ -1,0 +1,186 @@
+//! Object storage: models and data come from it, runs are kept in it, and it changes no bit.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context;
+use esta_objects::{Access, Bucket, Place};
+use esta_tests::{Lab, ObjectServer, Outcome, Process, Run, Setting, deadline};
+
+const STEPS: u64 = 120;
+const WORKERS: u32 = 2;
+
+/// A lab with an object storage that has its anchors and data.
+struct Store {
+    server: ObjectServer,
+    lab: Lab,
+}
+
+impl Store {
+    fn new() -> anyhow::Result<Self> {
+        let lab = Lab::new()?;
+        let server = ObjectServer::start(lab.path())?;
+        let store = Self { server, lab };
+        let bucket = store.bucket()?;
+        bucket.push(&store.lab.path().join("anchors"), &store.place("models").parse()?)?;
+        let data = vec!["images.idx".to_owned(), "labels.idx".to_owned()];
+        bucket.send(store.lab.path(), &store.place("data").parse()?, data)?;
+        Ok(store)
+    }
+
+    fn place(&self, prefix: &str) -> String {
+        self.server.place(prefix)
+    }
+
+    fn bucket(&self) -> anyhow::Result<Bucket> {
+        Ok(Bucket::reached(&self.place("").parse()?, &Access::by(self.server.environment()))?)
+    }
+
+    /// The names of what is in a place.
+    fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
+        Ok(self.bucket()?.list(&self.place(prefix).parse()?)?.into_iter().map(|object| object.name).collect())
+    }
+
+    /// A job that takes everything from there.
+    fn job(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let (job, root) = (self.lab.write_job(name, "sampling: {slots: 4}\n", STEPS)?, self.lab.path().display());
+        self.lab.change(&job, &format!("{root}/anchors/"), &format!("{}/", self.place("models")))?;
+        self.lab.change(&job, &format!("{root}/images.idx"), &self.place("data/images.idx"))?;
+        self.lab.change(&job, &format!("{root}/labels.idx"), &self.place("data/labels.idx"))?;
+        Ok(job)
+    }
+
+    fn setting(&self, run: &str) -> Setting {
+        Setting { environment: self.server.environment(), kept: Some(self.place(run)), ..Setting::default() }
+    }
+
+    /// What the job leaves with files alone.
+    fn undisturbed(&self) -> anyhow::Result<Outcome> {
+        let job = self.lab.write_job("calm", "sampling: {slots: 4}\n", STEPS)?;
+        Run::start(&self.lab, &job, WORKERS)?.finish()
+    }
+}
+
+#[test]
+fn mb_2_a_run_that_is_kept_in_a_bucket_ends_with_the_bits_of_one_in_a_folder_whoever_dies() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    let calm = store.undisturbed()?;
+    let job = store.job("kept")?;
+    let mut run = Run::set(&store.lab, &job, WORKERS, store.setting("runs/kept"))?;
+    run.wait_for_step(25)?;
+    run.kill_worker(0);
+    fs::remove_dir_all(run.cache(1)).context("the worker had a cache")?;
+    run.add_worker()?;
+    run.wait_for_step(50)?;
+    let whole = || store.names("runs/kept").ok()?.iter().any(|name| name == "checkpoint-40/.whole").then_some(());
+    deadline("a checkpoint to be whole", whole).with_context(|| run.said())?;
+    // All at once: what they knew is in the bucket alone.
+    run.kill_worker(0);
+    run.kill_worker(0);
+    for worker in [2, 3] {
+        fs::remove_dir_all(run.cache(worker)).context("the worker had a cache")?;
+    }
+    run.add_worker()?;
+    run.add_worker()?;
+    let rough = run.finish()?;
+    assert!(calm == rough, "the run that is kept in a bucket ended with other bits");
+    let names = store.names("runs/kept")?;
+    for name in ["job.json", "metrics.jsonl", "draws.parquet", "palette.json", "table.json", "eval.json", "report.html"]
+    {
+        assert!(names.iter().any(|found| found == name), "{name} is not in {names:?}");
+    }
+    let checkpoints = names.iter().filter(|name| name.ends_with("/trainer_state.json")).count();
+    assert_eq!(checkpoints, 2, "the oldest go there as well: {names:?}");
+    let exports = |names: &[String]| names.iter().filter(|name| name.starts_with("export/")).count();
+    assert!(exports(&names) > 1, "{names:?}");
+    Ok(())
+}
+
+#[test]
+fn a_palette_is_pulled_out_of_the_bucket_and_the_coordinator_may_start_again_elsewhere() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    let job = store.job("pulled")?;
+    let serve = ["--linger", "forever"].map(str::to_owned).to_vec();
+    let mut run = Run::set(&store.lab, &job, 1, Setting { serve, ..store.setting("runs/pulled") })?;
+    run.wait_for_step(STEPS)?;
+    let report = || store.names("runs/pulled").ok()?.iter().any(|name| name == "report.html").then_some(());
+    deadline("the report", report).with_context(|| run.said())?;
+    let url = run.url();
+    for attempt in ["here", "there"] {
+        let to = store.lab.path().join(attempt);
+        deadline("the palette", || {
+            let to = to.to_string_lossy().into_owned();
+            let pull = ["palette", "pull", "--coordinator", &url, "--to", &to];
+            let mut pull =
+                Process::start(store.lab.path(), &format!("pull-{attempt}"), "esta-coordinator", &pull).ok()?;
+            pull.wait().ok()?.success().then_some(())
+        })
+        .with_context(|| run.said())?;
+        let models = fs::read_dir(to.join("export"))?.count();
+        assert!(models > 0 && to.join("palette.json").is_file() && to.join("report.html").is_file());
+        // Another machine has the record, and nothing else.
+        run.coordinator().kill();
+        fs::remove_dir_all(run.cache(0))?;
+        run.restart_coordinator()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn workers_that_share_a_cache_bring_a_thing_once_and_say_how_much() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    let job = store.job("shared")?;
+    let cache = store.lab.path().join("cache");
+    let mut environment = store.server.environment();
+    environment.push(("ESTA_CACHE".to_owned(), cache.to_string_lossy().into_owned()));
+    let run = Run::set(&store.lab, &job, WORKERS, Setting { environment, ..Setting::default() })?;
+    let logs = |run: &Run| format!("{}{}", run.worker_at(0).log(), run.worker_at(1).log());
+    let line = |log: &str, of: &str| -> Vec<String> {
+        log.lines().filter(|line| line.contains("in the cache") && line.contains(of)).map(str::to_owned).collect()
+    };
+    let images = store.place("data/images.idx");
+    let said = deadline("both workers to have the data", || {
+        let said = line(&logs(&run), &images);
+        (said.len() >= 2).then_some(said)
+    })?;
+    let came = |line: &&String| !line.contains("fetched=0") && !line.contains("\"fetched\":0");
+    assert_eq!(said.iter().filter(came).count(), 1, "{said:#?}");
+    let outcome = run.finish()?;
+    assert!(outcome == store.undisturbed()?, "what comes from a bucket is the same");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_in_the_bucket_ends_a_worker_like_a_file_that_is_missing() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    for (name, from, to, code) in
+        [("no-model", "models/b", "models/c", 8), ("no-data", "data/labels.idx", "data/nothing.idx", 7)]
+    {
+        let job = store.job(name)?;
+        store.lab.change(&job, from, to)?;
+        let mut run = Run::set(&store.lab, &job, 1, store.setting(&format!("runs/{name}")))?;
+        let line = run.take_worker(0);
+        let mut line = line;
+        let line = line.fails_with(code)?;
+        assert!(line.contains(&store.place(to)) && line.contains("there is nothing"), "{line}");
+        run.coordinator().kill();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_record_is_no_object_and_an_address_that_is_none_is_refused() -> anyhow::Result<()> {
+    let lab = Lab::without_anchors()?;
+    let job = lab.write_job("job", "", STEPS)?;
+    let told = |name: &str, dir: &str, more: &[&str], code: i32| {
+        let (job, dir) = (job.to_string_lossy(), format!("output_dir={dir}"));
+        let args = [&["serve", "--config", &job, "--set", &dir, "--listen", "127.0.0.1:0"], more].concat();
+        Process::start(lab.path(), name, "esta-coordinator", &args)?.fails_with(code)
+    };
+    let line = told("no-store", "s3://esta/runs/a", &[], 4)?;
+    assert!(line.contains("output_dir is s3://esta/runs/a") && line.contains("--store redb:PATH"), "{line}");
+    let record = format!("redb:{}", lab.path().join("r.redb").display());
+    let line = told("no-place", "s3://esta/../a", &["--store", &record], 3)?;
+    assert!(line.contains("is no place in object storage"), "{line}");
+    let _: Place = "s3://esta/runs/a".parse()?;
+    Ok(())
+}
