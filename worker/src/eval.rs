@@ -29,7 +29,7 @@ pub enum EvalError {
     #[error("the held-out samples do not load")]
     Data(#[from] DataError),
     /// The same, in object storage.
-    #[error(transparent)]
+    #[error("the held-out samples do not load")]
     DataPlace(#[from] DataPlaceError),
     /// The job has none.
     #[error("data.eval: the job names no held-out samples")]

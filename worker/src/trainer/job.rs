@@ -69,7 +69,7 @@ pub enum SetupError {
     #[error("the data set does not load")]
     Data(#[from] DataError),
     /// The same, in object storage.
-    #[error(transparent)]
+    #[error("the data set does not load")]
     DataPlace(#[from] DataPlaceError),
     /// An anchor.
     #[error("anchor {name:?} does not load from {path}")]
@@ -102,7 +102,7 @@ pub enum SetupError {
         source: HubError,
     },
     /// The run's checkpoints.
-    #[error(transparent)]
+    #[error("the run's checkpoints are not known")]
     Checkpoints(#[from] CheckpointError),
     /// Memory.
     #[error(transparent)]
