@@ -1,10 +1,14 @@
 //! Object storage: models and data come from it, runs are kept in it, and it changes no bit.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 use esta_objects::{Access, Bucket};
-use esta_tests::{Lab, ObjectServer, Outcome, Process, Run, Setting, deadline};
+use esta_tests::{Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline};
 
 const STEPS: u64 = 900;
 const WORKERS: u32 = 2;
@@ -183,4 +187,44 @@ fn a_record_is_no_object_and_an_address_that_is_none_is_refused() -> anyhow::Res
     let line = told("no-place", "s3://esta/../a", &["--store", &record], 3)?;
     assert!(line.contains("is no place in object storage"), "{line}");
     Ok(())
+}
+
+#[test]
+fn a_language_model_in_the_bucket_says_its_own_shape() -> anyhow::Result<()> {
+    let lab = Lab::without_anchors()?;
+    let server = ObjectServer::start(lab.path())?;
+    for (name, width) in [("a", 8), ("b", 16)] {
+        let config = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64, "hidden_size": width,
+            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2, "torch_dtype": "float32",
+        });
+        server.put(&format!("models/{name}/config.json"), config.to_string().as_bytes())?;
+        server.put(&format!("models/{name}/model.safetensors"), &[0; 100_000])?;
+    }
+    let anchor = |name: &str| format!("{{name: {name}, weights: \"{}\"}}", server.place(&format!("models/{name}")));
+    let job = lab.path().join("speak.yaml");
+    let text = format!(
+        "name: speak\nfamily: {{anchors: [{}, {}]}}\nbudgets: {{params: {{gap: 100}}}}\ntrain: {{max_steps: 1}}\ndata:\n  text: \
+         {{}}\n  train: {{layout: alpaca, path: t.json}}\n",
+        anchor("a"),
+        anchor("b")
+    );
+    fs::write(&job, text)?;
+    let cache = lab.path().join("cache");
+    let mut command = Command::new(binary("esta-coordinator"));
+    command.args(["config", "print", "--config"]).arg(&job).envs(server.environment()).env("ESTA_CACHE", &cache);
+    let mut print = Process::spawn(lab.path(), "print", &mut command)?;
+    anyhow::ensure!(print.wait()?.success(), "{}", print.log());
+    let printed = print.out();
+    assert!(printed.contains("hidden_size: 16") && printed.contains(&server.place("models/b")), "{printed}");
+    let fetched: u64 =
+        fs::read_dir(cache.join("objects"))?.flatten().filter_map(|entry| size_below(&entry.path())).sum();
+    assert!(fetched < 10_000, "{fetched} bytes came of a model whose shape alone was asked for");
+    Ok(())
+}
+
+/// Bytes of the files in a folder.
+fn size_below(folder: &Path) -> Option<u64> {
+    let files = fs::read_dir(folder).ok()?;
+    Some(files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum())
 }

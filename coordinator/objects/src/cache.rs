@@ -70,7 +70,8 @@ fn folder_of(place: &Place) -> PathBuf {
 
 /// The folder of a place that is one object.
 fn single_of(folder: &Path) -> PathBuf {
-    folder.with_added_extension("file")
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    folder.with_file_name(format!("{name}.file"))
 }
 
 /// Brings one object of a folder into the cache, and nothing else of it; none where there is none.

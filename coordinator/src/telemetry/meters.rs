@@ -47,7 +47,10 @@ impl Meters {
         let phases = meter.f64_counter("esta.step.phase").with_unit("s");
         let phases = phases.with_description("Time of ranks by what they were at, summed over reports").build();
         Self {
-            plan: seconds("esta.plan.duration", "Time to draw the plans that may be given out and queue their messages"),
+            plan: seconds(
+                "esta.plan.duration",
+                "Time to draw the plans that may be given out and queue their messages",
+            ),
             commit: seconds("esta.commit.duration", "Time from a step's first report to its durable record"),
             record: seconds("esta.record.write", "Time of a durable write"),
             step: seconds("esta.step.duration", "Time between the commits of two steps"),
