@@ -189,7 +189,8 @@ impl<'a> Run<'a> {
         // The record is no object.
         let record = format!("redb:{}", self.folder.join(format!("{}.redb", self.name)).display());
         let mut args = vec!["serve", "--config", &job, "--set", &dir, "--listen", &listen, "--workers", &workers];
-        let file = self.setting.kept.as_ref().map(|_| &record);
+        let named = self.setting.serve.iter().any(|argument| argument == "--store");
+        let file = self.setting.kept.as_ref().filter(|_| !named).map(|_| &record);
         args.extend(self.store.as_ref().or(file).iter().flat_map(|store| ["--store", store]));
         // Nobody else is on that network.
         args.extend(self.network.map(|_| "--plain-text"));

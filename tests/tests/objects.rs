@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use esta_objects::{Access, Bucket};
-use esta_tests::{Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline};
+use esta_tests::{EtcdCluster, Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline};
 
 const STEPS: u64 = 900;
 const WORKERS: u32 = 2;
@@ -129,6 +129,23 @@ fn a_palette_is_pulled_out_of_the_bucket_and_the_coordinator_may_start_again_els
         fs::remove_dir_all(run.cache(0))?;
         run.restart_coordinator()?;
     }
+    Ok(())
+}
+
+#[test]
+fn a_record_on_etcd_and_files_in_a_bucket_need_no_disk_of_the_coordinators() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    let calm = store.undisturbed()?;
+    let etcd = EtcdCluster::start(store.lab.path(), 1)?;
+    let job = store.job("diskless")?;
+    let serve = vec!["--store".to_owned(), etcd.store("t")];
+    let mut run = Run::set(&store.lab, &job, WORKERS, Setting { serve, ..store.setting("runs/diskless") })?;
+    run.wait_for_step(100)?;
+    run.coordinator().kill();
+    fs::remove_dir_all(run.cache(0))?;
+    run.restart_coordinator()?;
+    let diskless = run.finish()?;
+    assert!(calm == diskless, "the run whose coordinator lost its disk ended with other bits");
     Ok(())
 }
 
