@@ -132,7 +132,7 @@ mod tests {
         for text in ["s3://", "s3:///a", "s3://Ab1/c", "s3://a_b/c", "s3://ab"] {
             assert!(flaw(text).contains("a bucket has 3 to 63"), "{text}");
         }
-        for text in ["s3://runs/../x", "s3://runs/a//b", "s3://runs/a/./b", "s3://runs/a\nb", "s3://runs//"] {
+        for text in ["s3://runs/../x", "s3://runs/a//b", "s3://runs/a/./b", "s3://runs/a\nb", "s3://runs/a//"] {
             assert!(flaw(text).contains("a name in its path"), "{text}");
         }
     }
