@@ -15,6 +15,9 @@ need ip iproute2
 ./scripts/telemetry-tools.sh
 ./scripts/chart-test.sh
 
+# Object storage is tested against a real server that speaks S3.
+./scripts/objects-tools.sh
+
 # The GPU path compiles in every test run, C++ included; without a GPU nothing links it.
 ./scripts/provision-cuda-headers.sh
 cargo build -p esta-c10d --features cuda

@@ -17,6 +17,7 @@ use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use esta_client::DialError;
 use esta_config::ConfigError;
+use esta_objects::ObjectsError;
 use thiserror::Error;
 
 use crate::{
@@ -92,6 +93,9 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// The files of the run do not go to object storage, or come from it.
+    #[error("the run's files in object storage")]
+    Kept(#[from] ObjectsError),
     /// The report cannot be written.
     #[error("cannot write the report")]
     Report(#[from] ReportError),
@@ -108,7 +112,8 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Worker { .. } | Self::Artifacts { .. } | Self::Report(_) | Self::Other(_) => 1,
+            Self::Kept(ObjectsError::Place(_)) => 3,
+            Self::Kept(_) | Self::Worker { .. } | Self::Artifacts { .. } | Self::Report(_) | Self::Other(_) => 1,
             Self::PlainText { .. } => 2,
             Self::Config(_) => 3,
             Self::Store(_) => 4,

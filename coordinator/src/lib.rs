@@ -1,6 +1,7 @@
 //! HANDS: the coordinator's record, sockets and output. What a run does next is decided in
 //! `esta-engine`; nothing here judges about training.
 
+pub mod archive;
 pub mod artifacts;
 pub mod commands;
 pub mod coordinator;

@@ -27,7 +27,7 @@ pub use self::etcd::{Etcd, EtcdStore};
 pub use self::{
     address::{StoreAddress, StoreTls},
     redb::{RedbStore, read_only},
-    site::{Site, read},
+    site::{Site, read, record_in},
     tenure::Tenure,
     times::RecordTimes,
     writer::{Durable, Writer, Written},
@@ -105,6 +105,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A record is no object.
+    #[error(
+        "output_dir is {output_dir}, and the record is kept in a file or on etcd: give `serve` --store redb:PATH or --store etcd://..."
+    )]
+    NoFile {
+        /// The job's.
+        output_dir: String,
     },
     /// Another process has the record open.
     #[error("{place} is in use: another coordinator runs this job")]

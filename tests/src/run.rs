@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
+use esta_objects::{Access, Bucket};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -52,6 +53,8 @@ pub struct Setting {
     pub serve: Vec<String>,
     /// Further arguments of workers.
     pub train: Vec<String>,
+    /// Where the run's files are kept, if that is object storage. Then every process has a cache of its own.
+    pub kept: Option<String>,
 }
 
 /// A place where one coordinator after another serves.
@@ -181,9 +184,14 @@ impl<'a> Run<'a> {
     fn coordinator_at(&self, number: usize, address: SocketAddr) -> anyhow::Result<Process> {
         let name = self.log_of(&format!("coordinator-{number}"));
         let (job, listen) = (self.job.to_string_lossy(), address.to_string());
-        let (workers, dir) = (self.expected.to_string(), format!("output_dir={}", self.dir.display()));
+        let dir = self.setting.kept.clone().unwrap_or_else(|| self.dir.display().to_string());
+        let (workers, dir) = (self.expected.to_string(), format!("output_dir={dir}"));
+        // The record is no object.
+        let record = format!("redb:{}", self.folder.join(format!("{}.redb", self.name)).display());
         let mut args = vec!["serve", "--config", &job, "--set", &dir, "--listen", &listen, "--workers", &workers];
-        args.extend(self.store.iter().flat_map(|store| ["--store", store]));
+        let named = self.setting.serve.iter().any(|argument| argument == "--store");
+        let file = self.setting.kept.as_ref().filter(|_| !named).map(|_| &record);
+        args.extend(self.store.as_ref().or(file).iter().flat_map(|store| ["--store", store]));
         // Nobody else is on that network.
         args.extend(self.network.map(|_| "--plain-text"));
         args.extend(self.setting.serve.iter().map(String::as_str));
@@ -239,7 +247,25 @@ impl<'a> Run<'a> {
         let mut command =
             self.network.map_or_else(|| Command::new(binary(name)), |network| network.command(host, name));
         command.envs(self.setting.environment.iter().map(|(name, value)| (name, value)));
+        if self.setting.kept.is_some() {
+            command.env("ESTA_CACHE", self.cache(host));
+        }
         command
+    }
+
+    /// The cache of a process where each has its own: the coordinator's is the first, then come the workers' by order of their start.
+    #[must_use]
+    pub fn cache(&self, process: usize) -> PathBuf {
+        self.folder.join(format!("{}-cache-{process}", self.name))
+    }
+
+    /// Brings what object storage keeps of the run into the run's folder.
+    fn brought(&self) -> anyhow::Result<()> {
+        let Some(kept) = &self.setting.kept else { return Ok(()) };
+        let place = kept.parse()?;
+        let bucket = Bucket::reached(&place, &Access::by(self.setting.environment.clone()))?;
+        bucket.fetch(&place, &self.dir)?;
+        Ok(())
     }
 
     /// Starts a worker that the run does not count, with further arguments.
@@ -400,6 +426,7 @@ impl<'a> Run<'a> {
     /// When a coordinator fails or hangs; its log is in the error.
     pub fn finish_without_latecomers(mut self) -> anyhow::Result<Outcome> {
         self.coordinators_end()?;
+        self.brought()?;
         Outcome::read(&self.dir)
     }
 
@@ -421,6 +448,7 @@ impl<'a> Run<'a> {
             let status = worker.wait()?;
             ensure!(status.success(), "a worker ended with {status}:\n{}", worker.log());
         }
+        self.brought()?;
         Outcome::read(&self.dir)
     }
 }

@@ -17,7 +17,10 @@ use tch::{Kind, Reduction, Tensor};
 use thiserror::Error;
 
 use self::{probe::Probe, speech::Speech};
-use crate::trainer::{Family, tensors};
+use crate::{
+    places::{DataPlaceError, data_here},
+    trainer::{Family, tensors},
+};
 
 /// Why stitches cannot be evaluated.
 #[derive(Debug, Error)]
@@ -25,6 +28,9 @@ pub enum EvalError {
     /// The held-out samples.
     #[error("the held-out samples do not load")]
     Data(#[from] DataError),
+    /// The same, in object storage.
+    #[error("the held-out samples do not load")]
+    DataPlace(#[from] DataPlaceError),
     /// The job has none.
     #[error("data.eval: the job names no held-out samples")]
     NoSamples,
@@ -125,7 +131,7 @@ pub fn evaluate(
     mut done: impl FnMut(usize, &StitchResult),
 ) -> Result<Evaluation, EvalError> {
     let started = Instant::now();
-    let held_out = HeldOut::open(&family.law.spec.data, &family.intake)?.ok_or(EvalError::NoSamples)?;
+    let held_out = HeldOut::open(&*data_here(&family.law.spec.data)?, &family.intake)?.ok_or(EvalError::NoSamples)?;
     let mut results = Vec::with_capacity(stitches.len());
     for (number, &stitch) in stitches.iter().enumerate() {
         let result = tch::no_grad(|| evaluate_stitch(family, net, stitch, &held_out))?;

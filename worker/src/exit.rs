@@ -9,7 +9,8 @@ use esta_model::{HubError, WeightsError};
 use esta_text::TextError;
 
 use crate::hub::FetchError;
-use crate::trainer::{SetupError, VocabularyError};
+use crate::places::DataPlaceError;
+use crate::trainer::{CheckpointError, SetupError, VocabularyError};
 use crate::{
     export::{ExportError, NoForm},
     pretrain::PretrainError,
@@ -50,8 +51,11 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<ConfigError>() || cause.is::<SpecError>() {
         return Some(MISFIT);
     }
-    if cause.is::<DataError>() || cause.is::<TextError>() {
+    if cause.is::<DataError>() || cause.is::<TextError>() || cause.is::<DataPlaceError>() {
         return Some(DATA);
+    }
+    if matches!(cause.downcast_ref(), Some(CheckpointError::Kept(_))) {
+        return Some(OUTPUT);
     }
     if cause.is::<NoForm>() {
         return Some(USAGE);
@@ -59,7 +63,7 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<HubError>() || cause.is::<FetchError>() {
         return Some(WEIGHTS);
     }
-    if is_misfit(cause) {
+    if is_misfit(cause) || matches!(cause.downcast_ref(), Some(PretrainError::Place(_))) {
         return Some(MISFIT);
     }
     let session = cause.downcast_ref().and_then(of_session);

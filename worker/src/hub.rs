@@ -1,4 +1,5 @@
-//! Models by hub name (HANDS): what is not in the Hugging Face cache is fetched into it, where a hub can be reached.
+//! Models by name (HANDS): what is not in the Hugging Face cache is fetched into it, where a hub can be reached; what lies in object
+//! storage is brought into ESTA's own.
 //!
 //! `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` mean what they mean to Hugging Face's libraries.
 
@@ -9,8 +10,11 @@ use std::{
 };
 
 use esta_config::hub;
+use esta_objects::ObjectsError;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use thiserror::Error;
+
+use crate::places;
 
 /// A model is nowhere.
 #[derive(Debug, Error)]
@@ -31,6 +35,14 @@ pub enum FetchError {
         /// Why.
         source: Box<ApiError>,
     },
+    /// Object storage.
+    #[error("{model} does not come from object storage")]
+    Objects {
+        /// What was asked for.
+        model: String,
+        /// Why.
+        source: ObjectsError,
+    },
     /// A model in another form.
     #[error("{model} has no {what} on the hub")]
     Without {
@@ -50,6 +62,10 @@ fn forbidden(offline: bool) -> &'static str {
 /// # Errors
 /// [`FetchError`].
 pub fn bring(model: &str) -> Result<PathBuf, FetchError> {
+    let brought = places::bring(model).map_err(|source| FetchError::Objects { model: model.to_owned(), source })?;
+    if let Some(path) = brought {
+        return Ok(path.into());
+    }
     if let Some(folder) = hub::locate(model) {
         return Ok(folder);
     }

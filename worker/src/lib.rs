@@ -9,6 +9,7 @@ pub mod export;
 pub mod generate;
 pub mod hub;
 pub mod machine;
+pub mod places;
 pub mod pretrain;
 pub mod profile;
 pub mod run_dir;

@@ -14,6 +14,7 @@ use esta_engine::{
     spec::{AnchorSpec, JobSpec, Mode, SamplingSpec, TrainSpec},
 };
 use esta_model::{StitchError, WeightsError};
+use esta_objects::Place;
 use esta_proto::{BudgetId, Step, StitchId};
 use thiserror::Error;
 
@@ -29,6 +30,9 @@ pub enum PretrainError {
     /// No anchor of that name.
     #[error("the job has no anchor named {0:?}")]
     Name(String),
+    /// Weights that are no file.
+    #[error("the anchor's weights are {0}, and pre-training writes files: give a path, and copy what is written there")]
+    Place(String),
     /// The job does not load.
     #[error("the job cannot be set up")]
     Setup(#[from] SetupError),
@@ -97,7 +101,11 @@ pub fn pretrain(
     mut hear: impl FnMut(u64, u64, f64),
 ) -> Result<Option<StitchResult>, PretrainError> {
     tch::set_num_threads(spec.train.intra_op_threads.cast_signed());
-    let target = PathBuf::from(&spec.family.anchors[0].weights);
+    let weights = &spec.family.anchors[0].weights;
+    if Place::is_meant(weights) {
+        return Err(PretrainError::Place(weights.clone()));
+    }
+    let target = PathBuf::from(weights);
     let job = Job::from_scratch(spec, device)?;
     let mut state = State::fresh(&job)?;
     let stepper = Stepper::new(&job);

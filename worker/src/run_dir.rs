@@ -8,6 +8,7 @@ use esta_engine::{
     spec::{JobSpec, PaletteRule},
     table::Row,
 };
+use esta_objects::Place;
 use esta_proto::{Step, StitchId};
 use serde::Deserialize;
 
@@ -38,7 +39,7 @@ impl RunDir {
             false => format!("the run in {} needs its anchors; not there: {}", path.display(), absent.join(", ")),
         };
         let family = Family::load(spec, device).with_context(needs)?;
-        let complete = family.checkpoints.complete();
+        let complete = family.checkpoints.complete()?;
         let step = match checkpoint.or(complete.last().copied()) {
             Some(step) if complete.contains(&step) => step,
             Some(step) => bail!("{} has no complete checkpoint of step {step}, only {complete:?}", path.display()),
@@ -77,7 +78,11 @@ pub fn job(path: &Path) -> anyhow::Result<JobSpec> {
 
 /// All at once: whoever moved a run's folder has to bring them all.
 fn absent_anchors(spec: &JobSpec) -> Vec<String> {
-    let absent = spec.family.anchors.iter().filter(|anchor| !Path::new(&anchor.weights).exists());
+    let absent = spec
+        .family
+        .anchors
+        .iter()
+        .filter(|anchor| !Place::is_meant(&anchor.weights) && !Path::new(&anchor.weights).exists());
     absent.map(|anchor| format!("{:?} at {}", anchor.name, anchor.weights)).collect()
 }
 

@@ -10,6 +10,7 @@ mod family;
 mod finale;
 mod group;
 mod job;
+mod keeper;
 mod room;
 mod shard;
 mod state;

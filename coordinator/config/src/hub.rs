@@ -1,4 +1,4 @@
-//! Models by name (HANDS): a folder, or a hub name that is looked for in the Hugging Face cache, and what the `config.json` found
+//! Models by name (HANDS): a folder, a place in object storage, or a hub name that is looked for in the Hugging Face cache, and what the `config.json` found
 //! there says of a language model's shape.
 
 use std::{
@@ -10,13 +10,17 @@ use esta_engine::{
     arch::{HubConfig, HubConfigFlaw, LlamaArch},
     spec::{AnchorSpec, JobSpec},
 };
+use esta_objects::{ObjectsError, Place, cache};
 
 use super::{ConfigError, node::Node, typed};
 
 /// The folder of a model: the path itself if it is one, else the snapshot of a hub name such as `Qwen/Qwen3-0.6B` in the
-/// Hugging Face cache that `main` stands for, or the only one there is.
+/// Hugging Face cache that `main` stands for, or the only one there is. What lies in object storage is where it was brought to.
 #[must_use]
 pub fn locate(model: &str) -> Option<PathBuf> {
+    if Place::is_meant(model) {
+        return cache::located(&model.parse().ok()?);
+    }
     let path = PathBuf::from(model);
     if path.exists() {
         return Some(path);
@@ -51,15 +55,40 @@ fn snapshot(cache: &Path, model: &str) -> Option<PathBuf> {
 /// Puts the shape that an anchor's `config.json` says into a job that gives none: the job that is recorded and served holds
 /// the numbers themselves.
 pub(super) fn inline(spec: &mut JobSpec, top: &Node) -> Result<(), ConfigError> {
+    let named: Vec<bool> = spec.family.anchors.iter().map(|anchor| is_named(spec, anchor)).collect();
     let anchors = spec.family.anchors.iter_mut().enumerate();
     for (i, anchor) in anchors.filter(|(_, anchor)| is_unshaped(anchor)) {
         let key = format!("family.anchors[{i}].weights");
         let flawed = |flaw: String| ConfigError::Key { place: top.nearest(&key).clone(), key: key.clone(), flaw };
-        if let Some(folder) = locate(&anchor.weights).filter(|folder| folder.join("config.json").is_file()) {
-            anchor.config = read(&folder.join("config.json")).map_err(flawed)?;
+        if let Some(file) = config_file(anchor, named[i]).map_err(flawed)? {
+            anchor.config = read(&file).map_err(flawed)?;
         }
     }
     Ok(())
+}
+
+/// The `config.json` of an anchor's folder, if it has one. Of object storage only that file is brought, and only where no name says
+/// the shape.
+fn config_file(anchor: &AnchorSpec, is_named: bool) -> Result<Option<PathBuf>, String> {
+    let said = |error: ObjectsError| {
+        let causes = std::iter::successors(std::error::Error::source(&error), |&cause| cause.source());
+        causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+    };
+    match Place::of(&anchor.weights).map_err(|error| error.to_string())? {
+        Some(_) if is_named => Ok(None),
+        Some(place) => cache::bring_file(&place, "config.json").map_err(said),
+        None => {
+            let file = locate(&anchor.weights).map(|folder| folder.join("config.json"));
+            Ok(file.filter(|file| file.is_file()))
+        }
+    }
+}
+
+/// Whether the name of an anchor's weights alone says its shape.
+fn is_named(spec: &JobSpec, anchor: &AnchorSpec) -> bool {
+    let mut alone = spec.clone();
+    alone.family.anchors = vec![anchor.clone()];
+    alone.architectures().is_ok()
 }
 
 fn is_unshaped(anchor: &AnchorSpec) -> bool {

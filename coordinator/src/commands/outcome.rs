@@ -1,8 +1,9 @@
 //! What a run came to, for reading (HANDS): the palette as a table.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use esta_engine::{budget::Price, law::Law, palette::Choice, spec::PaletteRule};
+use esta_objects::RunPlace;
 
 use crate::{
     artifacts::summary::{EvalFile, SpeechEntry, read_optional},
@@ -36,11 +37,12 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 pub(super) const UNKNOWN: &str = "-";
 
 /// The palette of the job's rule, with held-out accuracies of every rule's choice where they were measured.
-pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], run_dir: &Path) -> String {
-    let eval: Option<EvalFile> = read_optional(&run_dir.join("eval.json")).ok().flatten();
+pub(super) fn palette_table(law: &Law, palettes: &[(PaletteRule, Vec<Choice>)], place: &RunPlace) -> String {
+    let eval: Option<EvalFile> = read_optional(&place.folder.join("eval.json")).ok().flatten();
+    let shown = place.shown();
     let main = law.spec.palette.rule;
     let Some((_, choices)) = palettes.iter().find(|(rule, _)| *rule == main) else { return String::new() };
-    let known = |choice: &Choice, rule| entry(law, choice.clone(), rule).evaluated(eval.as_ref(), run_dir);
+    let known = |choice: &Choice, rule| entry(law, choice.clone(), rule).evaluated(eval.as_ref(), &shown);
     let speaks = eval.as_ref().is_some_and(|eval| eval.speech.is_some());
     let mut header = vec!["budget".to_owned()];
     header.extend(titles(main, law.catalog.knows_latencies()));

@@ -20,6 +20,7 @@ use crate::{
     failure::Failure,
     leader::Ending,
     rpc::Entrance,
+    store::record_in,
 };
 
 /// Arguments of `run`.
@@ -61,6 +62,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let mut interrupts = if args.leash { interrupts.on_leash()? } else { interrupts };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let law = Arc::new(law(&args.job)?);
+    record_in(&law.spec.run_dir())?;
     let mut front = Front::open(Entrance::open(loopback), law.clone()).await?;
     let shown = args.exposure.show(&front)?;
     shown.announce()?;

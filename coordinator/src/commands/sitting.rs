@@ -1,16 +1,12 @@
 //! One sitting of a run (HANDS), as `serve` and `run` share it: open the record, lead, watch, conclude.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, thread::JoinHandle, time::Duration};
 
 use esta_engine::{
     law::Law,
     run::{Ledger, Patience},
 };
+use esta_objects::RunPlace;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +16,7 @@ use super::{
     watch::{Finished, Watch},
 };
 use crate::{
+    archive::{self, Archivist},
     artifacts::Artifacts,
     coordinator::{Front, Office, Opened, StartError},
     failure::Failure,
@@ -36,7 +33,8 @@ const GRACE: Duration = Duration::from_secs(60);
 /// A run that is being led by this process.
 pub(super) struct Sitting {
     law: Arc<Law>,
-    run_dir: PathBuf,
+    place: RunPlace,
+    archivist: Option<Archivist>,
     run_id: String,
     office: Office,
     watch: JoinHandle<Watch>,
@@ -45,26 +43,28 @@ pub(super) struct Sitting {
 impl Sitting {
     /// Begins to lead a job for a term; the first generation waits for this many workers.
     pub fn begin(law: Arc<Law>, front: &Front, opened: Opened, workers: u32) -> Result<Self, Failure> {
-        let run_dir = PathBuf::from(law.spec.run_dir());
+        let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
+        archive::bring_files(&place)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
-        let artifacts = artifacts(&law, &run_dir, &opened)?;
+        let artifacts = artifacts(&law, &place.folder, &opened)?;
         let no_thread = |error| Failure::Other(format!("cannot start a thread: {error}"));
         let (observer, watch) = Watch::start(artifacts).map_err(no_thread)?;
-        let name = TermName { run_id: run_id.clone(), run_dir: run_dir.clone() };
+        let archivist = Archivist::begin(&place).map_err(no_thread)?;
+        let name = TermName { run_id: run_id.clone(), run_dir: place.shown() };
         let board = front.board().begin(name, opened.recovered().samples).map_err(no_thread)?;
         let patience = Patience { workers, grace: GRACE };
         let office = Office::begin(front, opened, patience, Observers::new(vec![observer, board]))?;
         tracing::info!(
             run = run_id,
             address = front.address().to_string(),
-            folder = run_dir.display().to_string(),
+            folder = place.shown().display().to_string(),
             stitches = law.catalog.stitches().count(),
             budgets = law.catalog.bins().len(),
             epoch = epoch.0,
             from_step = step.0,
             "leading"
         );
-        Ok(Self { law, run_dir, run_id, office, watch })
+        Ok(Self { law, place, archivist, run_id, office, watch })
     }
 
     /// Interrupts the run.
@@ -80,6 +80,7 @@ impl Sitting {
     /// Closes what this term wrote: another coordinator goes on.
     pub fn set_aside(self) -> Result<(), Failure> {
         self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+        // Whoever leads next writes the run's files: what this one has of them is not sent over theirs.
         Ok(())
     }
 
@@ -87,19 +88,29 @@ impl Sitting {
     /// told how the run ended.
     pub fn conclude(self, ending: Ending, front: &Front) -> Result<(), Failure> {
         let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+        let brought = match &ending {
+            Ending::Complete => archive::bring_evaluation(&self.place),
+            _ => Ok(()),
+        };
         let finished = watch.conclude();
         if let Err(failure) = ending.into_result() {
             front.board().fail(&failure.line());
+            if let Some(Err(error)) = self.archivist.map(Archivist::end) {
+                tracing::warn!(error = archive::line(&error), "the run's files are not all in object storage");
+            }
             return Err(failure);
         }
-        let finished = finished.map_err(|source| Failure::Artifacts { run_dir: self.run_dir.clone(), source })?;
+        brought?;
+        let finished = finished.map_err(|source| Failure::Artifacts { run_dir: self.place.folder.clone(), source })?;
         let Some(Finished { palettes, table }) = finished else {
             return Err(Failure::Other("the run ended without a word of what it chose".to_owned()));
         };
-        say(&palette_table(&self.law, &palettes, &self.run_dir))?;
-        let page = report::write(&self.run_dir)?;
-        front.retire(Retired { run_id: self.run_id, law: self.law, table, run_dir: self.run_dir });
-        say(&format!("report: {}", page.display()))
+        say(&palette_table(&self.law, &palettes, &self.place))?;
+        let page = report::write(&self.place.folder)?;
+        self.archivist.map_or(Ok(()), Archivist::end)?;
+        let shown = self.place.shown().join(page.file_name().unwrap_or_default());
+        front.retire(Retired { run_id: self.run_id, law: self.law, table, place: self.place });
+        say(&format!("report: {}", shown.display()))
     }
 }
 
@@ -108,11 +119,14 @@ pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Resu
     let recovered = opened.recovered().clone();
     let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
     let ledger = Ledger::resume(law.clone(), total, recovered.snapshot, recovered.steps).map_err(StartError::Replay)?;
+    let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
+    archive::bring_files(&place)?;
+    archive::bring_evaluation(&place)?;
     front.retire(Retired {
         run_id: opened.meta().run_id.clone(),
         law: law.clone(),
         table: Arc::new(ledger.table().clone()),
-        run_dir: PathBuf::from(law.spec.run_dir()),
+        place,
     });
     Ok(())
 }

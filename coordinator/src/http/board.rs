@@ -167,8 +167,8 @@ impl Board {
 
     /// The results of a run are written, in this term or long ago.
     pub fn retire(&self, run: &Retired) {
-        let eval = read_optional(&run.run_dir.join("eval.json")).ok().flatten();
-        let name = TermName { run_id: run.run_id.clone(), run_dir: run.run_dir.clone() };
+        let eval = read_optional(&run.place.folder.join("eval.json")).ok().flatten();
+        let name = TermName { run_id: run.run_id.clone(), run_dir: run.place.shown() };
         let mut shown = self.shown();
         let term = shown.term.get_or_insert_with(|| Term::new(&self.law, name, None));
         let steps = run.table.version().0;

@@ -6,10 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use esta_objects::RunPlace;
 use esta_proto::v1::{PullFile, PullPart, pull_part::Part};
 use tokio::{sync::mpsc, task};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
+
+use crate::archive;
 
 /// Bytes of a message.
 const PIECE: usize = 1 << 20;
@@ -26,14 +29,18 @@ const MODELS: &str = "export";
 /// The stream of a pull.
 pub type Parts = ReceiverStream<Result<PullPart, Status>>;
 
-/// Begins to send the files of a run's folder.
+/// Begins to send the files of a run's folder. Models that object storage keeps are brought first.
 ///
 /// # Errors
 /// [`Status`] when there is no palette in it.
-pub async fn parts(run_dir: PathBuf) -> Result<Parts, Status> {
+pub async fn parts(place: RunPlace) -> Result<Parts, Status> {
+    let run_dir = place.folder.clone();
     let listed = task::spawn_blocking({
         let run_dir = run_dir.clone();
-        move || files(&run_dir)
+        move || {
+            archive::bring_models(&place).map_err(|error| io::Error::other(archive::line(&error)))?;
+            files(&run_dir)
+        }
     });
     let files =
         listed.await.map_err(|gone| Status::internal(gone.to_string()))?.map_err(|error| failed(&run_dir, &error))?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use esta_engine::{
     spec::PaletteRule,
     table::Table,
 };
+use esta_objects::RunPlace;
 use esta_proto::{
     COMPLETE, Digest, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{
@@ -91,7 +91,7 @@ pub struct Retired {
     /// The final table.
     pub table: Arc<Table>,
     /// Where its files are.
-    pub run_dir: PathBuf,
+    pub place: RunPlace,
 }
 
 impl Default for Role {
@@ -383,7 +383,7 @@ impl Coordinator for Service {
             self.office()?;
             return Err(Status::failed_precondition("the run is not complete: its models are exported at its end"));
         };
-        Ok(Response::new(pull::parts(retired.run_dir.clone()).await?))
+        Ok(Response::new(pull::parts(retired.place.clone()).await?))
     }
 }
 

@@ -1,8 +1,9 @@
 //! One way to every kind of store (HANDS).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use esta_engine::{law::Law, run::Recovered};
+use esta_objects::Place;
 
 #[cfg(feature = "etcd")]
 use super::Etcd;
@@ -12,7 +13,7 @@ use super::{Meta, RECORD_FILE, RedbStore, StoreAddress, StoreError, Term, job, r
 #[derive(Debug)]
 pub enum Site {
     /// A file.
-    Redb(std::path::PathBuf),
+    Redb(PathBuf),
     /// A cluster.
     #[cfg(feature = "etcd")]
     Etcd(Box<Etcd>),
@@ -25,7 +26,7 @@ impl Site {
     /// [`StoreError::Unreachable`] when a cluster does not answer.
     pub async fn open(address: Option<&StoreAddress>, law: &Law) -> Result<Self, StoreError> {
         match address {
-            None => Ok(Self::Redb(Path::new(&law.spec.run_dir()).join(RECORD_FILE))),
+            None => Ok(Self::Redb(record_in(&law.spec.run_dir())?)),
             Some(StoreAddress::Redb(path)) => Ok(Self::Redb(path.clone())),
             #[cfg(feature = "etcd")]
             Some(StoreAddress::Etcd { endpoints, prefix, tls }) => {
@@ -60,6 +61,17 @@ impl Site {
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.campaign(&law.spec.name, &spec_json, advertised, told).await,
         }
+    }
+}
+
+/// The record's file in a run's folder.
+///
+/// # Errors
+/// [`StoreError::NoFile`] where that is object storage.
+pub fn record_in(output_dir: &str) -> Result<PathBuf, StoreError> {
+    match Place::is_meant(output_dir) {
+        true => Err(StoreError::NoFile { output_dir: output_dir.to_owned() }),
+        false => Ok(Path::new(output_dir).join(RECORD_FILE)),
     }
 }
 

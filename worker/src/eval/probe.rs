@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::{EvalError, chunk, evaluate_stitch, summed_loss};
-use crate::trainer::{Family, tensors};
+use crate::{
+    places::data_here,
+    trainer::{Family, tensors},
+};
 
 /// One stitch on training images, and on the validation slice where the job has one.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -34,8 +37,8 @@ pub struct Probe {
 /// # Errors
 /// [`EvalError`].
 pub fn measure(family: &Family, net: &StitchedNet, stitches: &[StitchId]) -> Result<Vec<Probe>, EvalError> {
-    let data = &family.law.spec.data;
-    let train = Loader::open(data, &family.intake, family.law.spec.seed, 1)?;
+    let data = data_here(&family.law.spec.data)?;
+    let train = Loader::open(&data, &family.intake, family.law.spec.seed, 1)?;
     let images = train.len().min(u64::from(family.law.spec.eval.probe_images));
     let mut probes = vec![Probe::default(); stitches.len()];
     for indices in ranges(images, chunk(family)) {
@@ -47,7 +50,7 @@ pub fn measure(family: &Family, net: &StitchedNet, stitches: &[StitchId]) -> Res
             *sum /= images as f64;
         }
     }
-    if let Some(slice) = HeldOut::validation(data, &family.intake)? {
+    if let Some(slice) = HeldOut::validation(&data, &family.intake)? {
         for (stitch, probe) in stitches.iter().zip(&mut probes) {
             let on_slice = evaluate_stitch(family, net, *stitch, &slice)?;
             (probe.slice_accuracy, probe.slice_loss) = (Some(on_slice.accuracy), Some(on_slice.loss));

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{EvalError, Judged, judge};
 use crate::{
     generate::{Sampling, answer},
+    places::data_here,
     trainer::Family,
 };
 
@@ -90,7 +91,7 @@ pub fn measure(
     let mut speech = Speech { tokens: texts.report().learned, ..Speech::default() };
     // Documents ask nothing: their training set need not be read a second time.
     if !texts.questions().is_empty() {
-        let train = Loader::open(&family.law.spec.data, &family.intake, family.law.spec.seed, 1)?;
+        let train = Loader::open(&*data_here(&family.law.spec.data)?, &family.intake, family.law.spec.seed, 1)?;
         if let Some(trivial) = train.texts().and_then(|train| baselines(train, texts)) {
             (speech.majority, speech.copy) = (Some(trivial.majority), Some(trivial.copy));
         }

@@ -2,12 +2,15 @@
 //!
 //! A checkpoint is written under a temporary name and gets its own once the coordinator's record holds all its steps: a
 //! complete checkpoint never runs ahead of the record (DESIGN.md section 4).
+//!
+//! Where object storage keeps a run, its checkpoints are those that are whole there, and the folder is where they are made and read.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use esta_objects::{Kept, ObjectsError, RunPlace, cache};
 use esta_proto::{Digest, Step};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -33,6 +36,9 @@ pub enum CheckpointError {
         /// What the parser says.
         source: serde_json::Error,
     },
+    /// Object storage.
+    #[error("the checkpoints that object storage keeps")]
+    Kept(#[from] ObjectsError),
     /// Tensors.
     #[error("the tensors of {path}")]
     Tensors {
@@ -73,13 +79,26 @@ pub struct TrainerState {
 pub struct CheckpointFolder {
     run_dir: PathBuf,
     limit: usize,
+    kept: Option<Kept>,
 }
 
 impl CheckpointFolder {
     /// The checkpoints under a run's folder; at most `limit` are kept.
     #[must_use]
     pub fn new(run_dir: PathBuf, limit: u32) -> Self {
-        Self { run_dir, limit: limit as usize }
+        Self { run_dir, limit: limit as usize, kept: None }
+    }
+
+    /// The checkpoints of a run, wherever it is kept.
+    #[must_use]
+    pub fn of(place: RunPlace, limit: u32) -> Self {
+        Self { kept: place.kept, ..Self::new(place.folder, limit) }
+    }
+
+    /// The object storage that keeps the run, if one does.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
     }
 
     /// The folder of the run.
@@ -91,7 +110,7 @@ impl CheckpointFolder {
     /// The folder of a complete checkpoint.
     #[must_use]
     pub fn path(&self, step: Step) -> PathBuf {
-        self.run_dir.join(format!("checkpoint-{step}"))
+        self.run_dir.join(name_of(step))
     }
 
     fn staging(&self, step: Step) -> PathBuf {
@@ -99,12 +118,25 @@ impl CheckpointFolder {
     }
 
     /// Complete checkpoints, ascending.
-    #[must_use]
-    pub fn complete(&self) -> Vec<Step> {
+    ///
+    /// # Errors
+    /// [`CheckpointError::Kept`] when the object storage that keeps them does not say.
+    pub fn complete(&self) -> Result<Vec<Step>, CheckpointError> {
+        match &self.kept {
+            None => Ok(self.complete_here()),
+            Some(kept) => {
+                let mut steps: Vec<Step> = kept.whole()?.iter().filter_map(|name| step_of(name)).collect();
+                steps.sort_unstable();
+                Ok(steps)
+            }
+        }
+    }
+
+    fn complete_here(&self) -> Vec<Step> {
         let Ok(entries) = fs::read_dir(&self.run_dir) else { return Vec::new() };
         let step = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().ok()?;
-            let step = Step(name.strip_prefix("checkpoint-")?.parse().ok()?);
+            let step = step_of(&name)?;
             entry.path().join(STATE_FILE).is_file().then_some(step)
         };
         let mut steps: Vec<Step> = entries.flatten().filter_map(step).collect();
@@ -150,25 +182,73 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// Gives a staged checkpoint its final name, then drops the oldest beyond the limit and what processes that are gone
-    /// left half done up to here. Doing it twice changes nothing.
+    /// Gives a staged checkpoint its final name, and sends it where the run is kept; then drops the oldest beyond the limit and
+    /// what processes that are gone left half done up to here. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn publish(&self, step: Step) -> Result<(), CheckpointError> {
+        self.name(step)?;
+        self.keep(step)
+    }
+
+    /// The first half of [`Self::publish`]: the final name, in this folder.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].
-    pub fn publish(&self, step: Step) -> Result<(), CheckpointError> {
+    pub fn name(&self, step: Step) -> Result<(), CheckpointError> {
         let (from, to) = (self.staging(step), self.path(step));
-        if !from.exists() && self.complete().contains(&step) {
+        if !from.exists() && self.complete_here().contains(&step) {
             return Ok(());
         }
         remove(&to)?;
         fs::rename(&from, &to).map_err(io_error("rename", &from))?;
         let folder = fs::File::open(&self.run_dir).map_err(io_error("open", &self.run_dir))?;
-        folder.sync_all().map_err(io_error("make durable", &self.run_dir))?;
-        let complete = self.complete();
+        folder.sync_all().map_err(io_error("make durable", &self.run_dir))
+    }
+
+    /// The second half: the way to object storage, and what is dropped after it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn keep(&self, step: Step) -> Result<(), CheckpointError> {
+        if let Some(kept) = &self.kept {
+            let name = name_of(step);
+            // The same state as is there: of the only whole checkpoint there is never less.
+            let same = kept.whole()?.contains(&name) && self.is_same_there(kept, step)?;
+            if !same {
+                kept.push(&self.run_dir, &name)?;
+            }
+            let complete = self.complete()?;
+            for old in &complete[..complete.len().saturating_sub(self.limit)] {
+                kept.remove(&name_of(*old))?;
+            }
+        }
+        let complete = self.complete_here();
         for old in &complete[..complete.len().saturating_sub(self.limit)] {
-            remove(&self.path(*old))?;
+            match self.kept {
+                None => remove(&self.path(*old))?,
+                Some(_) => cache::forget(&self.path(*old))?,
+            }
         }
         self.half_done(step).iter().try_for_each(|folder| remove(folder))
+    }
+
+    fn is_same_there(&self, kept: &Kept, step: Step) -> Result<bool, CheckpointError> {
+        let path = self.path(step).join(STATE_FILE);
+        let here = fs::read(&path).map_err(io_error("read", &path))?;
+        Ok(kept.read(&format!("{}/{STATE_FILE}", name_of(step)))? == Some(here))
+    }
+
+    /// Sees to it that a complete checkpoint lies in its folder.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Kept`] when it does not come.
+    pub fn bring(&self, step: Step) -> Result<(), CheckpointError> {
+        match &self.kept {
+            None => Ok(()),
+            Some(kept) => Ok(kept.fetch(&self.run_dir, &name_of(step))?),
+        }
     }
 
     /// Staged checkpoints of any process up to a step: once that one is complete nobody needs them.
@@ -201,6 +281,14 @@ impl CheckpointFolder {
 
 const STATE_FILE: &str = "trainer_state.json";
 
+fn name_of(step: Step) -> String {
+    format!("checkpoint-{step}")
+}
+
+fn step_of(name: &str) -> Option<Step> {
+    Some(Step(name.strip_prefix("checkpoint-")?.parse().ok()?))
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
     let path = path.to_owned();
     move |source| CheckpointError::Io { action, path, source }
@@ -227,12 +315,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
         folder.stage(&state(5), |_| Ok(())).unwrap();
-        assert_eq!(folder.complete(), []);
+        assert_eq!(folder.complete().unwrap(), []);
         folder.publish(Step(5)).unwrap();
-        assert_eq!(folder.complete(), [Step(5)]);
+        assert_eq!(folder.complete().unwrap(), [Step(5)]);
         assert_eq!(folder.read_state(Step(5), Digest([1; 32])).unwrap(), state(5));
         folder.publish(Step(5)).unwrap();
-        assert_eq!(folder.complete(), [Step(5)]);
+        assert_eq!(folder.complete().unwrap(), [Step(5)]);
     }
 
     #[test]
@@ -243,7 +331,7 @@ mod tests {
             folder.stage(&state(step), |_| Ok(())).unwrap();
             folder.publish(Step(step)).unwrap();
         }
-        assert_eq!(folder.complete(), [Step(10), Step(100)]);
+        assert_eq!(folder.complete().unwrap(), [Step(10), Step(100)]);
     }
 
     #[test]
@@ -269,7 +357,7 @@ mod tests {
         folder.publish(Step(5)).unwrap();
         let missing = |_: &Path| esta_model::Weights::read(Path::new("/nowhere/at/all")).map(drop);
         folder.stage(&state(10), missing).unwrap_err();
-        assert_eq!(folder.complete(), [Step(5)]);
+        assert_eq!(folder.complete().unwrap(), [Step(5)]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "half a checkpoint stayed behind");
     }
 

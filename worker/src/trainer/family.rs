@@ -1,10 +1,7 @@
 //! A job's family on this worker (HANDS): all of a job that needs no sample, so that models can be taken out of a run
 //! where its data is not.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use esta_data::{InputShape, Intake};
 use esta_engine::{
@@ -13,12 +10,16 @@ use esta_engine::{
     spec::{AnchorSpec, JobSpec, ModelSpec},
 };
 use esta_model::{HubError, SourceHead, Weights, Windows, random_anchor, read_hub_config, read_llama, read_vit};
+use esta_objects::{Place, RunPlace};
 use tch::Device;
 
-use crate::hub;
+use crate::{
+    hub,
+    places::{self, DataPlaceError},
+};
 
 use super::{
-    CheckpointFolder, Room, Shard,
+    CheckpointError, CheckpointFolder, Room, Shard,
     job::{DeviceKind, SetupError},
     vocabulary::{self, located},
 };
@@ -60,8 +61,9 @@ impl Family {
         Ok(Outline::of(spec, device)?.made_from_nothing())
     }
 
-    fn new(Outline { law, intake, device }: Outline, anchors: Weights, shard: Option<Shard>) -> Self {
-        let checkpoints = CheckpointFolder::new(PathBuf::from(law.spec.run_dir()), law.spec.train.save_total_limit);
+    fn new(outline: Outline, anchors: Weights, shard: Option<Shard>) -> Self {
+        let Outline { law, intake, device, place } = outline;
+        let checkpoints = CheckpointFolder::of(place, law.spec.train.save_total_limit);
         Self { law, anchors, intake, device, shard, checkpoints }
     }
 }
@@ -74,6 +76,8 @@ pub struct Outline {
     pub intake: Intake,
     /// Where tensors will live.
     pub device: Device,
+    /// Where the run's files are.
+    pub place: RunPlace,
 }
 
 impl Outline {
@@ -85,19 +89,25 @@ impl Outline {
         let device = device.device()?;
         let law = Law::new(spec)?;
         let intake = intake(&law)?;
-        Ok(Self { law, intake, device })
+        let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name).map_err(CheckpointError::from)?;
+        Ok(Self { law, intake, device, place })
     }
 
-    /// The same, once every language model that the job names lies on this machine: hub names are fetched.
+    /// The same, once every model that the job names lies on this machine: hub names of language models are fetched, and whatever
+    /// is in object storage.
     ///
     /// # Errors
     /// [`SetupError`] naming the model that is nowhere.
     pub fn with_models(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        if spec.data.text.is_some() {
-            for anchor in &spec.family.anchors {
-                let (name, path) = (anchor.name.clone(), anchor.weights.clone());
-                hub::bring(&path).map_err(|source| SetupError::Model { name, path, source })?;
-            }
+        let speaks = spec.data.text.is_some();
+        for anchor in spec.family.anchors.iter().filter(|anchor| speaks || Place::is_meant(&anchor.weights)) {
+            let (name, path) = (anchor.name.clone(), anchor.weights.clone());
+            hub::bring(&path).map_err(|source| SetupError::Model { name, path, source })?;
+        }
+        if let Some(path) = vocabulary::named(&spec).filter(|path| Place::is_meant(path)) {
+            places::bring(path).map_err(|source| {
+                SetupError::DataPlace(DataPlaceError { key: "data.text.tokenizer".to_owned(), source })
+            })?;
         }
         Self::of(spec, device)
     }
@@ -155,7 +165,7 @@ impl Outline {
 pub fn read_anchor(law: &Law, anchor: &AnchorSpec, number: usize, device: Device) -> Result<Weights, SetupError> {
     let (name, path) = (anchor.name.clone(), anchor.weights.clone());
     match &law.catalog.anchors[number] {
-        Arch::Vit(arch) => match read_vit(Path::new(&path), arch, SourceHead::Drop) {
+        Arch::Vit(arch) => match read_vit(&located(&path), arch, SourceHead::Drop) {
             Ok(weights) => Ok(weights.to_device(device)),
             Err(source) => Err(SetupError::Weights { name, path, source }),
         },

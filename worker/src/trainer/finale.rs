@@ -16,7 +16,7 @@ use crate::{
 /// What could not be evaluated or written; everything written before stays.
 pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Error>> {
     let run_dir = job.family.checkpoints.run_dir();
-    if !job.family.checkpoints.complete().contains(&state.applied) {
+    if !job.family.checkpoints.complete()?.contains(&state.applied) {
         job.family.checkpoints.stage(&state.summary(job), |folder| state.write(folder))?;
         job.family.checkpoints.publish(state.applied)?;
     }
@@ -32,6 +32,14 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
         evaluation.exports = export::palette(&job.family, state, finish, run_dir)?;
     }
     evaluation.save(run_dir)?;
+    if let Some(kept) = job.family.checkpoints.kept() {
+        if !evaluation.exports.is_empty() {
+            kept.push(run_dir, "export")?;
+        }
+        // It names the exports.
+        kept.send(run_dir, vec!["eval.json".to_owned()])?;
+        tracing::info!(place = %kept.place(), "the results are kept");
+    }
     Ok(())
 }
 

@@ -8,10 +8,13 @@ use esta_model::{HubError, WeightsError};
 use tch::Device;
 use thiserror::Error;
 
-use crate::hub::FetchError;
+use crate::{
+    hub::FetchError,
+    places::{DataPlaceError, data_here},
+};
 
 use super::{
-    Family,
+    CheckpointError, Family,
     family::Outline,
     room::{self, Room, RoomError},
     vocabulary::VocabularyError,
@@ -65,6 +68,9 @@ pub enum SetupError {
     /// Images and labels, or texts.
     #[error("the data set does not load")]
     Data(#[from] DataError),
+    /// The same, in object storage.
+    #[error("the data set does not load")]
+    DataPlace(#[from] DataPlaceError),
     /// An anchor.
     #[error("anchor {name:?} does not load from {path}")]
     Weights {
@@ -95,6 +101,9 @@ pub enum SetupError {
         /// What is wrong.
         source: HubError,
     },
+    /// The run's checkpoints.
+    #[error("the run's checkpoints are not known")]
+    Checkpoints(#[from] CheckpointError),
     /// Memory.
     #[error(transparent)]
     Room(#[from] RoomError),
@@ -146,7 +155,7 @@ impl Job {
         anchors: impl FnOnce(Outline, Room) -> Result<Family, SetupError>,
     ) -> Result<Self, SetupError> {
         let spec = &outline.law.spec;
-        let train = Loader::open(&spec.data, &outline.intake, spec.seed, spec.train.batch_size)?;
+        let train = Loader::open(&*data_here(&spec.data)?, &outline.intake, spec.seed, spec.train.batch_size)?;
         let mut room = Room::default();
         if let Some(texts) = train.texts() {
             tracing::info!(set = %spec.data.train.path, "{}", texts.report());

@@ -133,6 +133,7 @@ impl State {
     /// # Errors
     /// [`StateError::Checkpoint`] naming what is absent or damaged.
     pub fn from_checkpoint(family: &Family, step: Step) -> Result<Self, StateError> {
+        family.checkpoints.bring(step)?;
         let saved = family.checkpoints.read_state(step, family.law.layout_digest)?;
         let folder = family.checkpoints.path(step);
         let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(family.device);

@@ -23,6 +23,7 @@ use super::{
     finale,
     group::{Broken, Standing},
     in_one_line,
+    keeper::Keeper,
     step::{StepError, Stepper},
 };
 
@@ -44,8 +45,9 @@ type Loaded = oneshot::Sender<Result<(Setup, Arc<Prefetcher>), SetupError>>;
 
 /// Loads the job, says what it found, then does what it is told until nobody tells it anything.
 pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receiver<Work>) {
-    let job = match Job::load(spec, context.options.device) {
-        Ok(job) => job,
+    let found = Job::load(spec, context.options.device).and_then(|job| Ok((job.family.checkpoints.complete()?, job)));
+    let (checkpoints, job) = match found {
+        Ok(found) => found,
         Err(error) => return drop(loaded.send(Err(error))),
     };
     // Sums inside kernels depend on the number of threads, so it belongs to the job.
@@ -56,14 +58,15 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
         layout_digest: job.family.law.layout_digest,
         samples,
         save_steps: job.family.law.spec.train.save_steps,
-        checkpoints: job.family.checkpoints.complete(),
+        checkpoints,
         planned: job.planned,
     };
     if loaded.send(Ok((setup, job.prefetcher.clone()))).is_err() {
         return;
     }
     let stepper = Stepper::watched(&job, context.doing.clone());
-    let mut thread = Thread { job, stepper, context, meters: Meters::new(), standing: None, state: None };
+    let keeper = job.family.checkpoints.kept().map(|_| Keeper::start(&job.family.checkpoints, context.events.clone()));
+    let mut thread = Thread { job, stepper, context, meters: Meters::new(), keeper, standing: None, state: None };
     let mut idle_since = Instant::now();
     while let Ok(work) = work.recv() {
         thread.carry_out(work, idle_since.elapsed());
@@ -77,6 +80,8 @@ struct Thread {
     stepper: Stepper,
     context: Context,
     meters: Meters,
+    /// Where object storage keeps the run.
+    keeper: Option<Keeper>,
     standing: Option<Standing>,
     state: Option<State>,
 }
@@ -214,9 +219,12 @@ impl Thread {
 
     fn publish(&mut self, step: Step) {
         self.context.doing.begin(Activity::Writing);
-        match self.job.family.checkpoints.publish(step) {
-            Ok(()) => self.say(TrainerEvent::Published(step)),
-            Err(error) => tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint"),
+        let published = match &self.keeper {
+            None => self.job.family.checkpoints.publish(step).map(|()| self.say(TrainerEvent::Published(step))),
+            Some(keeper) => self.job.family.checkpoints.name(step).map(|()| keeper.keep(step)),
+        };
+        if let Err(error) = published {
+            tracing::error!(step = step.0, error = %in_one_line(&error), "no checkpoint");
         }
     }
 
@@ -225,6 +233,8 @@ impl Thread {
             return self.say(TrainerEvent::FinaleDone);
         };
         self.context.doing.begin(Activity::Writing);
+        // What is on its way to object storage comes first: what follows may drop it.
+        self.keeper.iter().for_each(Keeper::settle);
         match finale::write(&self.job, state, finish) {
             Ok(()) => self.say(TrainerEvent::FinaleDone),
             Err(error) => self.fail(&*error, crate::exit::OUTPUT),

@@ -70,7 +70,8 @@ pub fn folder_of(spec: &JobSpec) -> PathBuf {
     located(named(spec).unwrap_or(&spec.family.anchors[0].weights))
 }
 
-fn named(spec: &JobSpec) -> Option<&str> {
+/// The tokenizer that a job names.
+pub(super) fn named(spec: &JobSpec) -> Option<&str> {
     spec.data.text.as_ref()?.tokenizer.as_deref()
 }
 

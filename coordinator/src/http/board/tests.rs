@@ -1,5 +1,6 @@
 //! The board against the page's own fixtures: the same keys, hostile strings as text, short lists, every way a run can stand.
 
+use esta_objects::RunPlace;
 use esta_proto::{SessionId, Step};
 use serde_json::Value;
 
@@ -228,8 +229,8 @@ fn a_complete_run_stays_to_be_seen_with_its_accuracies() {
     let mut table = None;
     fixture::train(&law, STEPS, |_, ledger, _| table = Some(Arc::new(ledger.table().clone())));
     let table = table.expect("a table");
-    let retired =
-        Retired { run_id: "quickstart-1a2b".to_owned(), law: law.clone(), table, run_dir: dir.path().to_owned() };
+    let place = RunPlace { folder: dir.path().to_owned(), kept: None };
+    let retired = Retired { run_id: "quickstart-1a2b".to_owned(), law: law.clone(), table, place };
     for board in [trained(&law, "quickstart-1a2b"), Board::new(law.clone())] {
         board.found(Inside { members: vec![member("gpu-0")], ..Inside::default() });
         board.retire(&retired);
