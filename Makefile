@@ -81,6 +81,10 @@ lint: setup ## Format, lints, documentation
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+.PHONY: images
+images: ## Carry out the Dockerfile's steps in a clean root, without an engine, and start what comes out; needs root
+	@./scripts/image-check.sh coordinator worker
+
 .PHONY: check-cuda
 check-cuda: ## Compile the GPU path against a CUDA libtorch; needs no GPU
 	DEVICE=cuda ./scripts/provision-libtorch.sh

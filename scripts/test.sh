@@ -14,6 +14,7 @@ need ip iproute2
 ./scripts/page-deps.sh
 ./scripts/telemetry-tools.sh
 ./scripts/chart-test.sh
+./scripts/image-lint.sh
 
 # Object storage is tested against a real server that speaks S3.
 ./scripts/objects-tools.sh
