@@ -6,11 +6,13 @@ the program runs as process 1, as the user that the image says, with nothing gai
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
+PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -43,8 +45,15 @@ def become(uid: int, gid: int) -> None:
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "no_new_privs")
+    tell_kernel(PR_SET_NO_NEW_PRIVS, 1)
+    # Another user's process no longer hears of its parent's end unless it asks again.
+    tell_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def tell_kernel(what: int, value: int) -> None:
+    """prctl(2)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(what, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl {what}")
 
 
 def main(wanted: dict) -> None:

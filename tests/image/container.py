@@ -84,15 +84,24 @@ class Program:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        self.end()
         self.process.stdout.close()
+
+    def end(self) -> None:
+        """Kills the program and with it all processes of its namespace; unshare ends when it has ended."""
+        if self.process.poll() is None:
+            for child in self.children():
+                os.kill(child, signal.SIGKILL)
+            self.process.wait(PATIENCE)
+
+    def children(self) -> list[int]:
+        """The program itself, as this machine numbers it."""
+        return [int(child) for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
 
     def read(self, deadline: float) -> bool:
         """Takes in what it says next; false at its end."""
         if not self.selector.select(max(0.0, deadline - time.monotonic())):
-            self.process.kill()
+            self.end()
             raise TimeoutError(f"nothing came any more after:\n{self.said}")
         piece = os.read(self.process.stdout.fileno(), 1 << 16)
         self.said += piece.decode(errors="replace")
@@ -116,5 +125,5 @@ class Program:
 
     def order(self, number: signal.Signals) -> None:
         """Sends a signal to the program itself."""
-        [child] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        os.kill(int(child), number)
+        [child] = self.children()
+        os.kill(child, number)

@@ -85,7 +85,9 @@ impl Pod {
         let (name, rest) = workload.command.split_first().context("a container has a command")?;
         let mut command = Command::new(binary(name));
         command.args(rest).args(&workload.args).env_clear().env("HOSTNAME", &workload.pod);
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        // What an image has of its own: its programs, and libraries that they find.
+        let own = ["PATH", "LD_LIBRARY_PATH"].map(|name| std::env::var_os(name).map(|value| (name, value)));
+        command.envs(own.into_iter().flatten());
         Ok(command)
     }
 
