@@ -6,7 +6,9 @@ use esta_engine::{
     law::Law,
     run::{Patience, Recovered, ReplayError, Run, StepRecord},
     spec::{JobSpec, TimeoutSpec},
+    table::Table,
 };
+use esta_objects::RunPlace;
 use esta_proto::{Digest, Step};
 use futures::future::BoxFuture;
 use thiserror::Error;
@@ -182,8 +184,10 @@ impl Drop for Front {
 /// A leader at work behind a front.
 pub struct Office {
     stop: CancellationToken,
-    leader: JoinHandle<Ending>,
+    leader: JoinHandle<(Ending, Option<Arc<Table>>)>,
     service: Service,
+    law: Arc<Law>,
+    run_id: String,
     resign: Option<BoxFuture<'static, ()>>,
 }
 
@@ -196,7 +200,7 @@ impl Office {
         let Opened { law, term: Term { store, tenure, resign }, recovered } = opened;
         let Meta { run_id, spec_json, epoch } = store.meta().clone();
         let (slots, spec_digest) = (law.spec.sampling.slots, identity(&law.spec));
-        let run = Run::new(law, epoch, patience, recovered)?;
+        let run = Run::new(law.clone(), epoch, patience, recovered)?;
         let (inbox, inputs) = mpsc::channel(INBOX);
         let answers = inbox.clone();
         let record = Arc::new(RecordTimes::default());
@@ -214,7 +218,7 @@ impl Office {
         front.service.lead(welcome, inbox, record);
         let stop = CancellationToken::new();
         let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));
-        Ok(Self { stop, leader, service: front.service.clone(), resign: Some(resign) })
+        Ok(Self { stop, leader, service: front.service.clone(), law, run_id, resign: Some(resign) })
     }
 
     /// Interrupts the run; it can be resumed.
@@ -222,11 +226,19 @@ impl Office {
         self.stop.cancel();
     }
 
-    /// Waits until the term ends and everything is durable, and lets go of the record.
+    /// Waits until the term ends and everything is durable, and lets go of the record. For a complete run the service goes on
+    /// answering: nobody who asks meets a moment in which no coordinator knows it.
     pub async fn ended(&mut self) -> Ending {
-        let ending =
-            (&mut self.leader).await.unwrap_or_else(|gone| Ending::Failed(format!("the leader broke: {gone}")));
-        self.service.stand_by(None);
+        let broken = |gone| (Ending::Failed(format!("the leader broke: {gone}")), None);
+        let (ending, table) = (&mut self.leader).await.unwrap_or_else(broken);
+        let place = RunPlace::of(&self.law.spec.run_dir(), &self.law.spec.name);
+        match (&ending, table, place) {
+            (Ending::Complete, Some(table), Ok(place)) => {
+                let (run_id, law) = (self.run_id.clone(), self.law.clone());
+                self.service.retire(Retired { run_id, law, table, place });
+            }
+            _ => self.service.stand_by(None),
+        }
         if let Some(resign) = self.resign.take() {
             resign.await;
         }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use esta_engine::run::{Command, Event, Finish, Hello, Message, Notice, Record, Run};
-use esta_engine::wire;
+use esta_engine::{table::Table, wire};
 use esta_proto::{
     Fence, SessionId,
     v1::{CoordinatorMessage, Leaving, StoreRequest, coordinator_message::Body},
@@ -114,8 +114,13 @@ impl Leader {
         }
     }
 
-    /// Leads until the run ends, `stop` is cancelled or the tenure is over.
-    pub async fn lead(mut self, mut inputs: mpsc::Receiver<Input>, stop: CancellationToken, tenure: Tenure) -> Ending {
+    /// Leads until the run ends, `stop` is cancelled or the tenure is over; answers with the table as it was then, where there is one.
+    pub async fn lead(
+        mut self,
+        mut inputs: mpsc::Receiver<Input>,
+        stop: CancellationToken,
+        tenure: Tenure,
+    ) -> (Ending, Option<Arc<Table>>) {
         let mut over = pin!(tenure.over());
         let mut batch = Vec::with_capacity(BATCH);
         let ending = loop {
@@ -149,7 +154,7 @@ impl Leader {
         // The writer's thread may wait for room in a queue that nobody reads any more.
         drop(inputs);
         self.dismiss(&ending);
-        ending
+        (ending, self.run.ledger().map(|ledger| Arc::new(ledger.table().clone())))
     }
 
     fn take(&mut self, input: Input) {
