@@ -151,7 +151,10 @@ fn prometheus_has_every_metric_and_its_alerts_are_quiet_until_the_run_stalls() -
         |rules: &BTreeMap<String, _>| rules.len() > 5 && rules.values().all(|rule: &Rule| rule.health == "ok");
     let rules = deadline("the rules to be evaluated", || prometheus.rules().ok().filter(evaluated));
     let rules = rules.with_context(|| format!("{:?}", prometheus.rules()))?;
-    let loud: Vec<_> = rules.iter().filter(|(_, rule)| rule.state != "inactive").collect();
+    // Of two workers on shared processors one may be flagged for a moment: its alert waits a quarter of an hour before it is raised.
+    let may_wait = |alert: &str, state: &str| alert == "EstaStragglers" && state == "pending";
+    let loud: Vec<_> =
+        rules.iter().filter(|(alert, rule)| rule.state != "inactive" && !may_wait(alert, &rule.state)).collect();
     assert!(loud.is_empty(), "alerts of a healthy run: {loud:?}");
 
     // Nobody goes on: the run is said to stall.
