@@ -235,7 +235,7 @@ impl Office {
         match (&ending, table, place) {
             (Ending::Complete, Some(table), Ok(place)) => {
                 let (run_id, law) = (self.run_id.clone(), self.law.clone());
-                self.service.retire(Retired { run_id, law, table, place });
+                self.service.retire(Retired { run_id, law, table, place, written: false });
             }
             _ => self.service.stand_by(None),
         }

@@ -109,7 +109,7 @@ impl Sitting {
         let page = report::write(&self.place.folder)?;
         self.archivist.map_or(Ok(()), Archivist::end)?;
         let shown = self.place.shown().join(page.file_name().unwrap_or_default());
-        front.retire(Retired { run_id: self.run_id, law: self.law, table, place: self.place });
+        front.retire(Retired { run_id: self.run_id, law: self.law, table, place: self.place, written: true });
         say(&format!("report: {}", shown.display()))
     }
 }
@@ -127,6 +127,7 @@ pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Resu
         law: law.clone(),
         table: Arc::new(ledger.table().clone()),
         place,
+        written: true,
     });
     Ok(())
 }

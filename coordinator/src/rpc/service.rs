@@ -92,6 +92,8 @@ pub struct Retired {
     pub table: Arc<Table>,
     /// Where its files are.
     pub place: RunPlace,
+    /// Whether all of them are written.
+    pub written: bool,
 }
 
 impl Default for Role {
@@ -175,7 +177,7 @@ impl Retired {
         serde_json::json!({
             "run": self.run_id,
             "job": self.law.spec.name,
-            "phase": "complete",
+            "phase": if self.written { "complete" } else { "finishing" },
             "durable_steps": steps,
             "committed_steps": steps,
             "lag_steps": 0,
@@ -383,6 +385,9 @@ impl Coordinator for Service {
             self.office()?;
             return Err(Status::failed_precondition("the run is not complete: its models are exported at its end"));
         };
+        if !retired.written {
+            return Err(Status::failed_precondition("the run is not complete: its last files are being written"));
+        }
         Ok(Response::new(pull::parts(retired.place.clone()).await?))
     }
 }

@@ -230,7 +230,7 @@ fn a_complete_run_stays_to_be_seen_with_its_accuracies() {
     fixture::train(&law, STEPS, |_, ledger, _| table = Some(Arc::new(ledger.table().clone())));
     let table = table.expect("a table");
     let place = RunPlace { folder: dir.path().to_owned(), kept: None };
-    let retired = Retired { run_id: "quickstart-1a2b".to_owned(), law: law.clone(), table, place };
+    let retired = Retired { run_id: "quickstart-1a2b".to_owned(), law: law.clone(), table, place, written: true };
     for board in [trained(&law, "quickstart-1a2b"), Board::new(law.clone())] {
         board.found(Inside { members: vec![member("gpu-0")], ..Inside::default() });
         board.retire(&retired);
