@@ -29,6 +29,15 @@ pub struct Server {
     credentials: Credentials,
 }
 
+/// How long the whole of an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// As long as a question takes.
+    Short,
+    /// As long as it takes: files may be many.
+    Long,
+}
+
 /// What a leader answered.
 #[derive(Debug)]
 pub(super) struct Answer<T> {
@@ -42,37 +51,11 @@ impl Server {
     ///
     /// # Errors
     /// [`Failure`] of the last address that was tried; `refused` may know better what a refusal means.
-    pub async fn ask<T, Called>(
+    pub(super) async fn ask<T, Called>(
         &self,
+        patience: Patience,
         call: impl Fn(Client) -> Called,
         refused: impl Fn(&Status) -> Option<Failure>,
-    ) -> Result<Answer<T>, Failure>
-    where
-        Called: Future<Output = Result<Response<T>, Status>>,
-    {
-        self.put(call, refused, Some(PATIENCE)).await
-    }
-
-    /// The same where the answer takes as long as it takes.
-    ///
-    /// # Errors
-    /// As [`Server::ask`].
-    pub async fn ask_at_length<T, Called>(
-        &self,
-        call: impl Fn(Client) -> Called,
-        refused: impl Fn(&Status) -> Option<Failure>,
-    ) -> Result<Answer<T>, Failure>
-    where
-        Called: Future<Output = Result<Response<T>, Status>>,
-    {
-        self.put(call, refused, None).await
-    }
-
-    async fn put<T, Called>(
-        &self,
-        call: impl Fn(Client) -> Called,
-        refused: impl Fn(&Status) -> Option<Failure>,
-        patience: Option<Duration>,
     ) -> Result<Answer<T>, Failure>
     where
         Called: Future<Output = Result<Response<T>, Status>>,
@@ -104,10 +87,13 @@ impl Server {
         Err(last)
     }
 
-    async fn connect(&self, url: &str, patience: Option<Duration>) -> Result<Client, Failure> {
+    async fn connect(&self, url: &str, patience: Patience) -> Result<Client, Failure> {
         let patient = self.credentials.connect(url, |way| {
             let way = way.connect_timeout(PATIENCE);
-            patience.map_or(way.clone(), |patience| way.timeout(patience))
+            match patience {
+                Patience::Short => way.timeout(PATIENCE),
+                Patience::Long => way,
+            }
         });
         patient.await.map_err(|error| match error {
             DialError::Connect { source, .. } => unintelligible(url, &source),

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::{
     Format,
-    live::{Answer, Server, unintelligible},
+    live::{Answer, Patience, Server, unintelligible},
     outcome::{UNKNOWN, cells, columns, file, percent, titles},
     pull::{self, PullArgs},
     record::Recorded,
@@ -101,7 +101,7 @@ async fn from_coordinator(args: &PaletteArgs) -> Result<Vec<Entry>, Failure> {
         let request = request.clone();
         async move { client.palette(request).await }
     };
-    let Answer { url, body } = args.server.ask(call, refused).await?;
+    let Answer { url, body } = args.server.ask(Patience::Short, call, refused).await?;
     serde_json::from_str(&body.json).map_err(|error| unintelligible(&url, &error))
 }
 

@@ -12,7 +12,7 @@ use esta_proto::v1::{PullPart, PullRequest, pull_part::Part};
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    live::{Answer, Server},
+    live::{Answer, Patience, Server},
     say,
 };
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ pub(super) async fn pull(args: &PullArgs) -> Result<(), Failure> {
         let explained = matches!(status.code(), Code::FailedPrecondition | Code::NotFound);
         explained.then(|| Failure::Other(status.message().to_owned()))
     };
-    let Answer { url, body } = args.server.ask_at_length(call, refused).await?;
+    let Answer { url, body } = args.server.ask(Patience::Long, call, refused).await?;
     // It gets its name once it is whole.
     let mut name = to.file_name().map(ToOwned::to_owned).unwrap_or_default();
     name.push(".part");

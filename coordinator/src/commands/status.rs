@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Format,
-    live::{Answer, Server, unintelligible},
+    live::{Answer, Patience, Server, unintelligible},
     outcome::{UNKNOWN, columns},
     say,
 };
@@ -25,7 +25,7 @@ pub struct StatusArgs {
 
 pub(super) async fn status(args: &StatusArgs) -> Result<(), Failure> {
     let call = |mut client: Client| async move { client.status(StatusRequest {}).await };
-    let Answer { url, body } = args.server.ask(call, |_| None).await?;
+    let Answer { url, body } = args.server.ask(Patience::Short, call, |_| None).await?;
     let mut status: Value = serde_json::from_str(&body.json).map_err(|error| unintelligible(&url, &error))?;
     status["leader"] = url.into();
     say(&match args.format {
