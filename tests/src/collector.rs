@@ -23,6 +23,8 @@ use opentelemetry_proto::tonic::{
 use tokio::{net::TcpListener, runtime::Runtime};
 use tonic::{Request, Response, Status, transport::Server};
 
+use crate::backends::exporting_to;
+
 /// A span, and the service that told of it.
 #[derive(Debug, Clone)]
 pub struct Told {
@@ -71,15 +73,7 @@ impl Collector {
     /// What programs are told, as variables of their environment, to export every step here.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        let endpoint = format!("http://{}", self.address);
-        [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-            ("OTEL_TRACES_SAMPLER_ARG", "1"),
-            ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        exporting_to(&self.address.to_string())
     }
 
     /// Every span so far.

@@ -1,26 +1,16 @@
 //! The page in a browser, with real runs behind it: workers that come, go and die, the end of a run, and names that are meant to
 //! become markup. `tests/page/live.mjs` compares what a reader sees with the state behind it.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use anyhow::Context;
-use esta_tests::{Lab, Process, Run, Setting};
+use esta_tests::{
+    Lab, Process, Run, Setting,
+    backends::{free_address, repository},
+};
 
 /// A browser takes its time where processors are busy.
 const PATIENCE: Duration = Duration::from_secs(240);
-
-fn free_address() -> anyhow::Result<String> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
-}
-
-/// The root of this repository.
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// A reader who looks at the page until it shows what is expected, and then at every part of it.
 fn reader(lab: &Lab, name: &str, page: &str, expected: &[&str]) -> anyhow::Result<Process> {
