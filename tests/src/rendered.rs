@@ -164,6 +164,16 @@ impl Cluster {
         self.until_state(&format!("step {step}"), reached).map(|_| ())
     }
 
+    /// Waits until so many steps are committed beyond those that are now.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub fn until_steps_more(&mut self, steps: u64) -> anyhow::Result<()> {
+        let state = self.until_state("a coordinator to lead", |_| true)?;
+        let at = state["progress"]["committed"].as_u64().context("a state says how many steps are committed")?;
+        self.until_step(at + steps)
+    }
+
     /// Waits until so many workers are in the group and can train, and their pods are ready.
     ///
     /// # Errors

@@ -69,8 +69,12 @@ fn a_trial_on_processors_outlives_its_coordinator_and_a_killed_worker() -> anyho
     let said = cluster.helm_test()?;
     assert!(said.contains("trial"), "{said}");
     cluster.until_members(2)?;
+    cluster.until_steps_more(2)?;
     cluster.kill_worker(1)?;
     assert_eq!(cluster.until_ended(1)?.action, Some(Action::Count));
+    cluster.until_state("the step that it had a part in to be given out again", |state| {
+        state["progress"]["lost"].as_u64().is_some_and(|lost| lost > 0)
+    })?;
     // A lone coordinator: the next start goes on with the file.
     cluster.roll(&["coordinator.podAnnotations.rolled=again"])?;
     cluster.until_success()?;
@@ -79,7 +83,7 @@ fn a_trial_on_processors_outlives_its_coordinator_and_a_killed_worker() -> anyho
     let said = cluster.helm_test()?;
     assert!(said.contains("complete"), "{said}");
     assert!(calm == Outcome::read(&cluster.results()?)?, "the run on a cluster ended with other bits");
-    assert!(cluster.steps_lost()? > 0.0, "a step that the killed worker had a part in was done again");
+    assert!(cluster.steps_lost()? > 0.0, "the metrics of the coordinator that is gone knew of the step");
     assert_eq!(cluster.uninstall()?, [0]);
     Ok(())
 }
