@@ -18,7 +18,7 @@ RELEASE, NAMESPACE = "esta", "train"
 OLDEST, NEWEST = "1.31", "1.37"
 
 
-class Loader(yaml.SafeLoader):
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML as Helm and the programs read it: `1e-3` is a number."""
 
 
@@ -54,6 +54,13 @@ def overlay(below, above):
         else:
             result[key] = value
     return result
+
+
+def nested(key, value):
+    """`a.b` and a value as nested mappings."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def helm3(values, kube=NEWEST, release=RELEASE, namespace=NAMESPACE):
@@ -149,9 +156,40 @@ def pods_of(found):
 
 def job_file(found):
     """The job as the coordinator of these documents reads it."""
+    return load(job_files(found)["job.yaml"])
+
+
+def job_files(found):
+    """The job's file and those beside it."""
     pod = named(found, "StatefulSet")["spec"]["template"]["spec"]
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "job")
-    return load(named(found, "ConfigMap", volume["configMap"]["name"])["data"]["job.yaml"])
+    return named(found, "ConfigMap", volume["configMap"]["name"])["data"]
+
+
+def find(found, place):
+    """What stands at a place of documents: `Kind/name key key ..`, or None. In a list a key is a number, what an element is called
+    by, or the option that a text gives. `job` and `files` stand for the job as its coordinator reads it and for the files beside it.
+    """
+    first, *keys = place.split()
+    if first in ("job", "files"):
+        at = job_file(found) if first == "job" else job_files(found)
+    else:
+        kind, _, name = first.partition("/")
+        at = next((d for d in found if d["kind"] == kind and name in ("", d["metadata"]["name"])), None)
+    for key in keys:
+        at = element(at, key) if isinstance(at, list) else (at or {}).get(key)
+    return at
+
+
+def element(items, key):
+    if key.lstrip("-").isdigit():
+        return items[int(key)] if -len(items) <= int(key) < len(items) else None
+    for item in items:
+        if isinstance(item, str) and item.startswith(f"{key}="):
+            return item.removeprefix(f"{key}=")
+        if isinstance(item, dict) and key in (item.get(called) for called in ("name", "mountPath", "topologyKey", "alert")):
+            return item
+    return None
 
 
 def seconds_to_render(scenario, engine):

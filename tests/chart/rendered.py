@@ -18,7 +18,7 @@ import json
 import re
 import sys
 
-from engines import NAMESPACE, RELEASE, helm3, load, merged, overlay, workers_of
+from engines import NAMESPACE, RELEASE, helm3, load, merged, nested, overlay, workers_of
 
 VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -164,10 +164,7 @@ def below(root, shared, described):
 def setting(text):
     """`a.b=1` as nested values."""
     key, value = text.split("=", 1)
-    value = load(value)
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
+    return nested(key, load(value))
 
 
 def main():

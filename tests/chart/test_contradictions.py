@@ -82,6 +82,7 @@ CONTRADICTIONS = {
     "a job behind the hashes' back": (CPU, {"coordinator": {"extraArgs": ["--set", "seed=1"]}}, "would change the job behind the hashes' back"),
     "a flag of the workers": (CPU, {"workers": {"extraArgs": ["--device=cuda"]}}, "workers.extraArgs has --device"),
     "a variable of the coordinator": (CPU, {"coordinator": {"extraEnv": [{"name": "ESTA_HTTP"}]}}, "coordinator.extraEnv has ESTA_HTTP"),
+    "one that stands for a flag": (CPU, {"coordinator": {"extraEnv": [{"name": "ESTA_MAX_CONNECTIONS"}]}}, "coordinator.extraEnv has ESTA_MAX_CONNECTIONS"),
     "a variable of the workers": (CPU, {"workers": {"extraEnv": [{"name": "ESTA_COORDINATOR"}]}}, "has ESTA_COORDINATOR, which the chart gives"),
 }
 
@@ -97,6 +98,7 @@ UNKNOWN = {
     "a variable that is not NCCL's": ({"workers": {"network": {"nccl": {"PATH": "x"}}}}, "nccl"),
     "a digest that is none": ({"coordinator": {"image": {"digest": "latest"}}}, "digest"),
     "a member with a scheme": ({"store": {"etcd": {"endpoints": ["http://a"]}}}, "endpoints"),
+    "a guide without its address": ({"metrics": {"rules": {"runbook": "docs/operations.md"}}}, "runbook"),
     "a share above one": ({"telemetry": {"samplingRatio": 2}}, "samplingRatio"),
 }
 

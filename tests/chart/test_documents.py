@@ -22,6 +22,14 @@ def metrics_in(query):
     return names - LABELS
 
 
+def dashboard_of(documents):
+    return json.loads(named(documents, "ConfigMap", "esta-dashboard")["data"]["esta.json"])
+
+
+def queries_of(documents):
+    return [target["expr"] for panel in dashboard_of(documents)["panels"] for target in panel.get("targets", [])]
+
+
 class Generated(unittest.TestCase):
     def test_readme_and_schema_are_up_to_date(self):
         done = subprocess.run([sys.executable, str(ROOT / "scripts/chart-docs.py"), "--check"], capture_output=True, text=True)
@@ -61,8 +69,8 @@ class Generated(unittest.TestCase):
 
 class Dashboard(unittest.TestCase):
     def setUp(self):
-        self.dashboard = json.loads(named(render(MULTI), "ConfigMap", "esta-dashboard")["data"]["esta.json"])
-        self.queries = [t["expr"] for p in self.dashboard["panels"] for t in p.get("targets", [])]
+        self.dashboard = dashboard_of(render(MULTI))
+        self.queries = queries_of(render(MULTI))
 
     def test_queries_name_only_metrics_that_there_are(self):
         for query in self.queries:

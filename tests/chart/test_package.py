@@ -11,13 +11,9 @@ from pathlib import Path
 import helm_python
 
 from checks import flaws, forbidden
-from engines import CHART, NAMESPACE, NEWEST, OLDEST, RELEASE, ROOT, SCENARIOS, by_key, documents, helm3, job_file, merged, named, overlay, pods_of, render
+from engines import CHART, NAMESPACE, NEWEST, OLDEST, RELEASE, ROOT, SCENARIOS, by_key, documents, helm3, job_file, job_files, merged, named, overlay, pods_of, render
 
 CPU, GPU, JOBSET, MULTI = SCENARIOS
-HERE = Path(__file__).parent
-
-# Variables that the chart gives and the programs are still to learn.
-PROMISED = {"ESTA_CACHE", "ESTA_DRAINED_EXIT_CODE"}
 
 
 def notes(scenario, change=None):
@@ -49,9 +45,7 @@ class Package(unittest.TestCase):
         found = documents(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         job = job_file(found)
         self.assertEqual((job["base"], job["name"]), ("_base_language.yaml", "qwen3-0.6b-1.7b-alpaca"))
-        pod = named(found, "StatefulSet")["spec"]["template"]["spec"]
-        volume = next(volume for volume in pod["volumes"] if volume["name"] == "job")
-        files = named(found, "ConfigMap", volume["configMap"]["name"])["data"]
+        files = job_files(found)
         self.assertEqual(files["_base_language.yaml"], (ROOT / "configs/_base_language.yaml").read_text())
 
     def test_numbers_of_a_job_survive(self):
@@ -132,7 +126,7 @@ class Everything(unittest.TestCase):
             for _, pod in pods_of(render(scenario)):
                 given |= {variable["name"] for variable in pod["containers"][0]["env"] if variable["name"].startswith("ESTA_")}
         known = set(re.findall(r'"(ESTA_[A-Z_]+)"', source))
-        self.assertLessEqual(given - known, PROMISED)
+        self.assertEqual(given - known, set())
 
 
 class Notes(unittest.TestCase):
@@ -152,6 +146,26 @@ class Notes(unittest.TestCase):
         self.assertIn("--coordinator https://localhost:7700", said)
         self.assertIn("--tls-key tls.key --token-file token", said)
         self.assertNotIn("WARNING", said)
+
+    def test_every_command_names_the_namespace(self):
+        # In the README the namespace is made with the release.
+        texts = {scenario.name: (notes(scenario), "-n train") for scenario in SCENARIOS}
+        texts["README.md"] = ((CHART / "README.md").read_text(), "-n esta")
+        for name, (text, place) in texts.items():
+            commands = re.findall(r"^ *((?:helm|kubectl) .+)$", text.replace("\\\n", " "), re.MULTILINE)
+            self.assertGreater(len(commands), 2)
+            for command in commands:
+                with self.subTest(name, command=command):
+                    self.assertIn(f" {place} ", command)
+                    if command.startswith("helm install"):
+                        self.assertIn(" --create-namespace ", command)
+                    if command.startswith("helm upgrade"):
+                        self.assertIn(" --reuse-values ", command)
+
+    def test_the_tests_they_name_are_there(self):
+        for scenario in SCENARIOS:
+            self.assertIn(f"helm test {RELEASE} -n {NAMESPACE} --logs", notes(scenario))
+        self.assertNotIn("helm test", notes(CPU, {"test": {"enabled": False}}))
 
     def test_they_warn(self):
         said = notes(CPU, {"coordinator": {"linger": "10m"}})

@@ -184,45 +184,29 @@ class Coordinators(unittest.TestCase):
                 self.assertEqual(container[f"{probe}Probe"]["httpGet"], {"path": path, "port": "http"})
             self.assertEqual(container["lifecycle"]["preStop"], {"sleep": {"seconds": 2}})
 
-    def test_what_a_user_adds_is_there(self):
+    def test_what_a_user_adds_stands_beside_what_the_chart_gives(self):
+        label = {"podLabels": {"app.kubernetes.io/component": "not this"}}
         change = {
-            "coordinator": {
-                "extraArgs": ["--x"],
-                "extraEnv": [{"name": "A", "value": "b"}],
-                "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
-                "extraVolumes": [{"name": "v", "emptyDir": {}}],
-                "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
-                "extraContainers": [{"name": "side", "image": "side"}],
-                "initContainers": [{"name": "first", "image": "first"}],
-                "podAnnotations": {"note": "x"},
-                "podLabels": {"team": "y", "app.kubernetes.io/component": "not this"},
-                "nodeSelector": {"a": "b"},
-                "tolerations": [{"operator": "Exists"}],
-                "priorityClassName": "high",
-            },
-            "commonLabels": {"cost": "7"},
+            "coordinator": label,
+            "workers": label,
+            "commonLabels": {"cost": "7", "app.kubernetes.io/instance": "not this"},
             "commonAnnotations": {"owner": "z"},
             "extraObjects": [
                 {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-x", "namespace": "train"}},
                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: y, namespace: train}",
             ],
         }
-        documents = render(CPU, change)
-        template = named(documents, "StatefulSet")["spec"]["template"]
-        pod = template["spec"]
-        self.assertIn("--x", container_of(pod)["args"])
-        self.assertEqual(env_of(pod)["A"], "b")
-        self.assertEqual(container_of(pod)["envFrom"], [{"configMapRef": {"name": "more"}}])
-        self.assertEqual([c["name"] for c in pod["containers"]], ["coordinator", "side"])
-        self.assertEqual((pod["nodeSelector"], pod["priorityClassName"]), ({"a": "b"}, "high"))
-        self.assertEqual(template["metadata"]["labels"]["team"], "y")
-        self.assertEqual(template["metadata"]["labels"]["app.kubernetes.io/component"], "coordinator")
-        for document in documents[:-2]:
-            if document["metadata"]["name"] not in ("esta-x", "y"):
-                self.assertEqual(document["metadata"]["labels"]["cost"], "7", document["kind"])
-                self.assertEqual(document["metadata"]["annotations"]["owner"], "z", document["kind"])
-        named(documents, "ConfigMap", "esta-x")
-        named(documents, "ConfigMap", "y")
+        for scenario in SCENARIOS:
+            documents = render(scenario, change)
+            for template, component in ((named(documents, "StatefulSet")["spec"]["template"], "coordinator"), (workers_of(documents)["template"], "worker")):
+                self.assertEqual(template["metadata"]["labels"]["app.kubernetes.io/component"], component)
+            added = [named(documents, "ConfigMap", name) for name in ("esta-x", "y")]
+            for document in documents:
+                if document not in added:
+                    with self.subTest(scenario.name, kind=document["kind"], name=document["metadata"]["name"]):
+                        metadata = document["metadata"]
+                        self.assertEqual((metadata["labels"]["cost"], metadata["annotations"]["owner"]), ("7", "z"))
+                        self.assertEqual(metadata["labels"]["app.kubernetes.io/instance"], "esta")
 
 
 class Workers(unittest.TestCase):
@@ -239,6 +223,30 @@ class Workers(unittest.TestCase):
             self.assertEqual(final["onExitCodes"]["values"], [2, 3, 5, 7, 8])
             code = env_of(job["template"]["spec"])["ESTA_DRAINED_EXIT_CODE"]
             self.assertEqual(drained["onExitCodes"]["values"], [int(code)])
+
+    def test_those_of_a_job_have_stable_names(self):
+        for scenario in (CPU, GPU, MULTI):
+            with self.subTest(scenario.name):
+                documents = render(scenario)
+                service = named(documents, "Service", "esta-workers")["spec"]
+                self.assertEqual((service["clusterIP"], service["publishNotReadyAddresses"]), ("None", True))
+                template = named(documents, "Job")["spec"]["template"]
+                self.assertEqual(template["spec"]["subdomain"], "esta-workers")
+                # Workers of every Job of the release, and no other pods.
+                own = {"name": "esta", "instance": "esta", "component": "worker"}
+                self.assertEqual(service["selector"], {f"app.kubernetes.io/{key}": value for key, value in own.items()})
+                self.assertLessEqual(service["selector"].items(), template["metadata"]["labels"].items())
+
+    def test_they_are_asked_on_the_page_of_their_own_port(self):
+        for scenario in (CPU, GPU, MULTI):
+            pod = worker(scenario)
+            container = container_of(pod)
+            self.assertEqual({p["name"]: p["containerPort"] for p in container["ports"]}, {"http": 7702})
+            self.assertEqual(env_of(pod)["ESTA_HTTP"], "0.0.0.0:7702")
+            for probe, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
+                self.assertEqual(container[f"{probe}Probe"]["httpGet"], {"path": path, "port": "http"})
+            # Nothing but its program's own order to stop.
+            self.assertNotIn("lifecycle", container)
 
     def test_they_need_an_address_and_nothing_else_of_the_job(self):
         pod = worker(CPU)

@@ -41,6 +41,10 @@ class Upgrades(unittest.TestCase):
         for scenario in (CPU, GPU, MULTI):
             with self.subTest(scenario.name):
                 self.upgrade(scenario, {"job": {"train": {"learning_rate": 1e-2}}}, "")
+        with self.subTest(JOBSET.name):
+            text = merged(JOBSET)["jobFile"]
+            self.assertIn("learning_rate: 1e-4", text)
+            self.upgrade(JOBSET, {"jobFile": text.replace("learning_rate: 1e-4", "learning_rate: 1e-2")}, "")
 
     def test_another_number_of_workers_patches_the_same_job_and_starts_nothing_again(self):
         for scenario in (CPU, GPU, MULTI):

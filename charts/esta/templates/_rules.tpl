@@ -64,13 +64,14 @@ with their first event, and with every start of a process. */}}
     {{`{{ $value }}`}} committed steps of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} are not durable. They are
     done again should the coordinator end at this moment.
 - alert: EstaWorkersLost
+  # Whatever the cause.
   expr: {{ include "esta.grown" (list $s "esta_workers_lost_total" "1h") }} > {{ int .workersLostPerHour }}
   for: 0m
   severity: warning
   summary: Workers are lost too often
   description: >-
     {{`{{ $value | humanize }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} were lost in the last
-    hour. Each costs what it had in hand.
+    hour: they fell silent, hung, or lost their connection. Each costs what it had in hand.
 - alert: EstaWorkersMissing
   expr: |-
     sum {{ $by }} (esta_members{state=~"ready|forming|spare",{{ $s }}} and on (namespace, pod, instance) esta_leading{ {{- $s -}} } == 1)
@@ -83,13 +84,14 @@ with their first event, and with every start of a process. */}}
     {{`{{ $value }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} have been here for half an hour,
     fewer than the run was started for. It goes on, more slowly.
 - alert: EstaWorkersTurnedAway
+  # By whichever coordinator was asked.
   expr: {{ include "esta.grown" (list $s "esta_workers_turned_away_total" "15m") }} > 0
   for: 0m
   severity: warning
   summary: Workers are turned away
   description: >-
-    The coordinator of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} refused {{`{{ $value | humanize }}`}} workers in
-    15 minutes: wrong tokens or names, or a job that they do not fit.
+    Coordinators of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} turned workers away {{`{{ $value | humanize }}`}}
+    times in 15 minutes: wrong tokens or names, another protocol, or a job that they do not fit.
 - alert: EstaStragglers
   expr: {{ include "esta.led" (list $s "esta_stragglers") }} > 0
   for: 15m
