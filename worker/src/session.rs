@@ -3,6 +3,7 @@
 //! One task owns the law. It hears the coordinator, the trainer and the rendezvous store, and keeps hearing the trainer
 //! while the coordinator is away: with plans in hand the worker trains on.
 
+mod call;
 mod link;
 mod rendezvous;
 
@@ -372,14 +373,12 @@ impl Hands {
         }
     }
 
-    /// Ends the stream after what was sent, so that the coordinator hears the last words.
+    /// Ends the session and what trains.
     async fn leave(self) {
         let Self { link, trainer, mut outstanding, .. } = self;
         outstanding.fail_all();
-        if let Some(Link { outbound, mut inbound, .. }) = link {
-            drop(outbound);
-            let drained = async { while let Ok(Some(_)) = inbound.message().await {} };
-            drop(tokio::time::timeout(Duration::from_secs(2), drained).await);
+        if let Some(link) = link {
+            drop(tokio::time::timeout(Duration::from_secs(2), link.close()).await);
         }
         trainer.stop().await;
     }
@@ -396,7 +395,7 @@ async fn pending_or(connecting: &mut Option<Connecting>) -> Result<Joined, Sessi
 async fn next_message(link: &mut Option<Link>) -> (&Link, Result<Option<v1::CoordinatorMessage>, Status>) {
     match link {
         Some(link) => {
-            let message = link.inbound.message().await;
+            let message = link.next().await;
             (link, message)
         }
         None => std::future::pending().await,

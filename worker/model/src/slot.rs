@@ -133,7 +133,7 @@ pub fn run_slot(
     let passes = split(slot, options.micro_batches)?;
     let parts = passes.iter().map(|(input, labels, share)| pass.run(input, labels, *share));
     let result = Measure { store, stitch: slot.stitch, options }.result(&pass.groups, parts);
-    Ok(SlotResult { forward: options.timed.then(|| pass.forward.get()), ..result })
+    Ok(SlotResult { forward: pass.way_there(), ..result })
 }
 
 /// The slot's passes: input, labels, share of the slot's labels.
@@ -194,10 +194,7 @@ impl<'a> Pass<'a> {
         let began = Instant::now();
         let learn = |logits: &Tensor| {
             let learned = self.learn(logits, labels, share, teaching);
-            if self.options.timed {
-                wait_for(logits.device());
-                self.forward.set(self.forward.get() + began.elapsed());
-            }
+            self.at_the_loss(logits.device(), || self.forward.get() + began.elapsed());
             learned
         };
         let (loss, grads) = match self.options.checkpointing {
@@ -208,6 +205,19 @@ impl<'a> Pass<'a> {
             }
         };
         self.part(&loss, &grads, share)
+    }
+
+    /// A pass has come to its loss: where that is timed, its device is waited for and the ways there took this long.
+    fn at_the_loss(&self, device: Device, took: impl FnOnce() -> Duration) {
+        if self.options.timed {
+            wait_for(device);
+            self.forward.set(took());
+        }
+    }
+
+    /// What the ways to the loss took, where that is timed.
+    fn way_there(&self) -> Option<Duration> {
+        self.options.timed.then(|| self.forward.get())
     }
 
     fn part(&self, loss: &Tensor, grads: &[Tensor], share: f64) -> (Tensor, Tensor) {

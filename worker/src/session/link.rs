@@ -8,16 +8,14 @@ use esta_proto::{
     COMPLETE, Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
-use esta_telemetry::{
-    rpc::{self, End, Over},
-    trace::{Context, Span},
-};
+use esta_telemetry::trace::Context;
 use esta_worker_engine::{Reply, wire};
-use opentelemetry::trace::SpanKind;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Streaming, transport::Endpoint};
+use tonic::{Code, Status, Streaming, transport::Endpoint};
+
+use super::call::Call;
 
 /// Why there is no session.
 #[derive(Debug, Error)]
@@ -33,7 +31,7 @@ pub enum LinkError {
         /// What was asked.
         call: &'static str,
         /// Its status.
-        status: Box<tonic::Status>,
+        status: Box<Status>,
     },
     /// The job it serves cannot be read by this program.
     #[error("the job served by {address} cannot be read: another version of the program made it")]
@@ -108,9 +106,9 @@ pub struct Joined {
 /// Both directions of an open session.
 pub struct Link {
     /// What is sent; dropping it ends the session.
-    pub outbound: mpsc::UnboundedSender<v1::WorkerMessage>,
-    /// What arrives.
-    pub inbound: Streaming<v1::CoordinatorMessage>,
+    outbound: mpsc::UnboundedSender<v1::WorkerMessage>,
+    inbound: Streaming<v1::CoordinatorMessage>,
+    call: Call,
     /// Of the leader at the other end.
     pub epoch: LeaderEpoch,
     /// Where it serves.
@@ -120,6 +118,9 @@ pub struct Link {
 
 /// The call by which a worker introduces itself.
 const JOIN: &str = "esta.v1.Coordinator/Join";
+
+/// The call that lasts as long as its session.
+const SESSION: &str = "esta.v1.Coordinator/Session";
 
 /// Connects to one address and introduces the worker.
 ///
@@ -134,18 +135,12 @@ pub async fn join(address: &str, caller: &Caller, credentials: &Credentials) -> 
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut request = tonic::Request::new(request);
-    let span = Context::of_call().map(|place| Span::at(JOIN, place).of_kind(SpanKind::Client));
-    if let Some(traceparent) = span.as_ref().and_then(|span| span.context().to_string().parse().ok()) {
+    let call = Call::begin(JOIN, address, Context::of_join());
+    if let Some(traceparent) = call.traceparent().and_then(|traceparent| traceparent.parse().ok()) {
         request.metadata_mut().insert("traceparent", traceparent);
     }
     let answer = client.join(request).await;
-    if let Some(span) = span {
-        let refusal = answer.as_ref().err();
-        let code = refusal.map_or(Code::Ok, tonic::Status::code);
-        let Over { attributes, .. } = rpc::over(End::Client, JOIN, code as i32);
-        let why = refusal.map(|status| status.message().to_owned());
-        span.with(attributes).with(rpc::server(address)).failed(why).end();
-    }
+    call.answered(&answer);
     let response = answer.map_err(|status| refused(address, "join", status))?.into_inner();
     let spec = serde_json::from_str(&response.spec_json)
         .map_err(|source| LinkError::Spec { address: address.to_owned(), source })?;
@@ -181,9 +176,12 @@ impl Joined {
         // The stream answers only once it has seen a message.
         let hello = wire::to_coordinator(first.0, &first.1, self.session);
         outbound.send(hello).unwrap_or_else(|_| unreachable!("the receiver is held right here"));
+        // Its steps have traces of their own.
+        let mut call = Call::begin(SESSION, &self.address, None);
         let answer = self.client.session(UnboundedReceiverStream::new(queue)).await;
+        let answer = answer.inspect_err(|status| call.ended(status));
         let inbound = answer.map_err(|status| refused(&self.address, "open a session", status))?.into_inner();
-        Ok(Link { outbound, inbound, epoch: self.epoch, address: self.address, session: self.session })
+        Ok(Link { outbound, inbound, call, epoch: self.epoch, address: self.address, session: self.session })
     }
 }
 
@@ -195,11 +193,39 @@ impl Link {
         self.outbound.send(v1::WorkerMessage { traceparent, ..message }).is_ok()
     }
 
+    /// The next message; `None` when the coordinator has ended the session, and why when it broke.
+    ///
+    /// # Errors
+    /// The status with which it ended.
+    pub async fn next(&mut self) -> Result<Option<v1::CoordinatorMessage>, Status> {
+        let message = self.inbound.message().await;
+        match &message {
+            Ok(Some(_)) => {}
+            Ok(None) => self.call.ended(&Status::ok("")),
+            Err(status) => self.call.ended(status),
+        }
+        message
+    }
+
+    /// Ends the session after what was sent, so that the coordinator hears the last words.
+    pub async fn close(self) {
+        let Self { outbound, mut inbound, mut call, .. } = self;
+        drop(outbound);
+        let end = loop {
+            match inbound.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break Status::ok(""),
+                Err(status) => break status,
+            }
+        };
+        call.ended(&end);
+    }
+
     /// What the coordinator said last, and whether it ends more than this session.
     ///
     /// # Errors
     /// [`LinkError::Refused`] where every other session would end in the same way.
-    pub fn ended(&self, status: tonic::Status) -> Result<tonic::Status, LinkError> {
+    pub fn ended(&self, status: Status) -> Result<Status, LinkError> {
         match status.code() {
             // It cannot read what this program says, or may not hear it: it will not next time either.
             Code::InvalidArgument | Code::OutOfRange | Code::PermissionDenied => {
@@ -215,6 +241,6 @@ impl Link {
     }
 }
 
-fn refused(address: &str, call: &'static str, status: tonic::Status) -> LinkError {
+fn refused(address: &str, call: &'static str, status: Status) -> LinkError {
     LinkError::Refused { address: address.to_owned(), call, status: Box::new(status) }
 }

@@ -3,6 +3,8 @@
 //!
 //! The numbers are those of [`run_slot`](super::run_slot) with checkpointing.
 
+use std::time::Instant;
+
 use tch::Tensor;
 
 use super::{Measure, Pass, Slot, SlotError, SlotOptions, SlotResult, Teaching};
@@ -19,6 +21,7 @@ pub struct PacedSlot<'a> {
     pass: Pass<'a>,
     measure: Measure<'a>,
     runs: Vec<Run<'a>>,
+    set_out: Instant,
 }
 
 /// One of its passes.
@@ -53,6 +56,7 @@ impl<'a> PacedSlot<'a> {
         slot: &Slot<'_>,
         options: &'a SlotOptions,
     ) -> Result<Self, SlotError> {
+        let set_out = Instant::now();
         let pass = Pass::of(net, store, slot, options)?;
         let run = |(input, labels, share): (Input, Tensor, f64)| Run {
             lesson: pass.teacher.map(|(teacher, _)| Lesson::new(teacher, &input)),
@@ -64,7 +68,7 @@ impl<'a> PacedSlot<'a> {
         };
         let runs = super::split(slot, options.micro_batches)?.into_iter().map(run).collect();
         let measure = Measure { store, stitch: slot.stitch, options };
-        Ok(Self { pass, measure, runs })
+        Ok(Self { pass, measure, runs, set_out })
     }
 
     /// Through the teacher's next block.
@@ -84,7 +88,13 @@ impl<'a> PacedSlot<'a> {
                 let ((teacher, how), lesson) = self.pass.teacher.zip(lesson.take())?;
                 Some(Teaching { logits: tch::no_grad(|| teacher.tail.forward(&lesson.x, input, Phase::Eval)), how })
             };
-            *loss = Some(way.turn(input, |logits| self.pass.learn(logits, labels, *share, teaching)));
+            let learn = |logits: &Tensor| {
+                let learned = self.pass.learn(logits, labels, *share, teaching);
+                // Passes go side by side, and all of them are at their losses when the last one is.
+                self.pass.at_the_loss(logits.device(), || self.set_out.elapsed());
+                learned
+            };
+            *loss = Some(way.turn(input, learn));
         }
     }
 
@@ -96,12 +106,13 @@ impl<'a> PacedSlot<'a> {
     /// What the slot found.
     #[must_use]
     pub fn finish(self) -> SlotResult {
-        let Self { pass, measure, runs } = self;
+        let Self { pass, measure, runs, .. } = self;
         let parts = runs.into_iter().map(|Run { share, way, loss, .. }| {
             let loss = loss.expect("every pass has turned");
             pass.part(&loss, &way.gradients(), share)
         });
-        measure.result(&pass.groups, parts)
+        let result = measure.result(&pass.groups, parts);
+        SlotResult { forward: pass.way_there(), ..result }
     }
 }
 
