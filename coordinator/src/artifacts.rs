@@ -1,5 +1,5 @@
-//! What a run leaves in its folder (HANDS): `job.json`, `metrics.jsonl`, TensorBoard events, `draws.parquet`,
-//! `palette.json`, `table.json`.
+//! What a run leaves in its folder (HANDS): `job.json`, `metrics.jsonl`, `timeline.jsonl`, TensorBoard events,
+//! `draws.parquet`, `palette.json`, `table.json`.
 //!
 //! The store is the truth and these files follow it. On resume whatever lies beyond the durable steps is trimmed, and
 //! what a crash took is filled in again from the store's records: nothing is doubled, nothing is missing.
@@ -12,6 +12,7 @@ pub(crate) mod fixture;
 pub mod metrics;
 pub mod parts;
 pub mod summary;
+pub mod timeline;
 
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
@@ -23,6 +24,7 @@ use self::{
     metrics::{MetricsLine, MetricsLog, Window},
     parts::DrawLog,
     summary::{EvalFile, PaletteFile},
+    timeline::{Happening, Timeline},
 };
 use crate::observer::TimeSpent;
 
@@ -35,6 +37,7 @@ pub struct Artifacts {
     draws: DrawLog,
     metrics: MetricsLog,
     events: EventLog,
+    timeline: Timeline,
     window: Window,
     /// Committed steps of the run so far.
     committed: u64,
@@ -59,6 +62,7 @@ impl Artifacts {
         let draws = DrawLog::open(run_dir, resume_from)?;
         let metrics = MetricsLog::open(run_dir, resume_from.0)?;
         let events = EventLog::open(run_dir, resume_from.0)?;
+        let timeline = Timeline::open(run_dir, resume_from)?;
         let last = metrics.last().map_or((0, 0.0), |line| (line.step, line.elapsed));
         Ok(Self {
             run_dir: run_dir.to_owned(),
@@ -67,6 +71,7 @@ impl Artifacts {
             draws,
             metrics,
             events,
+            timeline,
             window: Window::new(law.catalog.bins().len()),
             committed: last.0,
             mark: None,
@@ -74,6 +79,26 @@ impl Artifacts {
             earlier: last.1,
             samples: None,
         })
+    }
+
+    /// What the files tell of the run up to here, for whoever looks.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn history(&self) -> io::Result<History> {
+        let mut history = History::read(&self.run_dir)?;
+        if !self.window.is_empty() {
+            history.lines.push(self.window_line());
+        }
+        Ok(history)
+    }
+
+    /// Something happened to the run.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn happened(&mut self, happening: &Happening) -> io::Result<()> {
+        self.timeline.append(happening)
     }
 
     /// Tells the size of the training set: lines then say their epoch and learning rate.
@@ -183,6 +208,32 @@ impl Artifacts {
         self.window = Window::new(self.law.catalog.bins().len());
         self.events.scalars(line.step, &metrics::scalars(&line))?;
         self.metrics.append(line)
+    }
+}
+
+/// What a run's files tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Of `metrics.jsonl`.
+    pub lines: Vec<MetricsLine>,
+    /// Of `timeline.jsonl`.
+    pub happenings: Vec<Happening>,
+}
+
+impl History {
+    /// Reads a run's folder; files that are not there have nothing to tell.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(run_dir: &Path) -> io::Result<Self> {
+        let text = |name: &str| match fs::read_to_string(run_dir.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            read => read,
+        };
+        Ok(Self {
+            lines: metrics::parse(&text("metrics.jsonl")?),
+            happenings: timeline::parse(&text("timeline.jsonl")?),
+        })
     }
 }
 

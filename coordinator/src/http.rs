@@ -19,7 +19,7 @@ use std::{
 use axum::{
     Router,
     extract::State as Shared,
-    http::{HeaderValue, header},
+    http::{HeaderValue, StatusCode, header},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -29,7 +29,10 @@ use axum::{
 use esta_page::markup;
 use esta_telemetry::http::{self, ServeError, Served};
 use futures::{Stream, stream};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 pub use self::board::{Board, TermName};
 use self::state::Inside;
@@ -37,6 +40,12 @@ use crate::rpc::Service;
 
 /// How old a state may be that is told.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How often a page hears that it is still connected.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Pages that may be kept up to date at once: the others ask by themselves, and probes and scrapers find room.
+const PAGES: usize = 96;
 
 /// How often gauges are brought up to date for a collector that nobody scrapes for.
 const GAUGES_EVERY: Duration = Duration::from_secs(5);
@@ -78,6 +87,7 @@ struct Window {
     board: Board,
     service: Service,
     last: Arc<Mutex<Option<Told>>>,
+    pages: Arc<Semaphore>,
 }
 
 /// Shows a board at an address until what is returned is dropped.
@@ -85,7 +95,7 @@ struct Window {
 /// # Errors
 /// [`ServeError`] where the address is taken.
 pub fn serve(address: SocketAddr, board: Board, service: Service) -> Result<Served, ServeError> {
-    let window = Window { board, service, last: Arc::default() };
+    let window = Window::new(board, service);
     let ready = {
         let window = window.clone();
         move || window.service.is_ready()
@@ -112,11 +122,15 @@ pub fn gauges(board: &Board) {
 /// them. To be called within a runtime.
 pub fn unseen(board: Board, service: Service) {
     if esta_telemetry::metrics::are_exported() {
-        tokio::spawn(Window { board, service, last: Arc::default() }.keep_gauges());
+        tokio::spawn(Window::new(board, service).keep_gauges());
     }
 }
 
 impl Window {
+    fn new(board: Board, service: Service) -> Self {
+        Self { board, service, last: Arc::default(), pages: Arc::new(Semaphore::new(PAGES)) }
+    }
+
     /// The state, a second old at most. Several who ask at once wait for one and the same.
     async fn state(&self) -> Arc<str> {
         let mut last = self.last.lock().await;
@@ -174,18 +188,26 @@ async fn state_now(Shared(window): Shared<Window>) -> Response {
 }
 
 /// The state whenever it has changed, at most once a second.
-async fn events(Shared(window): Shared<Window>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let told = stream::unfold((window, None::<Arc<str>>), async |(window, last)| {
+async fn events(Shared(window): Shared<Window>) -> Response {
+    let Ok(place) = window.pages.clone().try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are kept up to date here; ask /api/state\n")
+            .into_response();
+    };
+    Sse::new(paced(changes(window, place))).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+}
+
+/// States as they change, as long as somebody reads them.
+fn changes(window: Window, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((window, place, None::<Arc<str>>), async |(window, place, last)| {
         loop {
             let state = window.state().await;
             if last.as_ref().is_none_or(|last| timeless(last) != timeless(&state)) {
                 let event = Event::default().event("state").data(&*state);
-                return Some((Ok(event), (window, Some(state))));
+                return Some((Ok(event), (window, place, Some(state))));
             }
             tokio::time::sleep(FRESH).await;
         }
-    });
-    Sse::new(paced(told)).keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))
+    })
 }
 
 /// One item a second.

@@ -4,4 +4,8 @@ mod meters;
 mod tracks;
 mod watched;
 
-pub use self::{meters::Meters, tracks::relative_entropy, watched::Watched};
+pub use self::{
+    meters::{Meters, TurnedAway},
+    tracks::relative_entropy,
+    watched::Watched,
+};

@@ -5,17 +5,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    io::{Read, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::process::{Process, deadline};
+use crate::{
+    http::get,
+    process::{Process, deadline},
+};
 
 /// Labels of a series, or attributes of a span as they are printed.
 pub type Labels = BTreeMap<String, String>;
@@ -32,21 +33,6 @@ pub fn repository() -> PathBuf {
 /// When there is none.
 pub fn free_address() -> anyhow::Result<String> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string())
-}
-
-/// What `GET` answers: the status and the body. In HTTP/1.0 an answer comes in one piece.
-///
-/// # Errors
-/// When nobody answers.
-pub fn get(address: &str, path: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer has a head")?;
-    let status = head.split(' ').nth(1).context("an answer has a status")?.parse()?;
-    Ok((status, body.to_owned()))
 }
 
 /// What is said where a program is not there.

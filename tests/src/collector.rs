@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    fs,
+    net::{SocketAddr, TcpListener as StdListener},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,13 +19,16 @@ use opentelemetry_proto::tonic::{
             trace_service_server::{TraceService, TraceServiceServer},
         },
     },
-    common::v1::{KeyValue, any_value::Value},
+    common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, span::Event},
 };
 use tokio::{net::TcpListener, runtime::Runtime};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
 
-use crate::backends::exporting_to;
+use crate::{Certificates, backends::exporting_to};
 
 /// A span, and the service that told of it.
 #[derive(Debug, Clone)]
@@ -38,7 +43,17 @@ pub struct Told {
 pub struct Collector {
     address: SocketAddr,
     heard: Heard,
-    _runtime: Runtime,
+    certificates: Option<Certificates>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        // Whoever drops it may itself be a task.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -57,23 +72,58 @@ impl Collector {
     /// # Errors
     /// When there is none.
     pub fn start() -> anyhow::Result<Self> {
+        Self::serve(Server::builder())
+    }
+
+    /// The same behind a certificate of its own, which it asks of others too.
+    ///
+    /// # Errors
+    /// When there is no port, or the files cannot be read.
+    pub fn start_sealed(certificates: &Certificates) -> anyhow::Result<Self> {
+        let Certificates { ca, cert, key } = certificates;
+        let config = ServerTlsConfig::new()
+            .identity(Identity::from_pem(fs::read(cert)?, fs::read(key)?))
+            .client_ca_root(Certificate::from_pem(fs::read(ca)?));
+        let mut sealed = Self::serve(Server::builder().tls_config(config)?)?;
+        sealed.certificates = Some(certificates.clone());
+        Ok(sealed)
+    }
+
+    fn serve(mut server: Server) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let heard = Heard::default();
-        let socket = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+        let socket = StdListener::bind("127.0.0.1:0")?;
+        socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
+        let inside = runtime.enter();
+        let socket = TcpListener::from_std(socket)?;
         let connections = tonic::transport::server::TcpIncoming::from(socket);
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(heard.clone()))
             .add_service(MetricsServiceServer::new(heard.clone()))
             .serve_with_incoming(connections);
         runtime.spawn(server);
-        Ok(Self { address, heard, _runtime: runtime })
+        drop(inside);
+        Ok(Self { address, heard, certificates: None, runtime: Some(runtime) })
     }
 
     /// What programs are told, as variables of their environment, to export every step here.
     #[must_use]
     pub fn environment(&self) -> Vec<(String, String)> {
-        exporting_to(&self.address.to_string())
+        let mut variables = exporting_to(&self.address.to_string());
+        if let Some(Certificates { ca, cert, key }) = &self.certificates {
+            let endpoint = format!("https://{}", self.address);
+            let path = |file: &Path| file.to_string_lossy().into_owned();
+            let sealed = [
+                ("ENDPOINT", endpoint),
+                ("CERTIFICATE", path(ca)),
+                ("CLIENT_CERTIFICATE", path(cert)),
+                ("CLIENT_KEY", path(key)),
+            ];
+            variables.retain(|(name, _)| name != "OTEL_EXPORTER_OTLP_ENDPOINT");
+            variables.extend(sealed.map(|(what, value)| (format!("OTEL_EXPORTER_OTLP_{what}"), value)));
+        }
+        variables
     }
 
     /// Every span so far.
@@ -142,6 +192,17 @@ pub fn text(attributes: &[KeyValue], key: &str) -> Option<String> {
         Value::StringValue(text) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// An attribute that is several texts.
+#[must_use]
+pub fn texts(attributes: &[KeyValue], key: &str) -> Vec<String> {
+    let Some(Value::ArrayValue(array)) = value(attributes, key) else { return Vec::new() };
+    let text = |value: &AnyValue| match value.value.as_ref()? {
+        Value::StringValue(text) => Some(text.clone()),
+        _ => None,
+    };
+    array.values.iter().filter_map(text).collect()
 }
 
 /// An attribute that is a whole number.

@@ -7,6 +7,7 @@ mod certificates;
 pub mod collector;
 mod etcd;
 mod evidence;
+pub mod http;
 mod lab;
 mod network;
 mod objects;

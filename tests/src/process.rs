@@ -107,11 +107,13 @@ impl Process {
     /// When it does not start.
     pub fn spawn(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<Self> {
         let open = |kind: &str| File::options().create(true).append(true).open(folder.join(format!("{name}.{kind}")));
+        if !command.get_envs().any(|(name, _)| name == "RUST_LOG") {
+            command.env("RUST_LOG", "info");
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(open("out")?)
             .stderr(open("log")?)
-            .env("RUST_LOG", "info")
             .env_remove("RUST_BACKTRACE")
             .spawn()
             .with_context(|| format!("starting {name}"))?;

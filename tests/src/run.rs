@@ -121,6 +121,21 @@ impl<'a> Run<'a> {
         Self { patience, ..Self::vacant(folder, name.to_owned(), job, workers)? }.seated(1)?.staffed()
     }
 
+    /// Serves any job, whose results are to lie in the folder of this name, in a setting of its own, and starts the workers it
+    /// expects.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn of_job_set(
+        folder: &'a Path,
+        name: &str,
+        job: &Path,
+        workers: u32,
+        setting: Setting,
+    ) -> anyhow::Result<Self> {
+        Self { setting, ..Self::vacant(folder, name.to_owned(), job, workers)? }.seated(1)?.staffed()
+    }
+
     /// Serves any job, whose results are to lie in the folder of this name, to as many workers as are expected, and starts none.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What can be done with a run that is over, and how workers leave one that is not.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::Context;
 use esta_tests::{Lab, Process, Run, Setting, deadline};
@@ -99,5 +99,47 @@ fn a_worker_that_is_drained_before_the_end_says_so_by_its_exit_code() -> anyhow:
     assert_eq!(leaving.wait()?.code(), Some(143), "{}", leaving.log());
     // Whoever stays to the end ends with 0, whatever is set.
     run.finish()?;
+    Ok(())
+}
+
+/// What the operations guide says to keep of a run: its checkpoints, and the record after them.
+fn keep(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    let kept = |name: &str| name.starts_with("checkpoint-") || name == "record.redb";
+    for entry in fs::read_dir(from)? {
+        let entry = entry?.path();
+        let name = entry.file_name().context("an entry has a name")?.to_string_lossy().into_owned();
+        if kept(&name) {
+            let status = Command::new("cp").arg("-a").arg(&entry).arg(to).status()?;
+            anyhow::ensure!(status.success(), "copying {name}: {status}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_that_is_restored_from_a_backup_ends_with_the_bits_of_an_undisturbed_one() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let undisturbed = Run::start(&lab, &lab.write_job("never-lost", "sampling: {slots: 4}\n", 300)?, 1)?.finish()?;
+    let job = lab.write_job("lost", "sampling: {slots: 4}\n", 300)?;
+    let (dir, backup) = (job.with_extension(""), lab.path().join("backup"));
+    let mut run = Run::start(&lab, &job, 2)?;
+    run.wait_for_step(90)?;
+    run.coordinator().signal("TERM")?;
+    run.coordinator().wait()?;
+    keep(&dir, &backup)?;
+    run.reseat(0)?;
+    run.wait_for_step(200)?;
+    // Everything is lost, what was learned since the backup as well.
+    run.kill_all();
+    fs::remove_dir_all(&dir)?;
+    fs::create_dir_all(&dir)?;
+    keep(&backup, &dir)?;
+    let steps: Vec<String> = fs::read_dir(&dir)?
+        .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+        .collect::<anyhow::Result<_>>()?;
+    assert!(steps.iter().any(|name| name.starts_with("checkpoint-")), "a checkpoint is in the backup: {steps:?}");
+    assert!(!steps.iter().any(|name| name == "checkpoint-200"), "the backup is older: {steps:?}");
+    assert!(Run::start(&lab, &job, 2)?.finish()? == undisturbed, "the restored run ended with other bits");
     Ok(())
 }

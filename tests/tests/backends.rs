@@ -12,10 +12,11 @@ use anyhow::{Context, ensure};
 use esta_tests::{
     Lab, Outcome, Process, Run, Setting,
     backends::{
-        Heard, Number, Prometheus, Rotel, Rule, Target, exporting_to, flaws_by_promtool, free_address, get, repository,
+        Heard, Number, Prometheus, Rotel, Rule, Target, exporting_to, flaws_by_promtool, free_address, repository,
         untyped,
     },
     deadline,
+    http::get,
 };
 use serde_json::Value;
 
@@ -90,6 +91,24 @@ fn known_metrics() -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
+/// The queries of the dashboard as Grafana puts them for all namespaces and releases, but for those of what a run here lacks.
+fn panels() -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(repository().join("charts/esta/files/dashboard.json"))?;
+    let dashboard: Value = serde_json::from_str(&text)?;
+    let panels = dashboard["panels"].as_array().context("a dashboard has panels")?;
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let queries = targets.filter_map(|target| target["expr"].as_str());
+    let queries: Vec<String> = queries
+        .filter(|query| !ABSENT.iter().any(|(absent, _)| query.contains(absent)))
+        .map(|query| query.replace("$namespace", ".*").replace("$release", ".*").replace("$__rate_interval", "30s"))
+        .collect();
+    ensure!(queries.len() > 40, "{} queries", queries.len());
+    if let Some(query) = queries.iter().find(|query| query.contains('$')) {
+        anyhow::bail!("a variable that is not known here: {query}");
+    }
+    Ok(queries)
+}
+
 /// Fails on a series that is there twice, and on whatever promtool has against an exposition.
 fn check_exposition(lab: &Lab, address: &str) -> anyhow::Result<()> {
     let (status, text) = get(address, "/metrics")?;
@@ -125,6 +144,19 @@ fn prometheus_has_every_metric_and_its_alerts_are_quiet_until_the_run_stalls() -
     for (absent, why) in ABSENT {
         ensure!(!prometheus.names()?.contains(absent), "{absent} is there, although {why}");
     }
+
+    // Every panel of the dashboard has something to show.
+    let empty = || -> anyhow::Result<Vec<String>> {
+        let mut empty = Vec::new();
+        for query in panels()? {
+            if prometheus.query(&query).with_context(|| query.clone())?.is_empty() {
+                empty.push(query);
+            }
+        }
+        Ok(empty)
+    };
+    deadline("every panel to be filled", || empty().ok().filter(Vec::is_empty))
+        .with_context(|| format!("empty: {:#?}", empty()))?;
 
     // Counters grow, of every process, and none is reset.
     for counter in ["esta_steps_committed_total", "esta_samples_total", "esta_worker_steps_applied_total"] {
@@ -185,7 +217,7 @@ fn what_prometheus_counted_is_what_the_run_did() -> anyhow::Result<()> {
         ("esta_samples_total", steps * BATCH as f64),
         ("esta_step_duration_seconds_count", steps),
         ("esta_commit_duration_seconds_count", steps),
-        ("sum(esta_visits)", steps * SLOTS as f64),
+        ("sum(esta_sampling_draws)", steps * SLOTS as f64),
         ("sum(esta_generations_total)", 1.0),
         ("esta_record_lag_steps", 0.0),
         ("esta_run_failed", 0.0),
@@ -205,9 +237,11 @@ fn what_prometheus_counted_is_what_the_run_did() -> anyhow::Result<()> {
     assert_eq!(number("esta_steps_lost_total")?, told("/progress/lost")?);
     let budgets = state["budgets"].as_array().context("there are budgets")?;
     for (budget, of_budget) in budgets.iter().enumerate() {
-        for (metric, key) in
-            [("esta_visits", "draws"), ("esta_sampling_entropy", "entropy"), ("esta_importance_mean", "importance")]
-        {
+        for (metric, key) in [
+            ("esta_sampling_draws", "draws"),
+            ("esta_sampling_entropy", "entropy"),
+            ("esta_importance_mean", "importance"),
+        ] {
             let scraped = prometheus.number(&format!("{metric}{{budget=\"{budget}\"}}"));
             assert_eq!(scraped, of_budget[key].as_f64(), "{metric} of budget {budget}");
         }

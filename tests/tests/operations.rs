@@ -38,7 +38,7 @@ const STAND_INS: [(&str, &str); 6] = [
     // Whatever it would install is rendered, by the real one; values are remembered where they are to be used again.
     (
         "helm",
-        "echo \"helm $*\" >>calls\n[ \"$1\" != test ] || exit 0\nverb=$1; shift\nargs=()\n\
+        "echo \"helm $*\" >>calls\ncase $1 in test|rollback) exit 0;; esac\nverb=$1; shift\nargs=()\n\
          while [ $# -gt 0 ]; do\n  case $1 in\n    --reuse-values) args+=(--values \"$(cat values)\");;\n    \
          --values) echo \"$2\" >values; args+=(\"$1\" \"$2\"); shift;;\n    *) args+=(\"$1\");;\n  esac\n  shift\ndone\n\
          exec \"$HELM\" template \"${args[@]}\" --kube-version 1.34.0 >\"$verb.yaml\"",
@@ -97,8 +97,25 @@ fn every_command_of_the_operations_guide_works() -> anyhow::Result<()> {
     ensure!(status.success(), "the guide ended with {status}:\n{}", said());
     assert!(shell.out().contains("complete"), "{}", said());
     let calls = fs::read_to_string(lab.path().join("calls"))?;
-    assert!(calls.contains("helm upgrade trial") && calls.contains("kubectl --namespace esta get pods"), "{calls}");
+    assert!(
+        calls.contains("helm upgrade trial")
+            && calls.contains("helm rollback trial 1")
+            && calls.contains("kubectl --namespace esta get pods"),
+        "{calls}"
+    );
     Ok(())
+}
+
+#[test]
+fn every_metric_has_its_line() {
+    let metrics = include_str!("../chart/metrics.txt");
+    assert!(metrics.lines().count() > 30);
+    for metric in metrics.lines() {
+        assert!(
+            GUIDE.contains(&format!("`{metric}`")) || GUIDE.contains(&format!("`{metric}{{")),
+            "the guide does not tell of {metric}"
+        );
+    }
 }
 
 #[test]

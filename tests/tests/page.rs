@@ -1,12 +1,13 @@
 //! The page in a browser, with real runs behind it: workers that come, go and die, the end of a run, and names that are meant to
 //! become markup. `tests/page/live.mjs` compares what a reader sees with the state behind it.
 
-use std::{process::Command, time::Duration};
+use std::{io::Write, net::TcpStream, process::Command, time::Duration};
 
 use anyhow::Context;
 use esta_tests::{
     Lab, Process, Run, Setting,
     backends::{free_address, repository},
+    http::probe,
 };
 
 /// A browser takes its time where processors are busy.
@@ -67,5 +68,40 @@ fn a_reader_sees_workers_come_and_die_and_the_palette_at_the_end() -> anyhow::Re
     saw(finished).with_context(|| run.said())?;
     run.coordinator().signal("TERM")?;
     run.finish()?;
+    Ok(())
+}
+
+/// Readers who ask for much and take nothing of it.
+fn stalled(page: &str, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+    let reader = |number: usize| {
+        let mut stream = TcpStream::connect(page)?;
+        // What is asked at once on one connection is answered in order: far more than sockets hold.
+        let (path, times) = if number.is_multiple_of(2) { ("/api/events", 1) } else { ("/api/state", 5_000) };
+        let question = format!("GET {path} HTTP/1.1\r\nHost: {page}\r\n\r\n").repeat(times);
+        stream.set_nonblocking(true)?;
+        // The server stops to read as well, so not all of it may leave.
+        anyhow::ensure!(stream.write(question.as_bytes())? > 0, "nothing was asked");
+        Ok(stream)
+    };
+    (0..count).map(reader).collect()
+}
+
+#[test]
+fn readers_who_take_nothing_change_no_bit_and_keep_no_probe_waiting() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let undisturbed = Run::start(&lab, &lab.write_job("calm", "sampling: {slots: 4}\n", 200)?, 1)?.finish()?;
+    let page = free_address()?;
+    let setting = Setting { serve: ["--http", &page].map(str::to_owned).to_vec(), ..Setting::default() };
+    let mut run = Run::set(&lab, &lab.write_job("stared-at", "sampling: {slots: 4}\n", 200)?, 1, setting)?;
+    run.wait_for_step(5)?;
+    let readers = stalled(&page, 64)?;
+    for step in [40, 80, 120] {
+        run.wait_for_step(step)?;
+        let (status, _) = probe(page.parse()?, "/readyz", Duration::from_secs(5))?;
+        assert_eq!(status, 200, "with {} readers at step {step}", readers.len());
+    }
+    let outcome = run.finish()?;
+    assert!(outcome == undisturbed, "a run that is stared at ended with other bits");
+    drop(readers);
     Ok(())
 }

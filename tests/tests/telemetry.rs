@@ -2,22 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Read, Write},
-    net::TcpStream,
+    path::PathBuf,
 };
 
 use anyhow::{Context, ensure};
 use esta_tests::{
-    Lab, Outcome, Run, Setting,
+    Certificates, Lab, Outcome, Run, Setting, TextLab,
     backends::free_address,
-    collector::{Collector, Told, events, number, real, text},
+    collector::{Collector, Told, events, number, real, text, texts},
     deadline,
+    http::get,
 };
-use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::Event};
 
 const STEPS: u64 = 24;
 
-fn job(lab: &Lab, name: &str) -> anyhow::Result<std::path::PathBuf> {
+fn job(lab: &Lab, name: &str) -> anyhow::Result<PathBuf> {
     let job = lab.write_job(name, "sampling: {slots: 4}\n", STEPS)?;
     // Budgets that hold several stitches, or there would be nothing to be unsure of.
     lab.change(&job, "gap: 3000", "gap: 1000000")?;
@@ -137,6 +137,7 @@ fn a_step_is_one_trace_across_all_processes_and_watching_changes_no_bit() -> any
         ("esta-coordinator", "rpc.server.call.duration"),
         ("esta-worker", "esta.worker.steps.applied"),
         ("esta-worker", "esta.worker.memory"),
+        ("esta-worker", "rpc.client.call.duration"),
     ] {
         assert!(metrics.contains(&(service.to_owned(), metric.to_owned())), "{service} exports {metric}: {metrics:?}");
     }
@@ -156,6 +157,9 @@ fn a_lost_worker_is_an_event_of_the_step_it_was_lost_in() -> anyhow::Result<()> 
     let job = lab.write_job("struck", "sampling: {slots: 4}\n", 400)?;
     let mut run = Run::set(&lab, &job, 3, setting)?;
     run.wait_for_step(20)?;
+    run.add_worker_named("latecomer")?;
+    run.wait_for_log("latecomer")?;
+    run.wait_for_step(200)?;
     run.kill_worker(2);
     run.finish()?;
     let spans = collector.spans();
@@ -163,6 +167,11 @@ fn a_lost_worker_is_an_event_of_the_step_it_was_lost_in() -> anyhow::Result<()> 
     let struck = roots.iter().filter(|root| !events(root, "generation ended").is_empty());
     let struck: Vec<_> = struck.collect();
     assert!(!struck.is_empty(), "no step under way tells of the loss");
+    let gone = |root: &Span| events(root, "worker gone").iter().any(|e| text(&e.attributes, "esta.worker").is_some());
+    assert!(struck.iter().any(|root| gone(root)), "no step under way tells who was lost");
+    let joined = |event: &&Event| texts(&event.attributes, "esta.workers").iter().any(|name| name == "latecomer");
+    let joins = roots.iter().filter(|root| events(root, "generation prepared").iter().any(joined)).count();
+    assert!(joins > 0, "no step under way tells who joins");
     let again = struck.iter().any(|root| events(root, "handed out").len() > 1);
     assert!(again, "no step tells that it was given out again");
     for root in struck {
@@ -170,6 +179,89 @@ fn a_lost_worker_is_an_event_of_the_step_it_was_lost_in() -> anyhow::Result<()> 
     }
     assert!(traces(&spans, "generation").len() >= 2, "the generation before and the one after it have traces");
     Ok(())
+}
+
+#[test]
+fn a_step_that_outlives_its_leader_stays_one_trace() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let collector = Collector::start()?;
+    let setting = Setting { environment: collector.environment(), ..Setting::default() };
+    let job = lab.write_job("handed-over", "sampling: {slots: 4}\n", 300)?;
+    let mut run = Run::set(&lab, &job, 2, setting)?;
+    run.wait_for_step(40)?;
+    run.coordinator().signal("TERM")?;
+    run.coordinator().wait()?;
+    run.reseat(0)?;
+    run.finish()?;
+    let spans = collector.spans();
+    let roots =
+        |name: &str| spans.iter().filter(|told| told.span.name == name && told.span.parent_span_id.is_empty()).count();
+    let steps = traces(&spans, "step");
+    assert_eq!((steps.len(), roots("step")), (300, 300), "each step has one trace, and that one root");
+    let terms: Vec<_> = steps.iter().filter(|trace| !trace.named("term").is_empty()).collect();
+    assert!(!terms.is_empty(), "a leader that went told of the steps it left");
+    for trace in terms {
+        let (root, term) = (trace.one("step")?, trace.one("term")?);
+        assert_eq!(term.parent_span_id, root.span_id);
+        assert!(term.status.as_ref().is_some_and(|status| status.message.contains("term ended")));
+    }
+    let ids: BTreeSet<_> = spans.iter().map(|told| &told.span.span_id).collect();
+    assert_eq!(ids.len(), spans.len(), "no two spans have one id");
+    Ok(())
+}
+
+#[test]
+fn slots_of_a_node_that_shares_its_blocks_tell_forward_from_backward() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let collector = Collector::start()?;
+    let setting = Setting { environment: collector.environment(), ..Setting::default() };
+    let job = lab.write_job_with("shared", 6, ("", ""), "model: {shard: node}\n")?;
+    Run::of_job_set(lab.path(), "shared", &job, 2, setting)?.finish()?;
+    let spans = collector.spans();
+    let steps = traces(&spans, "step");
+    assert_eq!(steps.len(), 6);
+    for trace in &steps {
+        let slots = trace.named("slot");
+        assert!(!slots.is_empty());
+        for slot in slots {
+            assert_eq!(trace.below(slot), BTreeSet::from(["forward", "backward"]));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_collector_with_a_certificate_is_spoken_to_by_tls_and_lines_of_the_log_lead_to_its_traces() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let collector = Collector::start_sealed(&Certificates::write(lab.path())?)?;
+    let mut environment = collector.environment();
+    environment.push(("RUST_LOG".to_owned(), "esta_worker=debug".to_owned()));
+    let setting = Setting { environment, ..Setting::default() };
+    let mut run = Run::set(&lab, &job(&lab, "sealed")?, 1, setting)?;
+    let mut worker = run.take_worker(0);
+    run.finish()?;
+    ensure!(worker.wait()?.success(), "{}", worker.log());
+    let spans = collector.spans();
+    assert_eq!(traces(&spans, "step").len() as u64, STEPS);
+    let metrics = collector.metrics();
+    assert!(metrics.contains(&("esta-worker".to_owned(), "esta.worker.steps.applied".to_owned())), "{metrics:?}");
+    let known: BTreeSet<String> = spans.iter().map(|told| hex(&told.span.trace_id)).collect();
+    // It goes to a file here, so every line is JSON.
+    let lines = worker.log();
+    let told: BTreeSet<String> = lines.lines().filter_map(trace_of).collect();
+    assert!(told.len() as u64 >= STEPS / 2, "{} traces are named in:\n{lines}", told.len());
+    assert!(told.is_subset(&known), "a line names a trace that nobody has");
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The trace that a line of a log belongs to.
+fn trace_of(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["span"]["trace_id"].as_str().map(str::to_owned)
 }
 
 #[test]
@@ -186,15 +278,6 @@ fn a_collector_that_is_not_there_is_waited_for_by_nobody() -> anyhow::Result<()>
     Ok(())
 }
 
-/// `GET`, as a probe or a scraper does it.
-fn get(address: &str, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 #[test]
 fn metrics_and_probes_are_answered_by_coordinator_and_worker_and_a_complete_run_stays_to_be_seen() -> anyhow::Result<()>
 {
@@ -209,10 +292,9 @@ fn metrics_and_probes_are_answered_by_coordinator_and_worker_and_a_complete_run_
     let job = lab.write_job("exposed", "sampling: {slots: 4}\n", 300)?;
     let mut run = Run::set(&lab, &job, 1, setting)?;
     run.wait_for_step(5)?;
-    assert!(get(&page, "/healthz")?.starts_with("HTTP/1.1 200"));
-    assert!(get(&page, "/readyz")?.starts_with("HTTP/1.1 200"));
-    assert!(get(&worker, "/readyz")?.starts_with("HTTP/1.1 200"));
-    let (seen, of_worker) = (get(&page, "/metrics")?, get(&worker, "/metrics")?);
+    let status = |address: &str, path: &str| get(address, path).map(|(status, _)| status);
+    assert_eq!((status(&page, "/healthz")?, status(&page, "/readyz")?, status(&worker, "/readyz")?), (200, 200, 200));
+    let ((_, seen), (_, of_worker)) = (get(&page, "/metrics")?, get(&worker, "/metrics")?);
     for metric in [
         "esta_steps_committed_total",
         "esta_plan_duration_seconds_bucket",
@@ -231,18 +313,18 @@ fn metrics_and_probes_are_answered_by_coordinator_and_worker_and_a_complete_run_
         assert!(of_worker.contains(metric), "the worker has no {metric}:\n{of_worker}");
     }
     let complete = || {
-        let answer = get(&page, "/api/state").ok()?;
-        let state: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let (_, answer) = get(&page, "/api/state").ok()?;
+        let state: serde_json::Value = serde_json::from_str(&answer).ok()?;
         (state["run"]["complete"] == true).then_some(state)
     };
     let state = deadline("the run to be complete", complete).with_context(|| run.said())?;
     assert_eq!(state["run"]["phase"], "complete");
-    assert!(get(&page, "/metrics")?.contains("esta_run_complete 1"));
+    assert!(get(&page, "/metrics")?.1.contains("esta_run_complete 1"));
     assert_eq!(state["progress"]["committed"], 300);
     assert!(
         state["palette"].as_array().is_some_and(|palette| palette.iter().any(|choice| choice["accuracy"].is_f64()))
     );
-    assert!(get(&page, "/readyz")?.starts_with("HTTP/1.1 200"));
+    assert_eq!(status(&page, "/readyz")?, 200);
     run.coordinator().signal("TERM")?;
     run.finish()?;
     Ok(())

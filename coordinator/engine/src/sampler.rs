@@ -32,6 +32,20 @@ pub enum Reason {
     Bandit,
 }
 
+impl Reason {
+    /// The word for it, as records and files spell it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Importance => "importance",
+            Self::Warm => "warm",
+            Self::Uniform => "uniform",
+            Self::AnchorFloor => "anchor_floor",
+            Self::Bandit => "bandit",
+        }
+    }
+}
+
 /// One slot's draw.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Draw {

@@ -291,3 +291,10 @@ fn rd_2_a_plan_counts_the_slots_that_touch_each_group() {
     }
     assert_ne!(plan.digest, Digest::default());
 }
+
+#[test]
+fn a_reason_is_spelt_in_one_way() {
+    for reason in [Reason::Importance, Reason::Warm, Reason::Uniform, Reason::AnchorFloor, Reason::Bandit] {
+        assert_eq!(serde_json::to_value(reason).ok(), Some(reason.word().into()));
+    }
+}

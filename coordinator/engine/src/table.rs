@@ -117,6 +117,13 @@ impl Table {
         self.rows.get(stitch.index()).copied().unwrap_or_default()
     }
 
+    /// Mean of what is known of these stitches; none where nothing is.
+    #[must_use]
+    pub fn mean(&self, stitches: &[StitchId], of: impl Fn(&Row) -> Option<f64>) -> Option<f64> {
+        let known: Vec<f64> = stitches.iter().filter_map(|stitch| of(&self.row(*stitch))).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    }
+
     /// All rows by stitch id, holes included.
     #[must_use]
     pub fn rows(&self) -> &[Row] {

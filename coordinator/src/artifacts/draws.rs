@@ -3,7 +3,6 @@
 use std::{fs::File, io, path::Path, sync::Arc};
 
 use esta_engine::run::StepRecord;
-use esta_engine::sampler::Reason;
 use parquet::{
     basic::Compression,
     column::reader::get_typed_column_reader,
@@ -78,7 +77,7 @@ impl Draws {
             self.stitch.push(draw.stitch.0.cast_signed());
             self.budget.push(draw.budget.0.cast_signed());
             self.probability.push(draw.probability);
-            self.reason.push(reason_word(draw.reason).to_owned());
+            self.reason.push(draw.reason.word().to_owned());
             self.score.push(outcome.score);
             self.loss.push(outcome.loss);
             self.grad_norm.push(outcome.grad_norm);
@@ -113,17 +112,6 @@ impl Draws {
         self.loss.extend(other.loss);
         self.grad_norm.extend(other.grad_norm);
         self.valid.extend(other.valid);
-    }
-}
-
-/// The word for a reason in the file, the same as its serde name.
-fn reason_word(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Importance => "importance",
-        Reason::Warm => "warm",
-        Reason::Uniform => "uniform",
-        Reason::AnchorFloor => "anchor_floor",
-        Reason::Bandit => "bandit",
     }
 }
 

@@ -152,7 +152,7 @@ impl Window {
 pub fn coverage(law: &Law, table: &Table) -> f64 {
     let all = law.catalog.stitches().count();
     let visited = law.catalog.stitches().filter(|stitch| table.row(stitch.id).visits > 0).count();
-    visited as f64 / all as f64
+    visited as f64 / all.max(1) as f64
 }
 
 /// By budget: entropy in nats of the distribution inside it.

@@ -1,9 +1,12 @@
 //! Artifacts written, interrupted and written on: nothing doubled, nothing missing.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::SystemTime};
 
-use esta_engine::{palette, run::StepTimings};
-use esta_proto::SlotId;
+use esta_engine::{
+    palette,
+    run::{Notice, StepTimings},
+};
+use esta_proto::{Generation, LeaderEpoch, SlotId};
 use tempfile::tempdir;
 
 use super::{draws::Draws, fixture, metrics::MetricsLine, parts::DrawFiles, summary::TableFile, *};
@@ -176,4 +179,35 @@ fn where_the_time_went_is_a_mean_over_the_reports_of_a_window() {
     let first = seconds[0].expect("two ranks reported");
     assert_eq!((first.plan, first.compute, first.reduce), (0.0, 0.04, 0.02));
     assert_eq!(seconds[1], None, "nobody reported in the second window");
+}
+
+#[test]
+fn what_happened_outlives_every_leader_and_a_run_that_begins_anew_has_no_past() {
+    let dir = tempdir().expect("a folder");
+    let law = law(40);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let formed = Happening::of(at, &Notice::Formed(Generation(3), vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(formed.text, "generation 3 forms: a b");
+    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    artifacts.happened(&formed).expect("written");
+    feed(&mut artifacts, &law, 0, 25);
+    drop(artifacts);
+    // A crash cuts the last line short.
+    let file = dir.path().join("timeline.jsonl");
+    let whole = fs::read_to_string(&file).expect("there");
+    fs::write(&file, format!("{whole}{}", &whole[..20])).expect("written");
+
+    let mut artifacts = Artifacts::open(dir.path(), &law, Step(25)).expect("opened");
+    artifacts.backfill(&records(&law, 25)).expect("written");
+    let leads = Happening::leads(at, LeaderEpoch(2), Step(25));
+    artifacts.happened(&leads).expect("written");
+    let history = artifacts.history().expect("readable");
+    assert_eq!(history.happenings, [formed, leads]);
+    assert_eq!(history.lines.iter().map(|line| line.step).collect::<Vec<_>>(), [10, 20, 25]);
+    assert_eq!(history.lines.iter().map(|line| line.draws.iter().sum::<u64>()).sum::<u64>(), 4 * 25);
+    drop(artifacts);
+
+    let artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let history = artifacts.history().expect("readable");
+    assert!(history.happenings.is_empty() && history.lines.is_empty());
 }

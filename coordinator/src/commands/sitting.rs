@@ -1,6 +1,11 @@
 //! One sitting of a run (HANDS), as `serve` and `run` share it: open the record, lead, watch, conclude.
 
-use std::{path::Path, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, SystemTime},
+};
 
 use esta_engine::{
     law::Law,
@@ -17,7 +22,7 @@ use super::{
 };
 use crate::{
     archive::{self, Archivist},
-    artifacts::Artifacts,
+    artifacts::{Artifacts, timeline::Happening},
     coordinator::{Front, Office, Opened, StartError},
     failure::Failure,
     http::TermName,
@@ -46,12 +51,15 @@ impl Sitting {
         let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
         archive::bring_files(&place)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
-        let artifacts = artifacts(&law, &place.folder, &opened)?;
+        let mut artifacts = artifacts(&law, &place.folder, &opened)?;
+        let failed = |source| Failure::Artifacts { run_dir: place.folder.clone(), source };
+        artifacts.happened(&Happening::leads(SystemTime::now(), epoch, step)).map_err(failed)?;
+        let history = artifacts.history().map_err(failed)?;
         let no_thread = |error| Failure::Other(format!("cannot start a thread: {error}"));
         let (observer, watch) = Watch::start(artifacts).map_err(no_thread)?;
         let archivist = Archivist::begin(&place).map_err(no_thread)?;
         let name = TermName { run_id: run_id.clone(), run_dir: place.shown() };
-        let board = front.board().begin(name, opened.recovered().samples).map_err(no_thread)?;
+        let board = front.board().begin(name, opened.recovered().samples, history).map_err(no_thread)?;
         let patience = Patience { workers, grace: GRACE };
         let office = Office::begin(front, opened, patience, Observers::new(vec![observer, board]))?;
         tracing::info!(

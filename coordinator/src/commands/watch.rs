@@ -7,12 +7,17 @@ use std::{
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
+    time::SystemTime,
 };
 
 use esta_engine::{palette::Choice, run::Notice, spec::PaletteRule, table::Table};
 use esta_telemetry::trace::Context;
 
-use crate::{artifacts::Artifacts, observer::Observation, progress::Progress};
+use crate::{
+    artifacts::{Artifacts, timeline::Happening},
+    observer::Observation,
+    progress::Progress,
+};
 
 /// What a run came to.
 pub(super) struct Finished {
@@ -75,9 +80,11 @@ impl Watch {
                 });
                 log(&notice);
                 drop(span);
+                self.write(|artifacts| artifacts.happened(&Happening::of(SystemTime::now(), &notice)));
             }
             Observation::Finished { palettes, table } => {
                 self.progress.finishing();
+                self.write(|artifacts| artifacts.happened(&Happening::finished(SystemTime::now())));
                 self.write(|artifacts| artifacts.finish(&palettes, &table));
                 self.finished = Some(Finished { palettes, table });
             }
@@ -136,6 +143,7 @@ fn log(notice: &Notice) {
         Notice::TurnedAway(worker, reason) => tracing::warn!(worker, reason, "a worker is turned away"),
         Notice::Evicted(worker, reason) => tracing::warn!(worker, reason, "a worker is lost"),
         Notice::Straggler(worker, times) => tracing::warn!(worker, times, "a worker is slower than its peers"),
+        Notice::Gone(worker) => tracing::info!(worker, "a worker's session ended"),
         Notice::KeepsUp(worker) => tracing::info!(worker, "a worker keeps up again"),
         Notice::Resumed(generation) => {
             tracing::info!(generation = generation.0, "the generation on record still stands and goes on");

@@ -10,18 +10,21 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use esta_engine::{law::Law, run::Notice, spec::JobSpec, table::Table};
-use esta_proto::Generation;
 
 use super::{
     series::Series,
-    state::{self, EventState, Inside, Progress, RunState, Shares, State},
+    state::{self, Inside, Progress, RunState, Shares, State},
 };
 use crate::{
-    artifacts::summary::{EvalFile, read_optional},
+    artifacts::{
+        History,
+        summary::{EvalFile, read_optional},
+        timeline::{Happening, millis},
+    },
     observer::{Observation, TimeSpent},
     palette::Entry,
     rpc::Retired,
@@ -70,7 +73,7 @@ struct Term {
     loss: Series,
     speed: Series,
     rate: Rate,
-    events: VecDeque<EventState>,
+    events: VecDeque<Happening>,
     inside: Inside,
     failed: Option<String>,
     complete: Option<Complete>,
@@ -138,12 +141,12 @@ impl Board {
         }
     }
 
-    /// A term begins: everything it lets observers see is to be sent here.
+    /// A term begins, of a run with this history: everything it lets observers see is to be sent here.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn begin(&self, name: TermName, samples: Option<u64>) -> io::Result<Sender<Observation>> {
-        let term = Term::new(&self.law, name, samples);
+    pub fn begin(&self, name: TermName, samples: Option<u64>, history: History) -> io::Result<Sender<Observation>> {
+        let term = Term::new(&self.law, name, samples, history);
         *self.shown() = Shown { leader: None, term: Some(term) };
         let (sender, seen) = channel();
         let board = self.clone();
@@ -161,7 +164,7 @@ impl Board {
     /// What a look inside the run found.
     pub fn found(&self, inside: Inside) {
         if let Some(term) = &mut self.shown().term {
-            term.inside = inside;
+            term.find(inside);
         }
     }
 
@@ -170,14 +173,15 @@ impl Board {
         let eval = read_optional(&run.place.folder.join("eval.json")).ok().flatten();
         let name = TermName { run_id: run.run_id.clone(), run_dir: run.place.shown() };
         let mut shown = self.shown();
-        let term = shown.term.get_or_insert_with(|| Term::new(&self.law, name, None));
+        let history = || History::read(&run.place.folder).unwrap_or_default();
+        let term = shown.term.get_or_insert_with(|| Term::new(&self.law, name, None, history()));
         let steps = run.table.version().0;
         term.table = run.table.clone();
         term.complete = Some(Complete { eval });
         term.inside =
             Inside { phase: "complete", committed: steps, durable: steps, total: Some(steps), ..term.inside.clone() };
         term.inside.members.clear();
-        term.tell("finished", "the results are written".to_owned(), None);
+        term.tell(Happening::written(SystemTime::now()));
     }
 
     /// The run ended under this leader and is not complete.
@@ -265,8 +269,10 @@ impl Shown {
 }
 
 impl Term {
-    fn new(law: &Law, name: TermName, samples: Option<u64>) -> Self {
-        Self {
+    /// What was seen before is told again: whoever looks is to see a run, and not a term of it.
+    fn new(law: &Law, name: TermName, samples: Option<u64>, history: History) -> Self {
+        let History { lines, mut happenings } = history;
+        let mut term = Self {
             name,
             began: SystemTime::now(),
             table: Arc::new(Table::new(law.catalog.id_bound(), law.spec.sampling.momentum)),
@@ -278,11 +284,33 @@ impl Term {
             loss: Series::default(),
             speed: Series::default(),
             rate: Rate::default(),
-            events: VecDeque::new(),
+            events: happenings.split_off(happenings.len().saturating_sub(EVENTS)).into(),
             inside: Inside::default(),
             failed: None,
             complete: None,
+        };
+        let mut before = 0;
+        for line in &lines {
+            term.draws.iter_mut().zip(&line.draws).for_each(|(sum, draws)| *sum += draws);
+            term.skipped += line.skipped;
+            let steps = line.step.saturating_sub(before);
+            before = line.step;
+            if let Some(loss) = line.loss {
+                term.loss.push_mean(line.step as f64, loss, steps.saturating_sub(line.skipped).max(1));
+            }
+            if let Some(rate) = line.steps_per_second {
+                term.speed.push(line.time * 1000.0, rate);
+            }
         }
+        term
+    }
+
+    /// A look inside the run found this.
+    fn find(&mut self, mut inside: Inside) {
+        if let Some(table) = inside.table.take().filter(|table| table.version() > self.table.version()) {
+            self.table = table;
+        }
+        self.inside = inside;
     }
 
     fn see(&mut self, law: &Law, meters: &Meters, observation: Observation) {
@@ -322,54 +350,24 @@ impl Term {
             }
             Observation::Samples(samples) => self.samples = Some(samples),
             Observation::Again(_) => self.lost += 1,
-            Observation::Notice(notice, _) => self.note(&notice),
+            Observation::Notice(notice, _) => {
+                if let Notice::Failed(reason) = &notice {
+                    self.failed = Some(reason.clone());
+                }
+                self.tell(Happening::of(SystemTime::now(), &notice));
+            }
             Observation::Finished { table, .. } => {
                 self.table = table;
-                self.tell("finished", "every step is durable; the palette is evaluated and exported".to_owned(), None);
+                self.tell(Happening::finished(SystemTime::now()));
             }
         }
     }
 
-    fn note(&mut self, notice: &Notice) {
-        let names = |workers: &[String]| match workers {
-            [] => String::new(),
-            few if few.len() <= 8 => few.join(" "),
-            many => format!("{} and {} more", many[..8].join(" "), many.len() - 8),
-        };
-        let (kind, text, generation) = match notice {
-            Notice::Formed(g, workers) => ("formed", format!("generation {g} forms: {}", names(workers)), Some(g)),
-            Notice::Preparing(g, workers) => {
-                ("preparing", format!("generation {g} is being prepared: {}", names(workers)), Some(g))
-            }
-            Notice::Forgone(g, reason) => ("forgone", format!("generation {g} will not come: {reason}"), Some(g)),
-            Notice::Ended(g, reason) => ("ended", format!("generation {g} is over: {reason}"), Some(g)),
-            Notice::ForeignReport(_, step) => ("foreign", format!("a report of step {step} is of no plan"), None),
-            Notice::RedoDiffers(step) => ("redo", format!("step {step} done again gave other numbers"), None),
-            Notice::Skipped(step) => ("skipped", format!("step {step} had numbers that are not finite"), None),
-            Notice::TurnedAway(name, reason) => ("turned-away", format!("{name} is turned away: {reason}"), None),
-            Notice::Evicted(name, reason) => ("lost", format!("{name} is lost: {reason}"), None),
-            Notice::Straggler(name, times) => {
-                ("straggler", format!("{name} takes {times:.1} times as long as its peers"), None)
-            }
-            Notice::KeepsUp(name) => ("keeps-up", format!("{name} keeps up again"), None),
-            Notice::Resumed(g) => ("resumed", format!("generation {g} still stands and goes on"), Some(g)),
-            Notice::Stranded(step) => {
-                ("stranded", format!("nobody here holds a state of at least {step} steps; waiting for one"), None)
-            }
-            Notice::Failed(reason) => {
-                self.failed = Some(reason.clone());
-                ("failed", reason.clone(), None)
-            }
-        };
-        self.tell(kind, text, generation.copied());
-    }
-
-    fn tell(&mut self, kind: &'static str, text: String, generation: Option<Generation>) {
+    fn tell(&mut self, happening: Happening) {
         if self.events.len() == EVENTS {
             self.events.pop_front();
         }
-        let (at, generation) = (millis(SystemTime::now()), generation.map(|generation| generation.0));
-        self.events.push_back(EventState { at, kind, text, generation });
+        self.events.push_back(happening);
     }
 
     fn run<'a>(&'a self, spec: &'a JobSpec) -> RunState<'a> {
@@ -432,10 +430,6 @@ impl Term {
         let here = Path::new("");
         state::palette_now(law, &self.table).into_iter().map(|entry| entry.evaluated(self.eval(), here)).collect()
     }
-}
-
-fn millis(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use esta_telemetry::metrics::meter;
 use opentelemetry::{KeyValue, metrics::AsyncInstrument};
 
 use super::board::{Board, View};
-use crate::telemetry::relative_entropy;
+use crate::{artifacts::metrics::coverage, telemetry::relative_entropy};
 
 /// Workers that have a series of their own each.
 const NAMED: usize = 256;
@@ -61,8 +61,7 @@ pub fn of(board: &Board) {
     });
     gauge(board, "esta.sampling.coverage", "Share of the stitches that were ever drawn", |law, view, out| {
         let Some(view) = view else { return };
-        let visited = law.catalog.stitches().filter(|stitch| view.table.row(stitch.id).visits > 0).count();
-        out.observe(visited as f64 / law.catalog.stitches().count().max(1) as f64, &[]);
+        out.observe(coverage(law, view.table), &[]);
     });
     by_budget(
         board,
@@ -71,11 +70,9 @@ pub fn of(board: &Board) {
         |law, view, b| relative_entropy(law, view.table, b),
     );
     by_budget(board, "esta.importance.mean", "Mean importance of a budget's stitches", |law, view, budget| {
-        let rows = law.catalog.bins()[budget.index()].iter().map(|stitch| view.table.row(*stitch));
-        let known: Vec<f64> = rows.filter_map(|row| row.importance).collect();
-        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        view.table.mean(&law.catalog.bins()[budget.index()], |row| row.importance)
     });
-    by_budget(board, "esta.visits", "Slots that ran a stitch of the budget", |_, view, budget| {
+    by_budget(board, "esta.sampling.draws", "Slots drawn from a budget in committed steps", |_, view, budget| {
         view.draws.get(budget.index()).map(|draws| *draws as f64)
     });
 }

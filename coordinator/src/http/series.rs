@@ -21,7 +21,12 @@ impl Default for Series {
 impl Series {
     /// Adds an observation at `x`, which grows.
     pub fn push(&mut self, x: f64, y: f64) {
-        self.open = (self.open.0 + 1, self.open.1 + y);
+        self.push_mean(x, y, 1);
+    }
+
+    /// Adds so many observations, the last of them at `x`, of which the mean is known.
+    pub fn push_mean(&mut self, x: f64, y: f64, count: u64) {
+        self.open = (self.open.0 + count, self.open.1 + y * count as f64);
         if self.open.0 < self.width {
             return;
         }

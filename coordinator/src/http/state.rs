@@ -1,17 +1,20 @@
 //! What the page is told (HANDS): `/api/state`.
 
+use std::sync::Arc;
+
 use esta_engine::{
     budget::{Price, Unit},
     law::Law,
     run::{Activity, Member, Run},
     spec::PaletteRule,
-    table::Table,
+    table::{Row, Table},
 };
 use esta_proto::{BudgetId, StitchId};
 use serde::Serialize;
 
 use super::series::Series;
 use crate::{
+    artifacts::timeline::Happening,
     palette::{self, Entry},
     telemetry::relative_entropy,
 };
@@ -34,7 +37,7 @@ pub struct State<'a> {
     pub stitches: Option<Vec<StitchState>>,
     pub palette: Option<Vec<Entry>>,
     pub members: Option<&'a [MemberState]>,
-    pub events: Option<Vec<&'a EventState>>,
+    pub events: Option<Vec<&'a Happening>>,
 }
 
 /// Which run, and where it is.
@@ -96,6 +99,8 @@ pub struct BudgetState {
     pub draws: u64,
     pub entropy: Option<f64>,
     pub importance: Option<f64>,
+    /// Running loss of its stitches, mean.
+    pub loss: Option<f64>,
 }
 
 /// A stitch and its row of the table.
@@ -121,7 +126,8 @@ pub struct StitchState {
 pub struct MemberState {
     pub name: String,
     pub rank: Option<u32>,
-    pub generation: u64,
+    /// The one it has a rank in.
+    pub generation: Option<u64>,
     pub phase: &'static str,
     pub step: Option<u64>,
     pub since: Option<f64>,
@@ -132,15 +138,6 @@ pub struct MemberState {
     pub straggler: bool,
     /// How many times as long as the median it takes.
     pub slowness: Option<f64>,
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct EventState {
-    pub at: u64,
-    pub kind: &'static str,
-    pub text: String,
-    pub generation: Option<u64>,
 }
 
 /// What only the run itself knows at a moment.
@@ -154,6 +151,8 @@ pub struct Inside {
     pub total: Option<u64>,
     pub expected: u64,
     pub members: Vec<MemberState>,
+    /// The table as the last committed step left it.
+    pub table: Option<Arc<Table>>,
 }
 
 impl Inside {
@@ -165,11 +164,10 @@ impl Inside {
         let normal = run.members().normal();
         let member = |member: &Member| {
             let (phase, step) = member.doing.map_or(("", None), |doing| said(doing.activity));
-            let slowness = member.tempo.ratio().zip(normal).map(|(ratio, normal)| ratio / normal.median);
             MemberState {
                 name: member.name.clone(),
                 rank: member.rank.map(|rank| rank.0),
-                generation: fence.generation.0,
+                generation: member.rank.map(|_| fence.generation.0),
                 phase: if phase.is_empty() && member.rank.is_none() { "waiting" } else { phase },
                 step,
                 since: member.doing.map(|doing| doing.since.as_secs_f64()),
@@ -178,7 +176,7 @@ impl Inside {
                 draining: member.draining,
                 spare: member.rank.is_some_and(|rank| rank.0 >= slots),
                 straggler: member.tempo.flagged,
-                slowness,
+                slowness: member.slowness(normal),
             }
         };
         Self {
@@ -190,6 +188,7 @@ impl Inside {
             total: ledger.map(|ledger| ledger.total().0),
             expected: u64::from(run.expected_workers()),
             members: run.members().live().values().map(member).collect(),
+            table: ledger.map(|ledger| Arc::new(ledger.table().clone())),
         }
     }
 }
@@ -232,7 +231,7 @@ pub fn budgets(law: &Law, table: &Table, draws: &[u64]) -> Vec<BudgetState> {
     let budget = |(index, stitches): (usize, &Vec<StitchId>)| {
         let id = BudgetId(index as u32);
         let costs = || stitches.iter().filter_map(|id| law.catalog.get(*id)?.price(unit)).map(amount);
-        let known: Vec<f64> = stitches.iter().filter_map(|id| table.row(*id).importance).collect();
+        let mean = |of: fn(&Row) -> Option<f64>| table.mean(stitches, of);
         BudgetState {
             id,
             low: costs().fold(f64::INFINITY, f64::min),
@@ -240,7 +239,8 @@ pub fn budgets(law: &Law, table: &Table, draws: &[u64]) -> Vec<BudgetState> {
             stitches: stitches.clone(),
             draws: draws.get(index).copied().unwrap_or_default(),
             entropy: relative_entropy(law, table, id),
-            importance: (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64),
+            importance: mean(|row| row.importance),
+            loss: mean(|row| row.loss),
         }
     };
     law.catalog.bins().iter().enumerate().map(budget).collect()

@@ -17,7 +17,10 @@ use tonic::{
 };
 
 use super::connection::Peer;
-use crate::security::{Call, Denied, Guard};
+use crate::{
+    security::{Call, Denied, Guard},
+    telemetry::TurnedAway,
+};
 
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
@@ -26,12 +29,13 @@ type Response = http::Response<Body>;
 #[derive(Debug, Clone)]
 pub(super) struct Gated<S> {
     guard: Guard,
+    turned_away: TurnedAway,
     service: S,
 }
 
 impl<S> Gated<S> {
     pub fn new(guard: Guard, service: S) -> Self {
-        Self { guard, service }
+        Self { guard, turned_away: TurnedAway::new(), service }
     }
 }
 
@@ -56,9 +60,9 @@ where
         // It is the one that was found ready that has to be called.
         let clone = self.service.clone();
         let mut service = mem::replace(&mut self.service, clone);
-        let guard = self.guard.clone();
+        let (guard, turned_away) = (self.guard.clone(), self.turned_away.clone());
         Box::pin(async move {
-            match admitted(&guard, request).await {
+            match admitted(&guard, &turned_away, request).await {
                 Ok(request) => service.call(request).await,
                 Err(status) => Ok(status.into_http()),
             }
@@ -67,7 +71,7 @@ where
 }
 
 /// The request with its caller, if it may call that.
-async fn admitted(guard: &Guard, mut request: Request) -> Result<Request, Status> {
+async fn admitted(guard: &Guard, turned_away: &TurnedAway, mut request: Request) -> Result<Request, Status> {
     let path = request.uri().path();
     let call = Call::of_path(path).ok_or_else(|| Status::unimplemented(format!("there is no call {path}")))?;
     let peer = request.extensions().get::<Peer>().cloned();
@@ -79,6 +83,9 @@ async fn admitted(guard: &Guard, mut request: Request) -> Result<Request, Status
             Ok(request)
         }
         Err(denied) => {
+            if call == Call::Join {
+                turned_away.count("credentials");
+            }
             let peer = peer.map(|peer| peer.address.to_string());
             tracing::warn!(peer, reason = %denied, "a call is refused");
             Err(denied.into())

@@ -40,6 +40,7 @@ use crate::{
     palette,
     security::{Caller, Denied},
     store::RecordTimes,
+    telemetry::TurnedAway,
 };
 
 /// How long a new session may stay silent.
@@ -68,6 +69,7 @@ pub struct Welcome {
 #[derive(Debug, Clone, Default)]
 pub struct Service {
     role: Arc<RwLock<Role>>,
+    turned_away: TurnedAway,
 }
 
 /// What this coordinator is at the moment.
@@ -308,6 +310,7 @@ impl Coordinator for Service {
         let caller = caller(&request)?;
         let worker = request.into_inner();
         if worker.protocol != PROTOCOL {
+            self.turned_away.count("protocol");
             let (theirs, version) = (worker.protocol, worker.version);
             let why = format!(
                 "this coordinator {} speaks protocol {PROTOCOL}, the worker {version} speaks {theirs}: use one release",
@@ -319,6 +322,7 @@ impl Coordinator for Service {
             return Err(Status::invalid_argument("JoinRequest lacks its field name"));
         }
         if let Err(denied) = caller.may_be_called(&worker.name) {
+            self.turned_away.count("credentials");
             tracing::warn!(reason = %denied, "a worker is turned away");
             return Err(denied.into());
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 pub(super) fn describe(run_id: &str, run: &Run) -> Value {
     let fence = run.fence();
     let committed = run.ledger().map(Ledger::committed);
+    let normal = run.members().normal();
     let members = run.members().live().iter().map(|(session, member)| {
         json!({
             "name": member.name,
@@ -16,7 +17,7 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
             "ready": member.ready,
             "draining": member.draining,
             "straggler": member.tempo.flagged,
-            "slowness": member.tempo.ratio(),
+            "slowness": member.slowness(normal),
         })
     });
     json!({

@@ -1,4 +1,4 @@
-//! What a coordinator counts and times (HANDS); `docs/operations.md` says what each is good for.
+//! What a coordinator counts and times (HANDS).
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub struct Meters {
     phases: Counter<f64>,
     generations: Counter<u64>,
     workers_lost: Counter<u64>,
-    turned_away: Counter<u64>,
+    turned_away: TurnedAway,
 }
 
 impl Meters {
@@ -38,12 +38,7 @@ impl Meters {
     #[must_use]
     pub fn new() -> Self {
         let meter = meter();
-        // A counter that nothing was added to is a series all the same: rates begin with the first event.
-        let counter = |name: &'static str, says: &'static str| {
-            let counter = meter.u64_counter(name).with_description(says).build();
-            counter.add(0, &[]);
-            counter
-        };
+        let counter = |name, says| counted(name, says, &[]);
         let phases = meter.f64_counter("esta.step.phase").with_unit("s");
         let phases = phases.with_description("Time of ranks by what they were at, summed over reports").build();
         Self {
@@ -61,8 +56,8 @@ impl Meters {
             samples: counter("esta.samples", "Samples trained on in committed steps"),
             phases,
             generations: meter.u64_counter("esta.generations").with_description("Generations formed, by cause").build(),
-            workers_lost: counter("esta.workers.lost", "Workers lost to silence or a hung trainer"),
-            turned_away: counter("esta.workers.turned_away", "Workers that were not let in"),
+            workers_lost: counted("esta.workers.lost", "Workers lost, by how", &["evicted", "gone"]),
+            turned_away: TurnedAway::new(),
         }
     }
 
@@ -121,11 +116,50 @@ impl Meters {
     /// Something happened to a worker.
     pub fn note(&self, notice: &Notice) {
         match notice {
-            Notice::Evicted(..) => self.workers_lost.add(1, &[]),
-            Notice::TurnedAway(..) => self.turned_away.add(1, &[]),
+            Notice::Evicted(..) => self.workers_lost.add(1, &[because("evicted")]),
+            Notice::Gone(..) => self.workers_lost.add(1, &[because("gone")]),
+            Notice::TurnedAway(..) => self.turned_away.count("job"),
             _ => {}
         }
     }
+}
+
+/// Workers that were not let in: by what they showed, by what they speak, or by the job.
+#[derive(Debug, Clone)]
+pub struct TurnedAway(Counter<u64>);
+
+impl TurnedAway {
+    /// The instrument of this process.
+    #[must_use]
+    pub fn new() -> Self {
+        let causes = ["credentials", "protocol", "job"];
+        Self(counted("esta.workers.turned_away", "Workers that were not let in, by why", &causes))
+    }
+
+    /// One more.
+    pub fn count(&self, cause: &'static str) {
+        self.0.add(1, &[because(cause)]);
+    }
+}
+
+impl Default for TurnedAway {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A counter that nothing was added to is a series all the same, for each cause: rates begin with the first event.
+fn counted(name: &'static str, says: &'static str, causes: &[&'static str]) -> Counter<u64> {
+    let counter = meter().u64_counter(name).with_description(says).build();
+    match causes {
+        [] => counter.add(0, &[]),
+        causes => causes.iter().for_each(|cause| counter.add(0, &[because(cause)])),
+    }
+    counter
+}
+
+fn because(cause: &'static str) -> KeyValue {
+    KeyValue::new("cause", cause)
 }
 
 impl Default for Meters {

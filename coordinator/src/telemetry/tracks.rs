@@ -16,6 +16,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -26,9 +27,12 @@ use esta_engine::{
     sampler::Draw,
     table::Table,
 };
-use esta_proto::{BudgetId, Fence, Generation, SlotId, Step};
+use esta_proto::{BudgetId, Fence, Generation, SlotId, Step, StitchId};
 use esta_telemetry::trace::{self, Context, Span, number};
-use opentelemetry::KeyValue;
+use opentelemetry::{Array, KeyValue, StringValue, Value};
+
+/// Workers of a group that an event names.
+const NAMED: usize = 64;
 
 /// Traced steps and generations under way. Dropped, it tells of those that will not end.
 #[derive(Debug)]
@@ -36,6 +40,9 @@ pub struct Tracks {
     run_id: String,
     fence: Fence,
     on: bool,
+    law: Arc<Law>,
+    /// In words, by stitch.
+    paths: Arc<[Arc<str>]>,
     /// The first step whose plan was not looked at.
     next: Step,
     steps: BTreeMap<Step, Track>,
@@ -56,8 +63,11 @@ impl Tracks {
     #[must_use]
     pub fn new(run: &Run, run_id: &str) -> Self {
         let next = run.ledger().map_or(Step(0), Ledger::committed);
-        let (on, fence) = (trace::is_on(), run.fence());
-        Self { run_id: run_id.to_owned(), fence, on, next, steps: BTreeMap::new(), forming: None }
+        let (on, fence, law) = (trace::is_on(), run.fence(), run.law().clone());
+        let path = |id| law.catalog.get(StitchId(id)).map(|stitch| stitch.path(&law.spec.family)).unwrap_or_default();
+        let stitches = if on { law.catalog.id_bound() as u32 } else { 0 };
+        let paths = (0..stitches).map(|id| path(id).into()).collect();
+        Self { run_id: run_id.to_owned(), fence, on, law, paths, next, steps: BTreeMap::new(), forming: None }
     }
 
     /// The law has handled something since `began`: plans may have been drawn.
@@ -68,15 +78,12 @@ impl Tracks {
             self.next = step.next();
             let Some(context) = Context::of_step(&self.run_id, step) else { continue };
             let Some(plan) = plan else { continue };
-            let mut span = Span::below(context, "plan").since(began).with(plan_attributes(&plan));
-            if plan.table_version == ledger.table().version() {
-                span = span.with(entropy(run.law(), ledger.table(), &plan.draws));
-            }
-            for (slot, draw) in (0..).map(SlotId).zip(&plan.draws) {
-                let importance = ledger.table().row(draw.stitch).importance;
-                span.event("draw", SystemTime::now(), draw_attributes(run.law(), slot, draw, importance));
-            }
-            span.end();
+            let span = Span::below(context, "plan").since(began).with(plan_attributes(&plan));
+            // What the draws were drawn by, unless the table has moved on since.
+            let table = ledger.table();
+            let table = (plan.table_version == table.version()).then(|| table.clone());
+            let (law, paths, drawn) = (self.law.clone(), self.paths.clone(), SystemTime::now());
+            trace::later(move || tell_of_plan(span, &plan, &law, table.as_ref(), &paths, drawn));
             let root = Span::at("step", context).since(began).with([
                 KeyValue::new("esta.run", self.run_id.clone()),
                 number("esta.step", step.0),
@@ -126,20 +133,9 @@ impl Tracks {
         let Some(track) = self.steps.get_mut(&record.step) else { return };
         let commit = track.commit.get_or_insert_with(|| Span::below(track.root.context(), "commit").since(began));
         let version = number("esta.table_version", record.step.next().0);
-        let mut update = Span::below(commit.context(), "table update").since(began).with([version]);
-        for ((slot, draw), outcome) in (0u64..).zip(&record.draws).zip(&record.outcomes) {
-            let mut attributes = vec![
-                number("esta.slot", slot),
-                number("esta.stitch", draw.stitch.0.into()),
-                KeyValue::new("esta.score", outcome.score),
-                KeyValue::new("esta.loss", outcome.loss),
-                KeyValue::new("esta.grad_norm", outcome.grad_norm),
-            ];
-            let importance = table.and_then(|table| table.row(draw.stitch).importance);
-            attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
-            update.event("score", SystemTime::now(), attributes);
-        }
-        update.end();
+        let update = Span::below(commit.context(), "table update").since(began).with([version]);
+        let (scored, table, at) = (record.clone(), table.cloned(), SystemTime::now());
+        trace::later(move || tell_of_scores(update, &scored, table.as_ref(), at));
         let skipped = record.outcomes.iter().any(|outcome| !outcome.valid);
         track.root = track.root.clone().with([KeyValue::new("esta.skipped", skipped)]);
         track.record = Some(Span::below(commit.context(), "record write"));
@@ -201,7 +197,9 @@ impl Drop for Tracks {
         let why = || Some("under way when the leader's term ended".to_owned());
         let steps = std::mem::take(&mut self.steps);
         for Track { root, commit, record, .. } in steps.into_values() {
-            record.into_iter().chain(commit).chain([root]).for_each(|span| span.failed(why()).end());
+            // Whoever leads next ends the trace's root, by the same id: what was seen of it here goes below it.
+            let term = root.below_its_place("term");
+            record.into_iter().chain(commit).chain([term]).for_each(|span| span.failed(why()).end());
         }
         if let Some((_, span)) = self.forming.take() {
             span.failed(why()).end();
@@ -217,23 +215,42 @@ fn plan_attributes(plan: &Plan) -> [KeyValue; 3] {
     ]
 }
 
-fn draw_attributes(law: &Law, slot: SlotId, draw: &Draw, importance: Option<f64>) -> Vec<KeyValue> {
-    let path = law.catalog.get(draw.stitch).map(|stitch| stitch.path(&law.spec.family)).unwrap_or_default();
-    let mut attributes = vec![
-        number("esta.slot", slot.0.into()),
-        number("esta.budget", draw.budget.0.into()),
-        number("esta.stitch", draw.stitch.0.into()),
-        KeyValue::new("esta.path", path),
-        KeyValue::new("esta.probability", draw.probability),
-        KeyValue::new("esta.reason", reason(draw)),
-    ];
-    attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
-    attributes
+/// A plan's draws, as events of its span; `table` is the one they were drawn by, where it is known.
+fn tell_of_plan(span: Span, plan: &Plan, law: &Law, table: Option<&Table>, paths: &[Arc<str>], at: SystemTime) {
+    let mut span = span.with(table.and_then(|table| entropy(law, table, &plan.draws)));
+    for (slot, draw) in (0u64..).zip(&plan.draws) {
+        let mut attributes = Vec::with_capacity(7);
+        attributes.extend([
+            number("esta.slot", slot),
+            number("esta.budget", draw.budget.0.into()),
+            number("esta.stitch", draw.stitch.0.into()),
+            KeyValue::new("esta.path", paths.get(draw.stitch.index()).cloned().unwrap_or_default()),
+            KeyValue::new("esta.probability", draw.probability),
+            KeyValue::new("esta.reason", draw.reason.word()),
+        ]);
+        let importance = table.and_then(|table| table.row(draw.stitch).importance);
+        attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
+        span.event("draw", at, attributes);
+    }
+    span.end_at(at);
 }
 
-/// The draw's reason as its record spells it.
-fn reason(draw: &Draw) -> String {
-    serde_json::to_value(draw.reason).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+/// What a step's slots brought, as events of the update they made; `table` is the one they led to.
+fn tell_of_scores(mut span: Span, record: &StepRecord, table: Option<&Table>, at: SystemTime) {
+    for ((slot, draw), outcome) in (0u64..).zip(&record.draws).zip(&record.outcomes) {
+        let mut attributes = Vec::with_capacity(6);
+        attributes.extend([
+            number("esta.slot", slot),
+            number("esta.stitch", draw.stitch.0.into()),
+            KeyValue::new("esta.score", outcome.score),
+            KeyValue::new("esta.loss", outcome.loss),
+            KeyValue::new("esta.grad_norm", outcome.grad_norm),
+        ]);
+        let importance = table.and_then(|table| table.row(draw.stitch).importance);
+        attributes.extend(importance.map(|importance| KeyValue::new("esta.importance", importance)));
+        span.event("score", at, attributes);
+    }
+    span.end_at(at);
 }
 
 /// Entropy of the distributions that were drawn from, over their uniform ones: mean over the budgets drawn.
@@ -256,10 +273,14 @@ fn told(notice: &Notice) -> (&'static str, Vec<KeyValue>) {
     let of = |generation: &Generation| number("esta.generation", generation.0);
     let why = |reason: &String| KeyValue::new("esta.reason", reason.clone());
     let worker = |name: &String| KeyValue::new("esta.worker", name.clone());
-    let ranks = |workers: &Vec<String>| number("esta.ranks", workers.len() as u64);
+    let group = |generation: &Generation, workers: &[String]| {
+        let few = workers.iter().take(NAMED).map(|worker| StringValue::from(worker.clone())).collect();
+        let named = KeyValue::new("esta.workers", Value::Array(Array::String(few)));
+        vec![of(generation), number("esta.ranks", workers.len() as u64), named]
+    };
     match notice {
-        Notice::Formed(generation, workers) => ("generation formed", vec![of(generation), ranks(workers)]),
-        Notice::Preparing(generation, workers) => ("generation prepared", vec![of(generation), ranks(workers)]),
+        Notice::Formed(generation, workers) => ("generation formed", group(generation, workers)),
+        Notice::Preparing(generation, workers) => ("generation prepared", group(generation, workers)),
         Notice::Forgone(generation, reason) => ("generation forgone", vec![of(generation), why(reason)]),
         Notice::Ended(generation, reason) => ("generation ended", vec![of(generation), why(reason)]),
         Notice::ForeignReport(_, step) => ("foreign report", vec![number("esta.reported_step", step.0)]),
@@ -267,6 +288,7 @@ fn told(notice: &Notice) -> (&'static str, Vec<KeyValue>) {
         Notice::Skipped(step) => ("step skipped", vec![number("esta.skipped_step", step.0)]),
         Notice::TurnedAway(name, reason) => ("worker turned away", vec![worker(name), why(reason)]),
         Notice::Evicted(name, reason) => ("worker lost", vec![worker(name), why(reason)]),
+        Notice::Gone(name) => ("worker gone", vec![worker(name)]),
         Notice::Straggler(name, times) => ("straggler", vec![worker(name), KeyValue::new("esta.slowness", *times)]),
         Notice::KeepsUp(name) => ("keeps up", vec![worker(name)]),
         Notice::Resumed(generation) => ("generation resumed", vec![of(generation)]),

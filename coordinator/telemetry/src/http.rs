@@ -1,12 +1,13 @@
 //! The address where a program is looked at (HANDS): plain HTTP, answers and no orders, on a thread of its own.
 //!
-//! Whoever reads slowly or asks for too much waits in the kernel's queues; nothing that trains or coordinates runs here.
+//! Whoever reads slowly or asks for too much waits, or is hung up on; nothing that trains or coordinates runs here.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,13 +28,20 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     runtime::{Builder, Runtime},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_io_timeout::TimeoutStream;
 
 use crate::metrics;
 
 /// Connections that may stand at once: browsers, probes, scrapers.
 const CONNECTIONS: usize = 256;
+
+/// Of these, as many as one peer may have: no browser keeps the probes out.
+const OF_A_PEER: usize = CONNECTIONS / 2;
+
+/// How long nothing of an answer may be taken before its reader is hung up on.
+const READ_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a request's head may take to arrive.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
@@ -136,22 +144,61 @@ pub fn serve(address: SocketAddr, router: Router) -> Result<Served, ServeError> 
 }
 
 async fn accept(socket: TcpListener, router: Router) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, peers) = (Arc::new(Semaphore::new(CONNECTIONS)), Peers::default());
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = socket.accept().await else {
+        let Ok((stream, from)) = socket.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
+        let Some(place) = peers.admit(from.ip(), place) else { continue };
         stream.set_nodelay(true).ok();
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(READ_WITHIN));
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
             // Whoever hangs up is of no interest to anybody.
-            server.serve_connection(TokioIo::new(stream), service).await.ok();
+            server.serve_connection(TokioIo::new(Box::pin(stream)), service).await.ok();
             drop(place);
         });
+    }
+}
+
+/// How many connections each peer has.
+#[derive(Debug, Clone, Default)]
+struct Peers(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// A connection's place, given back when it is dropped.
+#[derive(Debug)]
+struct Place {
+    peers: Peers,
+    peer: IpAddr,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Peers {
+    /// A place for one more connection of a peer, unless it has its share.
+    fn admit(&self, peer: IpAddr, room: OwnedSemaphorePermit) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(peer).or_default();
+        (*count < OF_A_PEER).then(|| {
+            *count += 1;
+            Place { peers: self.clone(), peer, _room: room }
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -204,6 +251,8 @@ mod tests {
         net::{Ipv4Addr, TcpStream},
     };
 
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     fn ask(address: SocketAddr, path: &str) -> String {
@@ -211,11 +260,27 @@ mod tests {
     }
 
     fn ask_as(address: SocketAddr, path: &str, host: &str) -> String {
-        let mut stream = TcpStream::connect(address).expect("connected");
+        ask_on(TcpStream::connect(address).expect("connected"), path, host)
+    }
+
+    fn ask_on(mut stream: TcpStream, path: &str, host: &str) -> String {
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("asked");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
         answer
+    }
+
+    /// From another address of loopback: another peer.
+    fn connect_from(own: [u8; 4], address: SocketAddr) -> TcpStream {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let connected = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from((own, 0)))?;
+            socket.connect(address).await?.into_std()
+        });
+        let stream = connected.expect("connected");
+        stream.set_nonblocking(false).expect("a socket that waits");
+        stream
     }
 
     #[test]
@@ -234,6 +299,16 @@ mod tests {
         let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(served.address()).expect("connected")).collect();
         assert!(ask(served.address(), "/readyz").starts_with("HTTP/1.1 200"));
         drop(silent);
+    }
+
+    #[test]
+    fn one_peer_takes_its_share_of_the_connections_and_leaves_the_others_theirs() {
+        let served = serve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), watched(|| Ok(()))).expect("served");
+        let connect = |_| TcpStream::connect(served.address()).expect("connected");
+        let greedy: Vec<_> = (0..2 * CONNECTIONS).map(connect).collect();
+        let answer = ask_on(connect_from([127, 0, 0, 2], served.address()), "/healthz", "localhost");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        drop(greedy);
     }
 
     #[test]

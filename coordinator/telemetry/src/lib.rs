@@ -10,8 +10,6 @@ mod otlp;
 pub mod rpc;
 pub mod trace;
 
-use std::io;
-
 use opentelemetry::InstrumentationScope;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -71,13 +69,4 @@ fn scope() -> InstrumentationScope {
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-}
-
-/// A thread could not be had, or an exporter not be built.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("no thread for exports")]
-    Thread(#[source] io::Error),
-    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used")]
-    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }

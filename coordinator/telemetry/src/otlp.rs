@@ -1,10 +1,13 @@
 //! Exports by OTLP over gRPC (HANDS), where OpenTelemetry's variables say where to. Connections live on a runtime of
 //! their own: a collector that is absent or slow is waited for there and nowhere else.
 
-use std::{env, time::Duration};
+use std::{env, fs, io, time::Duration};
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig,
+    tonic_types::transport::{Certificate, ClientTlsConfig, Identity},
+};
 use opentelemetry_sdk::{
     Resource,
     resource::EnvResourceDetector,
@@ -12,10 +15,35 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{StartError, trace};
+use crate::trace;
 
-/// How long an export may take: a collector that hangs holds up the end of a program no longer.
+/// How long an export may take where `OTEL_EXPORTER_OTLP_TIMEOUT` does not say it: a collector that hangs holds up the end of a
+/// program no longer.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Nothing is exported.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gives no thread.
+    #[error("no thread for exports")]
+    Thread(#[source] io::Error),
+    /// The exporter does not take what it is told.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used")]
+    Exporter(#[from] ExporterBuildError),
+    /// A certificate or a key is not there.
+    #[error("{variable} names {path}, which cannot be read")]
+    File {
+        /// The variable.
+        variable: String,
+        /// What it names.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no such share of the steps.
+    #[error("{0}")]
+    Share(String),
+}
 
 /// Whatever OTLP needs while the program runs.
 #[derive(Debug)]
@@ -42,31 +70,80 @@ fn instance() -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// Whether somebody asked for a signal, `TRACES` or `METRICS`, to be exported, as OpenTelemetry's variables say it.
-fn is_wanted(signal: &str, variable: impl Fn(&str) -> Option<String>) -> bool {
-    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
-    let exporter = variable(&format!("OTEL_{signal}_EXPORTER"));
-    let endpoint = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
-    (is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set(&endpoint)) && exporter.as_deref() != Some("none")
+/// What OpenTelemetry's variables say of the export of a signal.
+struct Said<V> {
+    /// `TRACES` or `METRICS`.
+    signal: &'static str,
+    variable: V,
+}
+
+impl<V: Fn(&str) -> Option<String>> Said<V> {
+    fn set(&self, name: &str) -> Option<String> {
+        (self.variable)(name).filter(|value| !value.is_empty())
+    }
+
+    /// A variable's name and value: the signal's own, or that of all signals.
+    fn of(&self, what: &str) -> Option<(String, String)> {
+        let names = [format!("OTEL_EXPORTER_OTLP_{}_{what}", self.signal), format!("OTEL_EXPORTER_OTLP_{what}")];
+        names.into_iter().find_map(|name| Some((name.clone(), self.set(&name)?)))
+    }
+
+    /// Whether somebody asked for it.
+    fn is_wanted(&self) -> bool {
+        let exporter = self.set(&format!("OTEL_{}_EXPORTER", self.signal));
+        self.of("ENDPOINT").is_some() && exporter.as_deref() != Some("none")
+    }
+
+    /// Whether its collector is spoken to by TLS: an endpoint without a scheme is, unless it is said to be insecure.
+    fn is_secure(&self) -> bool {
+        let (_, endpoint) = self.of("ENDPOINT").unwrap_or_default();
+        match endpoint.split_once("://") {
+            Some((scheme, _)) => scheme.eq_ignore_ascii_case("https"),
+            None => !self.of("INSECURE").is_some_and(|(_, insecure)| insecure.eq_ignore_ascii_case("true")),
+        }
+    }
+
+    fn file(&self, what: &str) -> Result<Option<Vec<u8>>, StartError> {
+        let Some((variable, path)) = self.of(what) else { return Ok(None) };
+        fs::read(&path).map(Some).map_err(|source| StartError::File { variable, path, source })
+    }
+
+    /// Whom it believes, the system's authorities unless one is named, and what it shows of itself.
+    fn tls(&self) -> Result<ClientTlsConfig, StartError> {
+        let config = match self.file("CERTIFICATE")? {
+            Some(authority) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)),
+            None => ClientTlsConfig::new().with_enabled_roots(),
+        };
+        Ok(match self.file("CLIENT_CERTIFICATE")?.zip(self.file("CLIENT_KEY")?) {
+            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        })
+    }
+
+    /// What is said, to an exporter.
+    fn tell<B: WithExportConfig + WithTonicConfig>(&self, builder: B) -> Result<B, StartError> {
+        let builder = if self.is_secure() { builder.with_tls_config(self.tls()?) } else { builder };
+        Ok(if self.of("TIMEOUT").is_some() { builder } else { builder.with_timeout(PATIENCE) })
+    }
 }
 
 impl Otlp {
     /// Begins to export spans; `None` where nobody asked for anything.
     pub fn start(resource: &Resource) -> Result<Option<Self>, StartError> {
-        let wanted = |signal| is_wanted(signal, |name| env::var(name).ok());
-        let (traces, metrics) = (wanted("TRACES"), wanted("METRICS"));
-        if !traces && !metrics {
+        let variable = |name: &str| env::var(name).ok();
+        let [traces, metrics] = ["TRACES", "METRICS"].map(|signal| Said { signal, variable });
+        if !traces.is_wanted() && !metrics.is_wanted() {
             return Ok(None);
         }
+        let share = trace::share(variable).map_err(StartError::Share)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("otlp").enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
         let inside = runtime.enter();
-        let spans = || SpanExporter::builder().with_tonic().with_timeout(PATIENCE).build();
-        let numbers = || MetricExporter::builder().with_tonic().with_timeout(PATIENCE).build();
-        let (spans, metrics) = (traces.then(spans).transpose()?, metrics.then(numbers).transpose()?);
-        if let Some(spans) = spans {
-            trace::start(spans, resource);
+        if traces.is_wanted() {
+            trace::start(traces.tell(SpanExporter::builder().with_tonic())?.build()?, resource, share);
         }
+        let numbers = || Ok::<_, StartError>(metrics.tell(MetricExporter::builder().with_tonic())?.build()?);
+        let metrics = metrics.is_wanted().then(numbers).transpose()?;
         drop(inside);
         Ok(Some(Self { runtime: Some(runtime), metrics }))
     }
@@ -93,16 +170,42 @@ mod tests {
         assert!(one[14..15] == *"4" && "89ab".contains(&one[19..20]), "{one} is no random UUID");
     }
 
+    fn said<'a>(
+        signal: &'static str,
+        set: &'a [(&'a str, &'a str)],
+    ) -> Said<impl Fn(&str) -> Option<String> + use<'a>> {
+        let find = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Said { signal, variable: find }
+    }
+
     #[test]
     fn a_signal_goes_where_it_is_asked_for_and_nowhere_else() {
-        let wanted = |signal: &str, set: &[(&str, &str)]| {
-            is_wanted(signal, |name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
-        };
+        let wanted = |signal, set: &[(&str, &str)]| said(signal, set).is_wanted();
         let both = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4317");
         assert!(wanted("TRACES", &[both]) && wanted("METRICS", &[both]));
         let traces = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://x:4317")];
         assert!(wanted("TRACES", &traces) && !wanted("METRICS", &traces));
         assert!(!wanted("METRICS", &[both, ("OTEL_METRICS_EXPORTER", "none")]));
         assert!(!wanted("TRACES", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]) && !wanted("TRACES", &[]));
+    }
+
+    #[test]
+    fn a_collector_is_spoken_to_by_tls_where_its_endpoint_says_so_or_says_nothing() {
+        let secure = |endpoint: &str, insecure: &str| {
+            let set = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint), ("OTEL_EXPORTER_OTLP_INSECURE", insecure)];
+            said("TRACES", &set).is_secure()
+        };
+        assert!(secure("https://x:4317", "true") && secure("HTTPS://x", "") && secure("x:4317", "false"));
+        assert!(!secure("http://x:4317", "false") && !secure("x:4317", "TRUE"));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_there_is_named_with_its_variable() {
+        let set =
+            [("OTEL_EXPORTER_OTLP_CERTIFICATE", "of-all"), ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "own/ca.pem")];
+        let why = said("TRACES", &set).tls().expect_err("no such file").to_string();
+        assert_eq!(why, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE names own/ca.pem, which cannot be read");
+        let why = said("METRICS", &set).tls().expect_err("no such file").to_string();
+        assert_eq!(why, "OTEL_EXPORTER_OTLP_CERTIFICATE names of-all, which cannot be read");
     }
 }

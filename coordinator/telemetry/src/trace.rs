@@ -6,9 +6,13 @@
 
 use std::{
     borrow::Cow,
-    env, fmt,
-    sync::OnceLock,
-    time::{Duration, SystemTime},
+    fmt,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use esta_proto::{Generation, LeaderEpoch, Step};
@@ -22,7 +26,7 @@ use opentelemetry_sdk::{
     trace::{BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor},
 };
 
-/// Share of the steps that are traced unless `OTEL_TRACES_SAMPLER_ARG` says otherwise.
+/// Share of the steps that are traced unless [`share`] is told otherwise.
 const SHARE: f64 = 0.01;
 
 /// How long the end of a program waits for its last spans.
@@ -35,18 +39,73 @@ struct Export {
     processor: BatchSpanProcessor,
     scope: InstrumentationScope,
     share: f64,
+    /// Until the program ends.
+    later: Mutex<Option<SyncSender<Task>>>,
+    done: Mutex<Receiver<()>>,
 }
 
-pub(crate) fn start(exporter: SpanExporter, resource: &Resource) {
+/// Spans to be made and told.
+type Task = Box<dyn FnOnce() + Send>;
+
+/// As many tasks may wait; what finds no room is dropped.
+const TASKS: usize = 1024;
+
+pub(crate) fn start(exporter: SpanExporter, resource: &Resource, share: f64) {
     let mut processor = BatchSpanProcessor::builder(exporter).build();
     processor.set_resource(resource);
-    let share = env::var("OTEL_TRACES_SAMPLER_ARG").ok().and_then(|text| text.parse().ok()).unwrap_or(SHARE);
-    EXPORT.set(Export { processor, scope: crate::scope(), share }).ok();
+    let (later, tasks) = sync_channel::<Task>(TASKS);
+    let (told, done) = sync_channel(1);
+    let tell = move || {
+        tasks.into_iter().for_each(|task| task());
+        told.send(()).ok();
+    };
+    // Without the thread nobody takes a task, and what is many spans long is not told.
+    thread::Builder::new().name("spans".into()).spawn(tell).ok();
+    let (later, done) = (Mutex::new(Some(later)), Mutex::new(done));
+    EXPORT.set(Export { processor, scope: crate::scope(), share, later, done }).ok();
+}
+
+/// Has a task that makes spans and ends them done on a thread of its own, in the order of calls: where a step has thousands of
+/// draws, whoever draws them does not wait until each has its words.
+pub fn later(task: impl FnOnce() + Send + 'static) {
+    let Some(export) = EXPORT.get() else { return };
+    if let Some(later) = &*export.later.lock().unwrap_or_else(PoisonError::into_inner) {
+        later.try_send(Box::new(task)).ok();
+    }
+}
+
+/// The share of the steps that is traced, as OpenTelemetry's variables say it.
+///
+/// # Errors
+/// What they say, where it is no share.
+pub(crate) fn share(variable: impl Fn(&str) -> Option<String>) -> Result<f64, String> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let share = match set("OTEL_TRACES_SAMPLER_ARG") {
+        None => SHARE,
+        Some(text) => {
+            let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+            share.ok_or_else(|| format!("OTEL_TRACES_SAMPLER_ARG is {text:?}, and no share from 0 to 1"))?
+        }
+    };
+    match set("OTEL_TRACES_SAMPLER").as_deref() {
+        None | Some("traceidratio" | "parentbased_traceidratio") => Ok(share),
+        Some("always_on" | "parentbased_always_on") => Ok(1.0),
+        Some("always_off" | "parentbased_always_off") => Ok(0.0),
+        Some(other) => {
+            Err(format!("OTEL_TRACES_SAMPLER is {other:?}: it takes always_on, always_off and traceidratio"))
+        }
+    }
 }
 
 pub(crate) fn stop() {
     if let Some(export) = EXPORT.get() {
-        export.processor.shutdown_with_timeout(FAREWELL).ok();
+        let began = Instant::now();
+        drop(export.later.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let done = export.done.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(RecvTimeoutError::Timeout) = done.recv_timeout(FAREWELL) {
+            tracing::warn!("the last spans are not told: there are too many");
+        }
+        export.processor.shutdown_with_timeout(FAREWELL.saturating_sub(began.elapsed())).ok();
     }
 }
 
@@ -88,6 +147,13 @@ impl Context {
         let trace = RandomIdGenerator::default().new_trace_id();
         let span = new_span();
         (chance(span.to_bytes()) < export.share).then_some(Self { trace, span })
+    }
+
+    /// The root of a join's trace, if spans are exported: there are few, and all are kept.
+    #[must_use]
+    pub fn of_join() -> Option<Self> {
+        EXPORT.get()?;
+        Some(Self { trace: RandomIdGenerator::default().new_trace_id(), span: new_span() })
     }
 
     /// What a message says of it, if it says that it is kept and spans are exported here.
@@ -196,6 +262,12 @@ impl Span {
     #[must_use]
     pub fn under(self, parent: Context) -> Self {
         Self { parent: Some(parent), ..self }
+    }
+
+    /// The same under a new id, below the place it had: whoever ends what stands there is another process.
+    #[must_use]
+    pub fn below_its_place(self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), parent: Some(self.at), at: self.at.child(), ..self }
     }
 
     /// When it began.

@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::ExitStatusExt,
     path::Path,
     process::Command,
@@ -13,7 +12,10 @@ use std::{
 use anyhow::{Context, ensure};
 
 use super::workload::{Probe, Workload};
-use crate::process::{Process, binary};
+use crate::{
+    http::probe,
+    process::{Process, binary},
+};
 
 /// Probes are asked this many times as often as the chart says, so that a short run is asked in every phase; as many more
 /// may fail, so that the time in which they have to succeed stays the same.
@@ -145,7 +147,7 @@ impl Pod {
         let Some(watch) = self.watches.get_mut(name).filter(|watch| watch.due <= now) else { return Ok(None) };
         watch.due = now + watch.probe.period() / PACE;
         let address = SocketAddr::from((self.ip, watch.probe.port));
-        let answer = get(address, &watch.probe.path, watch.probe.timeout());
+        let answer = probe(address, &watch.probe.path, watch.probe.timeout());
         let passed = answer.as_ref().is_ok_and(|(status, _)| (200..400).contains(status));
         watch.asked += 1;
         watch.failed = if passed { 0 } else { watch.failed + 1 };
@@ -235,7 +237,7 @@ impl Pod {
     /// What it serves at a path.
     pub fn get(&self, path: &str) -> anyhow::Result<String> {
         let address = self.address("http").context("it serves no pages")?;
-        let (status, body) = get(address, path, Duration::from_secs(5))?;
+        let (status, body) = probe(address, path, Duration::from_secs(5))?;
         ensure!(status == 200, "{path} of {}: status {status}", self.name());
         Ok(body)
     }
@@ -248,16 +250,4 @@ impl Pod {
         let values: Vec<f64> = body.lines().filter(named).filter_map(value).collect();
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
-}
-
-/// `GET` as a kubelet does it: status and body.
-fn get(address: SocketAddr, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nUser-Agent: kube-probe/1.37\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its head")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.context("an answer without a status")?, body.to_owned()))
 }

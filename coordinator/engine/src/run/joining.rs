@@ -137,6 +137,10 @@ impl Run {
     }
 
     pub(super) fn left(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
+        let in_need = |member: &&Member| !member.finished && self.phase != Phase::Over;
+        if let Some(member) = self.members.live().get(&session).filter(in_need) {
+            out.push(Command::Notice(Notice::Gone(member.name.clone())));
+        }
         self.lose(&[session], now, out);
     }
 

@@ -49,6 +49,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// How many times as long as the median of its group it takes for the same work.
+    #[must_use]
+    pub fn slowness(&self, normal: Option<Normal>) -> Option<f64> {
+        self.tempo.ratio().zip(normal).map(|(ratio, normal)| ratio / normal.median)
+    }
+
     /// The member that a hello introduces.
     #[must_use]
     pub fn new(hello: &Hello, now: Duration) -> Self {
@@ -206,7 +212,7 @@ impl Members {
     #[must_use]
     pub fn slowness(&self, normal: Option<Normal>) -> Vec<f64> {
         let slowness = |member: &Member| {
-            let ratio = member.tempo.ratio().zip(normal).map_or(1.0, |(ratio, normal)| ratio / normal.median);
+            let ratio = member.slowness(normal).unwrap_or(1.0);
             if (0.9..1.1).contains(&ratio) { 1.0 } else { (10.0 * ratio).round().clamp(1.0, 100.0) / 10.0 }
         };
         self.in_group().map(slowness).collect()

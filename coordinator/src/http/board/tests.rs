@@ -1,7 +1,7 @@
 //! The board against the page's own fixtures: the same keys, hostile strings as text, short lists, every way a run can stand.
 
 use esta_objects::RunPlace;
-use esta_proto::{SessionId, Step};
+use esta_proto::{Generation, SessionId, Step};
 use serde_json::Value;
 
 use super::*;
@@ -28,7 +28,7 @@ fn name(run_id: &str) -> TermName {
 /// A board whose leader's term has seen a run of some steps.
 fn trained(law: &Arc<Law>, run_id: &str) -> Board {
     let (board, meters) = (Board::new(law.clone()), Meters::new());
-    let mut term = Term::new(law, name(run_id), Some(1000));
+    let mut term = Term::new(law, name(run_id), Some(1000), History::default());
     fixture::train(law, STEPS, |record, ledger, elapsed| {
         let (steps, table) = (Arc::from([record.clone()]), Arc::new(ledger.table().clone()));
         term.see(law, &meters, Observation::Committed { steps, table, total: Step(STEPS), elapsed });
@@ -49,7 +49,7 @@ fn member(name: &str) -> state::MemberState {
     state::MemberState {
         name: name.to_owned(),
         rank: Some(0),
-        generation: 1,
+        generation: Some(1),
         phase: "compute",
         step: Some(40),
         since: Some(0.01),
@@ -118,6 +118,38 @@ fn the_page_is_told_everything_it_was_built_for() {
 }
 
 #[test]
+fn a_new_leader_tells_of_the_whole_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let law = Arc::new(fixture::run(dir.path(), fixture::spec("quickstart", STEPS)));
+    let history = History::read(dir.path()).expect("readable");
+    let draws: Vec<u64> =
+        (0..law.catalog.bins().len()).map(|b| history.lines.iter().map(|l| l.draws[b]).sum()).collect();
+    let last = history.lines.last().and_then(|line| line.loss).expect("a loss");
+    let board = Board::new(law.clone());
+    drop(board.begin(name("quickstart-1a2b"), Some(1000), history).expect("a thread"));
+    // Nothing was committed under it, and nobody is there.
+    let mut table = None;
+    fixture::train(&law, STEPS, |_, ledger, _| table = Some(Arc::new(ledger.table().clone())));
+    board.found(Inside { phase: "waiting", committed: STEPS, table: table.clone(), ..Inside::default() });
+    let state = told(&board);
+    let budgets = state["budgets"].as_array().expect("budgets");
+    assert_eq!(budgets.iter().filter_map(|b| b["draws"].as_u64()).collect::<Vec<_>>(), draws);
+    assert!(budgets.iter().any(|budget| budget["importance"].is_f64() && budget["loss"].is_f64()));
+    let loss = state["loss"].as_array().expect("a curve");
+    assert_eq!((loss.len(), &loss[loss.len() - 1]), (4, &serde_json::json!([STEPS as f64, last])));
+    assert_eq!(state["progress"]["skipped"], 1);
+    assert!(
+        state["stitches"].as_array().is_some_and(|all| all.iter().any(|stitch| stitch["visits"].as_u64() > Some(0)))
+    );
+    // An older table than the one that is shown is no news.
+    board.found(Inside {
+        table: Some(Arc::new(Table::new(law.catalog.id_bound(), law.spec.sampling.momentum))),
+        ..Inside::default()
+    });
+    assert!(board.measure(|_, view| view.is_some_and(|view| view.table.version() == Step(STEPS))));
+}
+
+#[test]
 fn whatever_somebody_is_called_stays_text() {
     for hostile in HOSTILE {
         let board = trained(&law("quickstart"), hostile);
@@ -179,6 +211,7 @@ fn every_notice_has_a_kind_of_its_own() {
         Notice::Skipped(Step(1)),
         Notice::TurnedAway(text(), text()),
         Notice::Evicted(text(), text()),
+        Notice::Gone(text()),
         Notice::Straggler(text(), 2.0),
         Notice::KeepsUp(text()),
         Notice::Resumed(generation),
@@ -188,7 +221,7 @@ fn every_notice_has_a_kind_of_its_own() {
         note(&board, notice);
     }
     let state = told(&board);
-    let expected = "formed preparing forgone ended foreign redo skipped turned-away lost straggler keeps-up resumed stranded failed";
+    let expected = "formed preparing forgone ended foreign redo skipped turned-away lost gone straggler keeps-up resumed stranded failed";
     assert_eq!(kinds(&state).join(" "), expected);
 }
 

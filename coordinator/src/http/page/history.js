@@ -19,6 +19,7 @@ const TONES = {
   skipped: 'warn',
   redo: 'warn',
   lost: 'bad',
+  gone: 'bad',
   'turned-away': 'bad',
   failed: 'bad',
   stranded: 'bad',

@@ -96,7 +96,7 @@ export function sampling(view) {
   put(
     $('sampling-lead'),
     [
-      `${count(draws)} slots drawn under this leader; ${share(seen(stitches), stitches.length)} of all stitches visited.`,
+      `${count(draws)} slots drawn; ${share(seen(stitches), stitches.length)} of all stitches visited.`,
       'Entropy is that of the present distribution over its uniform one:',
       '100\u00a0% draws every stitch of a budget alike.',
     ].join(' '),
@@ -124,5 +124,6 @@ export function sampling(view) {
       paint: (cell, { id, entropy }) => bar(cell, entropy ?? 0, colour(id), or(entropy, percent)),
     },
     { className: 'n', text: ({ importance }) => or(importance, significant) },
+    { className: 'n', text: ({ loss }) => or(loss, significant) },
   ]);
 }

@@ -37,3 +37,19 @@ fn a_traceparent_is_read_as_the_standard_says() {
         assert_eq!(parse(&refused), None, "{refused}");
     }
 }
+
+#[test]
+fn the_share_is_what_the_variables_say_and_no_slip_of_the_pen_is_another_share() {
+    let said = |set: &[(&str, &str)]| {
+        share(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    };
+    let (sampler, arg) = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG");
+    assert_eq!((said(&[]), said(&[(arg, "")]), said(&[(arg, "0.5")])), (Ok(SHARE), Ok(SHARE), Ok(0.5)));
+    assert_eq!(said(&[(sampler, "always_on")]), Ok(1.0));
+    assert_eq!(said(&[(sampler, "parentbased_always_off"), (arg, "0.5")]), Ok(0.0));
+    assert_eq!(said(&[(sampler, "parentbased_traceidratio"), (arg, "0.5")]), Ok(0.5));
+    for slip in ["0,5", "5", "-1", "nan", "1%"] {
+        assert_eq!(said(&[(arg, slip)]), Err(format!("{arg} is {slip:?}, and no share from 0 to 1")));
+    }
+    assert!(said(&[(sampler, "jaeger_remote")]).is_err_and(|why| why.contains("\"jaeger_remote\"")));
+}

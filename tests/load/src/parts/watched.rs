@@ -1,15 +1,18 @@
-//! What it costs to be watched (HANDS): traces and metrics to a collector on the same processors, and readers of the page.
+//! What it costs to be watched (HANDS): traces and metrics to a collector on the same processors, or to one that is not there,
+//! and readers of the page, patient ones and others.
+//!
+//! Every kind of run takes its turn in every round, so that what the machine does meanwhile is every kind's.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use esta_tests::collector::Collector;
+use esta_tests::{backends::free_address, collector::Collector};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,25 +23,49 @@ use super::{Bench, Stage, milliseconds, row, section, thousands};
 use crate::{Cast, Family, Job, quantile};
 
 const RANKS: u32 = 1_000;
-const STEPS: u64 = 150;
+const STEPS: u64 = 400;
 /// Steps that are left out at the front.
-const WARM: u64 = 10;
+const WARM: u64 = 20;
+const ROUNDS: usize = 3;
+/// Longer than a state is kept: every answer is made anew.
+const SELDOM: Duration = Duration::from_millis(1_100);
+/// Readers that take nothing of what they asked for.
+const STALLED: usize = 64;
 
 /// What is done to a run while it runs.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Watching {
     Nobody,
-    /// This share of the steps is traced, and metrics are pushed.
+    /// This share of the steps is traced, and metrics are pushed once a second.
     Traced(&'static str),
-    /// Somebody asks for the state, and somebody else for metrics, one request after the other.
-    Read,
+    /// Every step is traced, to nobody.
+    Unheard,
+    /// Somebody asks for the state, somebody for metrics and somebody for the page, with this pause between two questions.
+    Read(Duration),
+    /// Many have asked and take nothing.
+    StaredAt,
 }
 
-/// What a run came to, in seconds.
+/// Kinds of runs: what is done, in words, the goal for the ratio.
+const KINDS: [(Watching, &str, &str); 7] = [
+    (Watching::Nobody, "", ""),
+    (Watching::Traced("0.01"), "1 % of the steps traced, metrics pushed", "<= 1.01"),
+    (Watching::Traced("1"), "every step traced, metrics pushed", "<= 1.10"),
+    (Watching::Unheard, "every step traced, no collector", "<= 1.10"),
+    (Watching::Read(SELDOM), "page, state and metrics read once a second", "<= 1.01"),
+    (Watching::Read(Duration::ZERO), "the same without pause", ""),
+    (Watching::StaredAt, "64 readers that take nothing", "<= 1.01"),
+];
+
+/// What is read.
+const PATHS: [&str; 3] = ["/api/state", "/metrics", "/"];
+
+/// What runs of a kind came to, in seconds.
+#[derive(Default)]
 struct Figures {
     waits: Vec<f64>,
-    /// Of answers: the state, the metrics.
-    answers: [Vec<f64>; 2],
+    /// Of answers, by path.
+    answers: [Vec<f64>; PATHS.len()],
     spans: usize,
 }
 
@@ -47,44 +74,43 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<()> {
         "{} ranks in lockstep, strict sampling, watched | not watched; collector, readers and ranks on the same processors",
         thousands(RANKS.into())
     ));
-    let mut alone = run(bench, Watching::Nobody).await?;
-    for (what, watching, goal) in [
-        ("1 % of the steps traced, metrics pushed", Watching::Traced("0.01"), "<= 1.01"),
-        ("every step traced, metrics pushed", Watching::Traced("1"), "<= 1.10"),
-        ("page and metrics read without pause", Watching::Read, ""),
-    ] {
-        let mut found = run(bench, watching).await?;
+    let mut found: [Figures; KINDS.len()] = Default::default();
+    for round in 0..ROUNDS {
+        for ((watching, what, _), figures) in KINDS.iter().zip(&mut found) {
+            run(bench, *watching, figures).await.with_context(|| format!("round {round}: {what}"))?;
+        }
+    }
+    let [alone, watched @ ..] = &mut found;
+    for ((watching, what, goal), figures) in KINDS[1..].iter().zip(watched) {
         for q in [0.5, 0.99] {
-            let (ours, other) = (quantile(&mut found.waits, q), quantile(&mut alone.waits, q));
+            let (ours, other) = (quantile(&mut figures.waits, q), quantile(&mut alone.waits, q));
             let what = format!("{what}: report to next plan, p{}", 100.0 * q);
             row(&what, &milliseconds(ours), &milliseconds(other), &format!("{:.3}", ours / other), goal);
         }
         if let Watching::Traced(_) = watching {
-            row(&format!("{what}: spans that reached the collector"), &found.spans.to_string(), "", "", "");
+            row(&format!("{what}: spans that reached the collector"), &figures.spans.to_string(), "", "", "");
         }
-        for (what, mut answers) in ["/api/state", "/metrics"].into_iter().zip(found.answers) {
+        for (path, answers) in PATHS.into_iter().zip(&mut figures.answers) {
             if !answers.is_empty() {
                 let count = answers.len();
-                let p99 = milliseconds(quantile(&mut answers, 0.99));
-                row(&format!("{what} answered, p99 of {count}"), &p99, "", "", "<= 100 ms");
+                let p99 = milliseconds(quantile(answers, 0.99));
+                row(&format!("{what}: {path} answered, p99 of {count}"), &p99, "", "", "<= 100 ms");
             }
         }
     }
     Ok(())
 }
 
-async fn run(bench: &Bench, watching: Watching) -> anyhow::Result<Figures> {
+async fn run(bench: &Bench, watching: Watching, figures: &mut Figures) -> anyhow::Result<()> {
     let job = Job { family: Family::Vit, slots: RANKS, steps: WARM + STEPS, lookahead: 0 };
     let collector = Collector::start()?;
     let environment = match watching {
-        Watching::Traced(share) => {
-            let mut environment = collector.environment();
-            environment.iter_mut().filter(|(name, _)| name == "OTEL_TRACES_SAMPLER_ARG").for_each(|(_, arg)| {
-                share.clone_into(arg);
-            });
-            environment
+        Watching::Traced(share) => exports(&collector.environment(), share),
+        Watching::Unheard => {
+            let nobody = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), format!("http://{}", free_address()?));
+            exports(&[nobody], "1")
         }
-        Watching::Nobody | Watching::Read => Vec::new(),
+        Watching::Nobody | Watching::Read(_) | Watching::StaredAt => Vec::new(),
     };
     let folder = tempfile::tempdir()?;
     let Stage { mut served, mut crowd, _folder, .. } =
@@ -92,30 +118,41 @@ async fn run(bench: &Bench, watching: Watching) -> anyhow::Result<Figures> {
     let page = served.heard("page: http://").await?;
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<Reader> = match watching {
-        Watching::Read => ["/api/state", "/metrics"].map(|path| read(page.clone(), path, stop.clone())).into(),
-        Watching::Nobody | Watching::Traced(_) => Vec::new(),
+        Watching::Read(pause) => PATHS.map(|path| read(page.clone(), path, pause, stop.clone())).into(),
+        _ => Vec::new(),
     };
-    let mut waits = Vec::new();
+    let stalled = match watching {
+        Watching::StaredAt => stare(&page).await?,
+        _ => Vec::new(),
+    };
     while let Some((step, _)) = crowd.ready().await? {
         let heard = crowd.take_waits();
         if step.0 > WARM {
-            waits.extend(heard);
+            figures.waits.extend(heard);
         }
         crowd.finish()?;
     }
     stop.store(true, Ordering::Relaxed);
-    let mut answers = [Vec::new(), Vec::new()];
-    for (reader, answers) in readers.into_iter().zip(&mut answers) {
-        *answers = reader.await.context("a reader broke")??;
+    for (reader, answers) in readers.into_iter().zip(&mut figures.answers) {
+        answers.extend(reader.await.context("a reader broke")??);
     }
+    drop(stalled);
     served.finish().await?;
-    Ok(Figures { waits, answers, spans: collector.spans().len() })
+    figures.spans += collector.spans().len();
+    Ok(())
+}
+
+/// Exports as a cluster is told to, where the interval between two pushes of metrics is ten times as long.
+fn exports(environment: &[(String, String)], share: &str) -> Vec<(String, String)> {
+    let endpoint = environment.iter().filter(|(name, _)| name == "OTEL_EXPORTER_OTLP_ENDPOINT").cloned();
+    let ours = [("OTEL_TRACES_SAMPLER_ARG", share), ("OTEL_METRIC_EXPORT_INTERVAL", "1000")];
+    endpoint.chain(ours.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
 type Reader = JoinHandle<anyhow::Result<Vec<f64>>>;
 
 /// Asks again and again until it is told to stop; answers how long each answer took.
-fn read(address: String, path: &'static str, stop: Arc<AtomicBool>) -> Reader {
+fn read(address: String, path: &'static str, pause: Duration, stop: Arc<AtomicBool>) -> Reader {
     tokio::spawn(async move {
         let mut times = Vec::new();
         while !stop.load(Ordering::Relaxed) {
@@ -127,7 +164,23 @@ fn read(address: String, path: &'static str, stop: Arc<AtomicBool>) -> Reader {
             stream.read_to_end(&mut answer).await?;
             ensure!(answer.starts_with(b"HTTP/1.1 200"), "{path} was answered otherwise");
             times.push(began.elapsed().as_secs_f64());
+            tokio::time::sleep(pause).await;
         }
         Ok(times)
     })
+}
+
+/// Connections on which more is asked than sockets hold, half of them for a stream of states.
+async fn stare(address: &str) -> anyhow::Result<Vec<TcpStream>> {
+    let mut readers = Vec::new();
+    for number in 0..STALLED {
+        let stream = TcpStream::connect(address).await?;
+        let (path, times) = if number.is_multiple_of(2) { ("/api/events", 1) } else { ("/api/state", 1_000) };
+        let question = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").repeat(times);
+        stream.writable().await?;
+        // The server stops to read as well, so not all of it may leave.
+        stream.try_write(question.as_bytes())?;
+        readers.push(stream);
+    }
+    Ok(readers)
 }
