@@ -17,7 +17,7 @@ pub mod timeline;
 use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
 use esta_engine::{law::Law, palette::Choice, run::StepRecord, schedule::Schedule, spec::PaletteRule, table::Table};
-use esta_proto::Step;
+use esta_proto::{LeaderEpoch, Step};
 
 use self::{
     events::EventLog,
@@ -52,17 +52,17 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the files of a run that goes on from `resume_from` durable steps; 0 begins it anew.
+    /// Opens the files of a run that goes on under this leader from `resume_from` durable steps; 0 begins it anew.
     ///
     /// # Errors
     /// When the folder or its files cannot be written.
-    pub fn open(run_dir: &Path, law: &Law, resume_from: Step) -> io::Result<Self> {
+    pub fn open(run_dir: &Path, law: &Law, epoch: LeaderEpoch, resume_from: Step) -> io::Result<Self> {
         fs::create_dir_all(run_dir)?;
         atomic::replace_json(&run_dir.join("job.json"), &law.spec)?;
         let draws = DrawLog::open(run_dir, resume_from)?;
         let metrics = MetricsLog::open(run_dir, resume_from.0)?;
         let events = EventLog::open(run_dir, resume_from.0)?;
-        let timeline = Timeline::open(run_dir, resume_from)?;
+        let timeline = Timeline::open(run_dir, epoch)?;
         let last = metrics.last().map_or((0, 0.0), |line| (line.step, line.elapsed));
         Ok(Self {
             run_dir: run_dir.to_owned(),

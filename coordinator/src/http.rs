@@ -1,8 +1,8 @@
 //! What a coordinator shows over HTTP (HANDS): a page, the state behind it, metrics, probes. It takes no orders and holds no
 //! secret.
 //!
-//! A state is made at most once a second, for all readers together and only while there are any: reading costs the run
-//! a look at its members, whoever and however many read.
+//! A state is made at most once a second, for all readers together, and every few seconds for the gauges: reading costs the
+//! run a look at its members, whoever and however many read.
 
 mod board;
 mod gauges;
@@ -147,7 +147,8 @@ impl Window {
 
     /// Looks inside the run, where it is led here. A leader that has no time is not waited for: what was found before is told.
     async fn look(&self) {
-        if let Ok(Ok(inside)) = timeout(FRESH, self.service.ask(Inside::of)).await {
+        let with_table = self.board.lacks_table();
+        if let Ok(Ok(inside)) = timeout(FRESH, self.service.ask(move |run| Inside::of(run, with_table))).await {
             self.board.found(inside);
         }
     }

@@ -154,7 +154,13 @@ impl Leader {
         // The writer's thread may wait for room in a queue that nobody reads any more.
         drop(inputs);
         self.dismiss(&ending);
-        (ending, self.run.ledger().map(|ledger| Arc::new(ledger.table().clone())))
+        let Self { run, writer, mut watched, .. } = self;
+        // What was given to it becomes durable, unless it is another leader's to write by now.
+        drop(writer);
+        if let Ending::Stopped | Ending::Complete = ending {
+            watched.all_durable();
+        }
+        (ending, run.ledger().map(|ledger| Arc::new(ledger.table().clone())))
     }
 
     fn take(&mut self, input: Input) {

@@ -506,28 +506,34 @@ async fn a_record_with_something_wrong_somewhere_is_one_line_or_what_was_written
 }
 
 /// Of a program that cannot export, and says so: the lines on standard error of a call.
-fn complaint(command: &mut Command) -> String {
-    let silent = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), ("OTEL_TRACES_SAMPLER_ARG", "many")];
-    let output = command.envs(silent).output().expect("it runs");
+fn complaint(command: &mut Command, because: (&str, &str)) -> String {
+    let output = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1").envs([because]).output();
+    let output = output.expect("it runs");
     assert!(output.status.success(), "{output:?}");
     let lines = String::from_utf8_lossy(&output.stderr).into_owned() + &out(&output);
-    lines.lines().find(|line| line.contains("OTEL_TRACES_SAMPLER_ARG")).expect("it complains").to_owned()
+    lines.lines().find(|line| line.contains(because.0)).expect("it complains").to_owned()
 }
 
 #[test]
 fn log_lines_are_text_on_a_terminal_and_json_elsewhere() {
     let folder = job();
     let arguments = ["config", "validate", "--config", "job.yaml"];
-    let line = complaint(&mut program(folder.path(), &arguments));
+    let share = ("OTEL_TRACES_SAMPLER_ARG", "many");
+    let line = complaint(&mut program(folder.path(), &arguments), share);
     let line: Value = serde_json::from_str(&line).expect("a line of JSON");
     assert_eq!((&line["level"], &line["target"]), (&"WARN".into(), &"esta_telemetry".into()));
     assert_eq!(line["message"], "neither traces nor metrics are exported by OTLP");
     assert_eq!(line["error"], "OTEL_TRACES_SAMPLER_ARG is \"many\", and no share from 0 to 1");
 
+    // Whatever else is wrong with the export is told in the same way, and ends nothing.
+    let certificate = ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "nowhere.pem");
+    let line = complaint(&mut program(folder.path(), &arguments), certificate);
+    assert!(line.contains("names nowhere.pem, which cannot be read"), "{line}");
+
     let own = env!("CARGO_BIN_EXE_esta-coordinator");
     let mut terminal = Command::new("script");
     terminal.current_dir(folder.path()).env_remove("RUST_LOG");
     terminal.args(["-qec", &format!("{own} {}", arguments.join(" ")), "/dev/null"]);
-    let line = complaint(&mut terminal);
+    let line = complaint(&mut terminal, share);
     assert!(serde_json::from_str::<Value>(&line).is_err() && line.contains("WARN"), "{line:?}");
 }

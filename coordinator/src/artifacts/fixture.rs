@@ -10,7 +10,7 @@ use esta_engine::{
     spec::{JobSpec, PaletteRule},
     table::Outcome,
 };
-use esta_proto::{Digest, Step};
+use esta_proto::{Digest, LeaderEpoch, Step};
 use serde_json::json;
 
 use super::{
@@ -64,7 +64,7 @@ pub fn train(law: &Law, total: u64, mut each: impl FnMut(&StepRecord, &Ledger, D
 pub fn run(run_dir: &Path, spec: JobSpec) -> Law {
     let total = spec.train.max_steps.expect("given in steps");
     let law = Law::new(spec).expect("a valid specification");
-    let mut artifacts = Artifacts::open(run_dir, &law, Step(0)).expect("opened");
+    let mut artifacts = Artifacts::open(run_dir, &law, LeaderEpoch(1), Step(0)).expect("opened");
     artifacts.set_samples(1000);
     let ledger =
         train(&law, total, |record, ledger, clock| artifacts.step(record, ledger.table(), clock).expect("written"));

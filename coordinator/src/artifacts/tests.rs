@@ -80,16 +80,16 @@ fn a_crash_loses_no_row_and_resuming_doubles_none() {
     let (total, crash, resume) = (parts::PART_STEPS + 60, parts::PART_STEPS + 37, parts::PART_STEPS + 33);
     let law = law(total);
     let all = records(&law, total);
-    feed(&mut Artifacts::open(dir.path(), &law, Step(0)).expect("opened"), &law, 0, crash);
+    feed(&mut Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened"), &law, 0, crash);
 
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(resume)).expect("opened again");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(2), Step(resume)).expect("opened again");
     assert_eq!(artifacts.missing_from(), Step(parts::PART_STEPS), "the finished part survived the crash");
     artifacts.backfill(&all[..resume as usize]).expect("written");
     feed(&mut artifacts, &law, resume, total);
     let ledger = fixture::train(&law, total, |_, _, _| ());
     artifacts.finish(&[], ledger.table()).expect("written");
 
-    let mut whole = Artifacts::open(straight.path(), &law, Step(0)).expect("opened");
+    let mut whole = Artifacts::open(straight.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     feed(&mut whole, &law, 0, total);
     whole.finish(&[], ledger.table()).expect("written");
     assert_eq!(DrawFiles::of(dir.path()).read().expect("readable"), expected_rows(&all));
@@ -101,7 +101,7 @@ fn a_crash_loses_no_row_and_resuming_doubles_none() {
 fn finishing_twice_keeps_what_is_there_and_adds_the_accuracies() {
     let dir = tempdir().expect("a folder");
     let law = law(60);
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     feed(&mut artifacts, &law, 0, 50);
     let ledger = fixture::train(&law, 60, |_, _, _| ());
     artifacts.finish(&[], ledger.table()).expect("written");
@@ -117,7 +117,7 @@ fn finishing_twice_keeps_what_is_there_and_adds_the_accuracies() {
 fn rows_beyond_the_durable_steps_are_trimmed_even_from_a_finished_run() {
     let dir = tempdir().expect("a folder");
     let law = fixture::run(dir.path(), fixture::spec("test", 60));
-    let artifacts = Artifacts::open(dir.path(), &law, Step(25)).expect("opened");
+    let artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(2), Step(25)).expect("opened");
     assert_eq!(artifacts.missing_from(), Step(20), "the window of steps 20..25 has no line yet");
     let rows = DrawFiles::of(dir.path()).read().expect("readable");
     assert_eq!(rows, expected_rows(&records(&law, 60)[..25]));
@@ -128,7 +128,7 @@ fn rows_beyond_the_durable_steps_are_trimmed_even_from_a_finished_run() {
 fn a_new_run_in_an_old_folder_begins_empty() {
     let dir = tempdir().expect("a folder");
     let law = fixture::run(dir.path(), fixture::spec("test", 30));
-    let artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     assert_eq!(artifacts.missing_from(), Step(0));
     assert!(DrawFiles::of(dir.path()).read().expect("readable").is_empty());
     assert!(lines(dir.path()).is_empty());
@@ -139,7 +139,7 @@ fn a_damaged_part_ends_what_is_kept() {
     let dir = tempdir().expect("a folder");
     let law = fixture::run(dir.path(), fixture::spec("test", 30));
     fs::write(dir.path().join("draws.parquet"), b"PAR1 no longer").expect("damaged");
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(30)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(2), Step(30)).expect("opened");
     assert_eq!(artifacts.missing_from(), Step(0));
     artifacts.backfill(&records(&law, 30)).expect("written");
     let ledger = fixture::train(&law, 30, |_, _, _| ());
@@ -152,7 +152,7 @@ fn a_damaged_part_ends_what_is_kept() {
 fn without_accuracies_the_front_is_the_rules_own() {
     let dir = tempdir().expect("a folder");
     let law = law(40);
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     feed(&mut artifacts, &law, 0, 40);
     let ledger = fixture::train(&law, 40, |_, _, _| ());
     let choices = palette::palette(&law.catalog, ledger.table(), PaletteRule::Loss);
@@ -166,7 +166,7 @@ fn without_accuracies_the_front_is_the_rules_own() {
 fn where_the_time_went_is_a_mean_over_the_reports_of_a_window() {
     let dir = tempdir().expect("a folder");
     let law = law(20);
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     let mut spent = TimeSpent::default();
     for millis in [30, 50] {
         let (compute, reduce) = (Duration::from_millis(millis), Duration::from_millis(60 - millis));
@@ -188,7 +188,7 @@ fn what_happened_outlives_every_leader_and_a_run_that_begins_anew_has_no_past() 
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
     let formed = Happening::of(at, &Notice::Formed(Generation(3), vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(formed.text, "generation 3 forms: a b");
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     artifacts.happened(&formed).expect("written");
     feed(&mut artifacts, &law, 0, 25);
     drop(artifacts);
@@ -197,7 +197,7 @@ fn what_happened_outlives_every_leader_and_a_run_that_begins_anew_has_no_past() 
     let whole = fs::read_to_string(&file).expect("there");
     fs::write(&file, format!("{whole}{}", &whole[..20])).expect("written");
 
-    let mut artifacts = Artifacts::open(dir.path(), &law, Step(25)).expect("opened");
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(2), Step(25)).expect("opened");
     artifacts.backfill(&records(&law, 25)).expect("written");
     let leads = Happening::leads(at, LeaderEpoch(2), Step(25));
     artifacts.happened(&leads).expect("written");
@@ -207,7 +207,7 @@ fn what_happened_outlives_every_leader_and_a_run_that_begins_anew_has_no_past() 
     assert_eq!(history.lines.iter().map(|line| line.draws.iter().sum::<u64>()).sum::<u64>(), 4 * 25);
     drop(artifacts);
 
-    let artifacts = Artifacts::open(dir.path(), &law, Step(0)).expect("opened");
+    let artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");
     let history = artifacts.history().expect("readable");
     assert!(history.happenings.is_empty() && history.lines.is_empty());
 }

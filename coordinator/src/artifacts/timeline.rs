@@ -17,6 +17,12 @@ use super::atomic;
 /// Workers that are named in one line.
 const NAMED: usize = 8;
 
+/// Letters of a sentence at most.
+const LETTERS: usize = 500;
+
+/// What the last line of a complete run is called.
+pub const WRITTEN: &str = "written";
+
 /// Something that happened to a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Happening {
@@ -33,7 +39,7 @@ pub struct Happening {
 
 impl Happening {
     fn new(at: SystemTime, kind: &'static str, text: String) -> Self {
-        Self { at: millis(at), kind: kind.into(), text, generation: None }
+        Self { at: millis(at), kind: kind.into(), text: cut(text), generation: None }
     }
 
     /// Another coordinator leads from here on.
@@ -51,7 +57,7 @@ impl Happening {
     /// The results are there.
     #[must_use]
     pub fn written(at: SystemTime) -> Self {
-        Self::new(at, "finished", "the results are written".to_owned())
+        Self::new(at, WRITTEN, "the results are written".to_owned())
     }
 
     /// What a notice says.
@@ -85,6 +91,15 @@ impl Happening {
     }
 }
 
+/// What somebody of elsewhere gives for a reason may be long.
+fn cut(mut text: String) -> String {
+    if let Some((at, _)) = text.char_indices().nth(LETTERS) {
+        text.truncate(at);
+        text.push('…');
+    }
+    text
+}
+
 fn names(workers: &[String]) -> String {
     match workers {
         [] => String::new(),
@@ -103,14 +118,14 @@ pub fn millis(at: SystemTime) -> u64 {
 pub struct Timeline(File);
 
 impl Timeline {
-    /// Opens the run's file; a run that begins anew begins it anew.
+    /// Opens the run's file; its first leader begins it anew.
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn open(run_dir: &Path, resume_from: Step) -> io::Result<Self> {
+    pub fn open(run_dir: &Path, epoch: LeaderEpoch) -> io::Result<Self> {
         let path = run_dir.join("timeline.jsonl");
         let old = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-        let kept = if resume_from == Step(0) { Vec::new() } else { parse(&old) };
+        let kept = if epoch <= LeaderEpoch(1) { Vec::new() } else { parse(&old) };
         let text = kept.iter().map(to_line).collect::<io::Result<String>>()?;
         if text != old {
             atomic::replace(&path, |file| file.write_all(text.as_bytes()))?;

@@ -142,7 +142,7 @@ pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Resu
 
 fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> Result<Artifacts, Failure> {
     let failed = |source| Failure::Artifacts { run_dir: run_dir.to_owned(), source };
-    let mut artifacts = Artifacts::open(run_dir, law, opened.resume_from()).map_err(failed)?;
+    let mut artifacts = Artifacts::open(run_dir, law, opened.meta().epoch, opened.resume_from()).map_err(failed)?;
     if let Some(samples) = opened.recovered().samples {
         artifacts.set_samples(samples);
     }

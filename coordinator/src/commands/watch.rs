@@ -98,7 +98,10 @@ impl Watch {
     pub fn conclude(mut self) -> io::Result<Option<Finished>> {
         let finished = self.finished.take();
         if let Some(Finished { palettes, table }) = &finished {
-            self.write(|artifacts| artifacts.finish(palettes, table));
+            self.write(|artifacts| {
+                artifacts.finish(palettes, table)?;
+                artifacts.happened(&Happening::written(SystemTime::now()))
+            });
         }
         self.failure.map_or(Ok(finished), Err)
     }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use esta_engine::{law::Law, run::Notice, spec::JobSpec, table::Table};
+use esta_proto::Step;
 
 use super::{
     series::Series,
@@ -23,7 +24,7 @@ use crate::{
     artifacts::{
         History,
         summary::{EvalFile, read_optional},
-        timeline::{Happening, millis},
+        timeline::{Happening, WRITTEN, millis},
     },
     observer::{Observation, TimeSpent},
     palette::Entry,
@@ -135,8 +136,7 @@ impl Board {
     pub fn stand_by(&self, leader: Option<String>) {
         let mut shown = self.shown();
         // What a run that ended under this leader came to stays to be seen.
-        let over = shown.term.as_ref().is_some_and(|term| term.complete.is_some() || term.failed.is_some());
-        if !over {
+        if !shown.term.as_ref().is_some_and(Term::is_over) {
             *shown = Shown { leader, term: None };
         }
     }
@@ -161,9 +161,14 @@ impl Board {
         Ok(sender)
     }
 
-    /// What a look inside the run found.
+    /// Whether a look inside the run has to bring the table: no step was committed since this leader began.
+    pub fn lacks_table(&self) -> bool {
+        self.shown().term.as_ref().is_some_and(|term| term.table.version() == Step(0))
+    }
+
+    /// What a look inside the run found; it may come late.
     pub fn found(&self, inside: Inside) {
-        if let Some(term) = &mut self.shown().term {
+        if let Some(term) = self.shown().term.as_mut().filter(|term| !term.is_over()) {
             term.find(inside);
         }
     }
@@ -181,7 +186,10 @@ impl Board {
         term.inside =
             Inside { phase: "complete", committed: steps, durable: steps, total: Some(steps), ..term.inside.clone() };
         term.inside.members.clear();
-        term.tell(Happening::written(SystemTime::now()));
+        // One that is answered for long after its end says so already.
+        if term.events.iter().all(|happening| happening.kind != WRITTEN) {
+            term.tell(Happening::written(SystemTime::now()));
+        }
     }
 
     /// The run ended under this leader and is not complete.
@@ -303,6 +311,10 @@ impl Term {
             }
         }
         term
+    }
+
+    fn is_over(&self) -> bool {
+        self.complete.is_some() || self.failed.is_some()
     }
 
     /// A look inside the run found this.

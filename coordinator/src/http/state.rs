@@ -151,14 +151,14 @@ pub struct Inside {
     pub total: Option<u64>,
     pub expected: u64,
     pub members: Vec<MemberState>,
-    /// The table as the last committed step left it.
+    /// The table as the last committed step left it, where it was asked for.
     pub table: Option<Arc<Table>>,
 }
 
 impl Inside {
-    /// Reads it; what that takes grows with the workers, so it is done now and then.
+    /// Reads it, with the table where that is asked for; what that takes grows with the workers, so it is done now and then.
     #[must_use]
-    pub fn of(run: &Run) -> Self {
+    pub fn of(run: &Run, with_table: bool) -> Self {
         let fence = run.fence();
         let (slots, ledger) = (run.law().spec.sampling.slots, run.ledger());
         let normal = run.members().normal();
@@ -188,7 +188,7 @@ impl Inside {
             total: ledger.map(|ledger| ledger.total().0),
             expected: u64::from(run.expected_workers()),
             members: run.members().live().values().map(member).collect(),
-            table: ledger.map(|ledger| Arc::new(ledger.table().clone())),
+            table: ledger.filter(|_| with_table).map(|ledger| Arc::new(ledger.table().clone())),
         }
     }
 }

@@ -118,13 +118,13 @@ impl Meters {
         match notice {
             Notice::Evicted(..) => self.workers_lost.add(1, &[because("evicted")]),
             Notice::Gone(..) => self.workers_lost.add(1, &[because("gone")]),
-            Notice::TurnedAway(..) => self.turned_away.count("job"),
+            Notice::TurnedAway(..) => self.turned_away.count("run"),
             _ => {}
         }
     }
 }
 
-/// Workers that were not let in: by what they showed, by what they speak, or by the job.
+/// Workers that were not let in: for what they show, for what they speak, or by the run, which they do not fit.
 #[derive(Debug, Clone)]
 pub struct TurnedAway(Counter<u64>);
 
@@ -132,7 +132,7 @@ impl TurnedAway {
     /// The instrument of this process.
     #[must_use]
     pub fn new() -> Self {
-        let causes = ["credentials", "protocol", "job"];
+        let causes = ["credentials", "protocol", "run"];
         Self(counted("esta.workers.turned_away", "Workers that were not let in, by why", &causes))
     }
 

@@ -11,6 +11,8 @@
 //!     └── record write
 //! ```
 //!
+//! Where a step has more draws than a span may have events, draws and scores are lists by slot among the span's attributes.
+//!
 //! What happens to the membership meanwhile is an event of every step under way. A generation has a trace of its own, from
 //! the decision to form it to the first step given out, with the ranks' part in it.
 
@@ -30,6 +32,9 @@ use esta_engine::{
 use esta_proto::{BudgetId, Fence, Generation, SlotId, Step, StitchId};
 use esta_telemetry::trace::{self, Context, Span, number};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
+
+/// As many events as OpenTelemetry lets a span have where nothing else is said: backends cut what is more.
+const EVENTS: usize = 128;
 
 /// Workers of a group that an event names.
 const NAMED: usize = 64;
@@ -56,6 +61,13 @@ struct Track {
     handed_out: Option<Generation>,
     commit: Option<Span>,
     record: Option<Span>,
+}
+
+impl Track {
+    fn end(self) {
+        let Self { root, commit, record, .. } = self;
+        record.into_iter().chain(commit).chain([root]).for_each(Span::end);
+    }
 }
 
 impl Tracks {
@@ -144,8 +156,19 @@ impl Tracks {
     /// The records of these steps are durable.
     pub fn durable(&mut self, steps: &[StepRecord]) {
         for record in steps {
-            let Some(Track { root, commit, record, .. }) = self.steps.remove(&record.step) else { continue };
-            record.into_iter().chain(commit).chain([root]).for_each(Span::end);
+            if let Some(track) = self.steps.remove(&record.step) {
+                track.end();
+            }
+        }
+    }
+
+    /// Every record that went to the writer is durable.
+    pub fn all_durable(&mut self) {
+        let written = self.steps.iter().filter(|(_, track)| track.record.is_some());
+        for step in written.map(|(step, _)| *step).collect::<Vec<_>>() {
+            if let Some(track) = self.steps.remove(&step) {
+                track.end();
+            }
         }
     }
 
@@ -218,6 +241,9 @@ fn plan_attributes(plan: &Plan) -> [KeyValue; 3] {
 /// A plan's draws, as events of its span; `table` is the one they were drawn by, where it is known.
 fn tell_of_plan(span: Span, plan: &Plan, law: &Law, table: Option<&Table>, paths: &[Arc<str>], at: SystemTime) {
     let mut span = span.with(table.and_then(|table| entropy(law, table, &plan.draws)));
+    if plan.draws.len() > EVENTS {
+        return span.with(draw_lists(&plan.draws, table)).end_at(at);
+    }
     for (slot, draw) in (0u64..).zip(&plan.draws) {
         let mut attributes = Vec::with_capacity(7);
         attributes.extend([
@@ -235,8 +261,37 @@ fn tell_of_plan(span: Span, plan: &Plan, law: &Law, table: Option<&Table>, paths
     span.end_at(at);
 }
 
+/// Draws by slot, of many.
+fn draw_lists(draws: &[Draw], table: Option<&Table>) -> Vec<KeyValue> {
+    let importance = |draw: &Draw, table: &Table| table.row(draw.stitch).importance.unwrap_or(f64::NAN);
+    let mut lists = vec![
+        whole("esta.draws.budget", draws.iter().map(|draw| draw.budget.0)),
+        whole("esta.draws.stitch", draws.iter().map(|draw| draw.stitch.0)),
+        real("esta.draws.probability", draws.iter().map(|draw| draw.probability)),
+    ];
+    lists.extend(table.map(|table| real("esta.draws.importance", draws.iter().map(|draw| importance(draw, table)))));
+    lists
+}
+
+fn whole(key: &'static str, values: impl Iterator<Item = u32>) -> KeyValue {
+    KeyValue::new(key, Value::Array(Array::I64(values.map(i64::from).collect())))
+}
+
+fn real(key: &'static str, values: impl Iterator<Item = f64>) -> KeyValue {
+    KeyValue::new(key, Value::Array(Array::F64(values.collect())))
+}
+
 /// What a step's slots brought, as events of the update they made; `table` is the one they led to.
 fn tell_of_scores(mut span: Span, record: &StepRecord, table: Option<&Table>, at: SystemTime) {
+    if record.outcomes.len() > EVENTS {
+        let lists = [
+            whole("esta.scores.stitch", record.draws.iter().map(|draw| draw.stitch.0)),
+            real("esta.scores.score", record.outcomes.iter().map(|outcome| outcome.score)),
+            real("esta.scores.loss", record.outcomes.iter().map(|outcome| outcome.loss)),
+            real("esta.scores.grad_norm", record.outcomes.iter().map(|outcome| outcome.grad_norm)),
+        ];
+        return span.with(lists).end_at(at);
+    }
     for ((slot, draw), outcome) in (0u64..).zip(&record.draws).zip(&record.outcomes) {
         let mut attributes = Vec::with_capacity(6);
         attributes.extend([
@@ -294,5 +349,32 @@ fn told(notice: &Notice) -> (&'static str, Vec<KeyValue>) {
         Notice::Resumed(generation) => ("generation resumed", vec![of(generation)]),
         Notice::Stranded(step) => ("stranded", vec![number("esta.needed_step", step.0)]),
         Notice::Failed(reason) => ("run failed", vec![why(reason)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_engine::sampler::Reason;
+
+    use super::*;
+
+    #[test]
+    fn draws_of_many_slots_are_lists_by_slot() {
+        let draw = |slot: u32| Draw {
+            stitch: StitchId(slot % 7),
+            budget: BudgetId(slot % 3),
+            probability: f64::from(slot) / 500.0,
+            reason: Reason::Importance,
+        };
+        let draws: Vec<Draw> = (0..500).map(draw).collect();
+        let table = Table::new(7, 0.9);
+        let lists = draw_lists(&draws, Some(&table));
+        let keys: Vec<&str> = lists.iter().map(|list| list.key.as_str()).collect();
+        assert_eq!(keys, ["budget", "stitch", "probability", "importance"].map(|key| format!("esta.draws.{key}")));
+        let Value::Array(Array::I64(stitches)) = &lists[1].value else { panic!("{:?}", lists[1].value) };
+        assert_eq!((stitches.len(), stitches[8]), (500, 1));
+        let Value::Array(Array::F64(probabilities)) = &lists[2].value else { panic!("{:?}", lists[2].value) };
+        assert_eq!((probabilities.len(), probabilities[250]), (500, 0.5));
+        assert_eq!(draw_lists(&draws, None).len(), 3, "of a table that has moved on nothing is said");
     }
 }

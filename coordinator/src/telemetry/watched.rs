@@ -90,6 +90,11 @@ impl Watched {
         self.tracks.durable(steps);
     }
 
+    /// Whatever went to the writer is durable: nobody says so any more where the leader ends.
+    pub fn all_durable(&mut self) {
+        self.tracks.all_durable();
+    }
+
     /// Something happened to the run.
     pub fn note(&mut self, notice: &Notice) {
         match notice {

@@ -128,6 +128,10 @@ impl Drop for Served {
 /// # Errors
 /// [`ServeError`] where the address is taken.
 pub fn serve(address: SocketAddr, router: Router) -> Result<Served, ServeError> {
+    serve_within(address, router, READ_WITHIN)
+}
+
+fn serve_within(address: SocketAddr, router: Router, read_within: Duration) -> Result<Served, ServeError> {
     let bind = |source| ServeError::Bind { address, source };
     let socket = StdListener::bind(address).map_err(bind)?;
     socket.set_nonblocking(true).map_err(bind)?;
@@ -139,11 +143,11 @@ pub fn serve(address: SocketAddr, router: Router) -> Result<Served, ServeError> 
         TcpListener::from_std(socket).map_err(bind)?
     };
     let router = if address.ip().is_loopback() { router.layer(from_fn(only_here)) } else { router };
-    runtime.spawn(accept(socket, router));
+    runtime.spawn(accept(socket, router, read_within));
     Ok(Served { address, runtime: Some(runtime) })
 }
 
-async fn accept(socket: TcpListener, router: Router) {
+async fn accept(socket: TcpListener, router: Router, read_within: Duration) {
     let (room, peers) = (Arc::new(Semaphore::new(CONNECTIONS)), Peers::default());
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -154,7 +158,7 @@ async fn accept(socket: TcpListener, router: Router) {
         let Some(place) = peers.admit(from.ip(), place) else { continue };
         stream.set_nodelay(true).ok();
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(READ_WITHIN));
+        stream.set_write_timeout(Some(read_within));
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let mut server = http1::Builder::new();
@@ -280,6 +284,8 @@ mod tests {
         });
         let stream = connected.expect("connected");
         stream.set_nonblocking(false).expect("a socket that waits");
+        // Sooner than others are hung up on for their silence.
+        stream.set_read_timeout(Some(HEAD_WITHIN / 2)).expect("a socket that does not wait for ever");
         stream
     }
 
@@ -309,6 +315,21 @@ mod tests {
         let answer = ask_on(connect_from([127, 0, 0, 2], served.address()), "/healthz", "localhost");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         drop(greedy);
+    }
+
+    #[test]
+    fn whoever_takes_nothing_of_an_answer_is_hung_up_on() {
+        let endless = Router::new().route("/", get(async || vec![b'x'; 64 << 20]));
+        let socket = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let served = serve_within(socket, endless, Duration::from_millis(200)).expect("served");
+        let mut reader = TcpStream::connect(served.address()).expect("connected");
+        write!(reader, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("asked");
+        // A connection that was closed with something unread on it takes nothing more.
+        let began = std::time::Instant::now();
+        while reader.write_all(b"x").is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is still connected");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     #[test]

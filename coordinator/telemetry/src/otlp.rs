@@ -40,6 +40,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Half of what a program shows of itself.
+    #[error("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY belong together: one is not set")]
+    Half,
     /// There is no such share of the steps.
     #[error("{0}")]
     Share(String),
@@ -114,10 +117,11 @@ impl<V: Fn(&str) -> Option<String>> Said<V> {
             Some(authority) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)),
             None => ClientTlsConfig::new().with_enabled_roots(),
         };
-        Ok(match self.file("CLIENT_CERTIFICATE")?.zip(self.file("CLIENT_KEY")?) {
-            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
-            None => config,
-        })
+        match (self.file("CLIENT_CERTIFICATE")?, self.file("CLIENT_KEY")?) {
+            (Some(certificate), Some(key)) => Ok(config.identity(Identity::from_pem(certificate, key))),
+            (None, None) => Ok(config),
+            _ => Err(StartError::Half),
+        }
     }
 
     /// What is said, to an exporter.
@@ -135,17 +139,22 @@ impl Otlp {
         if !traces.is_wanted() && !metrics.is_wanted() {
             return Ok(None);
         }
-        let share = trace::share(variable).map_err(StartError::Share)?;
+        let share = if traces.is_wanted() { trace::share(variable).map_err(StartError::Share)? } else { None };
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("otlp").enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
-        let inside = runtime.enter();
-        if traces.is_wanted() {
-            trace::start(traces.tell(SpanExporter::builder().with_tonic())?.build()?, resource, share);
+        let handle = runtime.handle().clone();
+        // From here on it is ended as programs need it that are asynchronous themselves, whatever comes.
+        let mut otlp = Self { runtime: Some(runtime), metrics: None };
+        let _inside = handle.enter();
+        let spans = |share| Ok::<_, StartError>((traces.tell(SpanExporter::builder().with_tonic())?.build()?, share));
+        let spans = share.map(spans).transpose()?;
+        if metrics.is_wanted() {
+            otlp.metrics = Some(metrics.tell(MetricExporter::builder().with_tonic())?.build()?);
         }
-        let numbers = || Ok::<_, StartError>(metrics.tell(MetricExporter::builder().with_tonic())?.build()?);
-        let metrics = metrics.is_wanted().then(numbers).transpose()?;
-        drop(inside);
-        Ok(Some(Self { runtime: Some(runtime), metrics }))
+        if let Some((exporter, share)) = spans {
+            trace::start(exporter, resource, share);
+        }
+        Ok(Some(otlp))
     }
 }
 
@@ -207,5 +216,7 @@ mod tests {
         assert_eq!(why, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE names own/ca.pem, which cannot be read");
         let why = said("METRICS", &set).tls().expect_err("no such file").to_string();
         assert_eq!(why, "OTEL_EXPORTER_OTLP_CERTIFICATE names of-all, which cannot be read");
+        let set = [("OTEL_EXPORTER_OTLP_CLIENT_KEY", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))];
+        assert!(said("TRACES", &set).tls().is_err_and(|why| why.to_string().contains("belong together")));
     }
 }

@@ -6,13 +6,14 @@
 
 use std::{
     borrow::Cow,
-    fmt,
+    env, fmt,
     sync::{
         Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use esta_proto::{Generation, LeaderEpoch, Step};
@@ -23,14 +24,21 @@ use opentelemetry::{
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
     Resource,
-    trace::{BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, IdGenerator, RandomIdGenerator, SpanData, SpanProcessor},
 };
 
 /// Share of the steps that are traced unless [`share`] is told otherwise.
 const SHARE: f64 = 0.01;
 
+/// Spans that are sent at once, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise: steps of thousands of slots fit into what
+/// collectors take in one message, and none of them waits long for the processor that sends them.
+const BATCH: usize = 64;
+
+/// How long spans wait to be sent together, unless `OTEL_BSP_SCHEDULE_DELAY` says otherwise.
+const DELAY: Duration = Duration::from_secs(1);
+
 /// How long the end of a program waits for its last spans.
-const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL: Duration = Duration::from_secs(4);
 
 /// Where finished spans go; unset while nothing exports.
 static EXPORT: OnceLock<Export> = OnceLock::new();
@@ -48,10 +56,17 @@ struct Export {
 type Task = Box<dyn FnOnce() + Send>;
 
 /// As many tasks may wait; what finds no room is dropped.
-const TASKS: usize = 1024;
+const TASKS: usize = 64;
 
 pub(crate) fn start(exporter: SpanExporter, resource: &Resource, share: f64) {
-    let mut processor = BatchSpanProcessor::builder(exporter).build();
+    let mut batches = BatchConfigBuilder::default();
+    if env::var_os("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").is_none() {
+        batches = batches.with_max_export_batch_size(BATCH);
+    }
+    if env::var_os("OTEL_BSP_SCHEDULE_DELAY").is_none() {
+        batches = batches.with_scheduled_delay(DELAY);
+    }
+    let mut processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches.build()).build();
     processor.set_resource(resource);
     let (later, tasks) = sync_channel::<Task>(TASKS);
     let (told, done) = sync_channel(1);
@@ -70,15 +85,18 @@ pub(crate) fn start(exporter: SpanExporter, resource: &Resource, share: f64) {
 pub fn later(task: impl FnOnce() + Send + 'static) {
     let Some(export) = EXPORT.get() else { return };
     if let Some(later) = &*export.later.lock().unwrap_or_else(PoisonError::into_inner) {
-        later.try_send(Box::new(task)).ok();
+        static FULL: AtomicBool = AtomicBool::new(false);
+        if later.try_send(Box::new(task)).is_err() && !FULL.swap(true, Ordering::Relaxed) {
+            tracing::warn!("steps are drawn faster than they can be told of: traces lack some plans and scores");
+        }
     }
 }
 
-/// The share of the steps that is traced, as OpenTelemetry's variables say it.
+/// The share of the steps that is traced, as OpenTelemetry's variables say it; none where nothing is to be traced at all.
 ///
 /// # Errors
 /// What they say, where it is no share.
-pub(crate) fn share(variable: impl Fn(&str) -> Option<String>) -> Result<f64, String> {
+pub(crate) fn share(variable: impl Fn(&str) -> Option<String>) -> Result<Option<f64>, String> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let share = match set("OTEL_TRACES_SAMPLER_ARG") {
         None => SHARE,
@@ -88,9 +106,9 @@ pub(crate) fn share(variable: impl Fn(&str) -> Option<String>) -> Result<f64, St
         }
     };
     match set("OTEL_TRACES_SAMPLER").as_deref() {
-        None | Some("traceidratio" | "parentbased_traceidratio") => Ok(share),
-        Some("always_on" | "parentbased_always_on") => Ok(1.0),
-        Some("always_off" | "parentbased_always_off") => Ok(0.0),
+        None | Some("traceidratio" | "parentbased_traceidratio") => Ok(Some(share)),
+        Some("always_on" | "parentbased_always_on") => Ok(Some(1.0)),
+        Some("always_off" | "parentbased_always_off") => Ok(None),
         Some(other) => {
             Err(format!("OTEL_TRACES_SAMPLER is {other:?}: it takes always_on, always_off and traceidratio"))
         }
@@ -99,13 +117,12 @@ pub(crate) fn share(variable: impl Fn(&str) -> Option<String>) -> Result<f64, St
 
 pub(crate) fn stop() {
     if let Some(export) = EXPORT.get() {
-        let began = Instant::now();
         drop(export.later.lock().unwrap_or_else(PoisonError::into_inner).take());
         let done = export.done.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(RecvTimeoutError::Timeout) = done.recv_timeout(FAREWELL) {
+        if let Err(RecvTimeoutError::Timeout) = done.recv_timeout(FAREWELL / 2) {
             tracing::warn!("the last spans are not told: there are too many");
         }
-        export.processor.shutdown_with_timeout(FAREWELL.saturating_sub(began.elapsed())).ok();
+        export.processor.shutdown_with_timeout(FAREWELL / 2).ok();
     }
 }
 

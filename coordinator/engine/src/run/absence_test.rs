@@ -525,3 +525,35 @@ fn st_1_a_sum_that_overlaps_anothers_or_is_of_another_plan_counts_nothing() {
     world.run_to_end();
     assert_eq!(world.records, undisturbed(1));
 }
+
+/// Who was said to be gone, in order.
+fn gone(world: &World) -> Vec<&str> {
+    let mut gone = Vec::new();
+    for notice in &world.notices {
+        if let Notice::Gone(name) = notice {
+            gone.push(name.as_str());
+        }
+    }
+    gone
+}
+
+#[test]
+fn whoever_breaks_off_is_gone_and_whoever_was_let_go_or_evicted_is_not() {
+    let mut world = World::new(law(), 4, Recovered::default());
+    world.join_many(4);
+    (0..4).for_each(|_| assert!(world.step()));
+    world.kill(SessionId(4));
+    assert_eq!(gone(&world), ["w3"], "once, as it happens");
+    // One that was asked to leave has gone before its session ends; one that was told to stop has been lost already.
+    world.event(Event::Draining(SessionId(3)));
+    while world.alive[&SessionId(3)].stopped.is_none() {
+        assert!(world.step());
+    }
+    world.kill(SessionId(3));
+    world.event(Event::Left(SessionId(4)));
+    assert_eq!(gone(&world), ["w3"]);
+    world.run_to_end();
+    assert!(world.complete);
+    world.kill(SessionId(1));
+    assert_eq!(gone(&world), ["w3"], "at the end everybody has done their part");
+}

@@ -14,7 +14,9 @@ use super::{
 impl Run {
     pub(super) fn joined(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) {
         if let Err(stop) = self.admit(session, hello, now, out) {
-            out.push(Command::Notice(Notice::TurnedAway(hello.name.clone(), stop.reason.clone())));
+            if stop.exit_code != exit::DONE {
+                out.push(Command::Notice(Notice::TurnedAway(hello.name.clone(), stop.reason.clone())));
+            }
             out.push(Command::Send(session, Message::Stop(stop)));
             out.push(Command::Close(session));
         }
@@ -137,8 +139,8 @@ impl Run {
     }
 
     pub(super) fn left(&mut self, session: SessionId, now: Duration, out: &mut Vec<Command>) {
-        let in_need = |member: &&Member| !member.finished && self.phase != Phase::Over;
-        if let Some(member) = self.members.live().get(&session).filter(in_need) {
+        let has_part = |member: &&Member| !member.finished && !member.draining && self.phase != Phase::Over;
+        if let Some(member) = self.members.live().get(&session).filter(has_part) {
             out.push(Command::Notice(Notice::Gone(member.name.clone())));
         }
         self.lose(&[session], now, out);

@@ -355,7 +355,7 @@ pub enum Notice {
     TurnedAway(String, String),
     /// A worker was lost to its silence, or its process was ended, for this reason.
     Evicted(String, String),
-    /// A worker's session ended before it was asked to leave or had done its part: its process died, or its network did.
+    /// A worker's session ended while it had a part in the run, whatever ended it: its process, its network, its own word.
     Gone(String),
     /// A worker takes this many times as long as the median of its peers for the same work.
     Straggler(String, f64),

@@ -272,7 +272,7 @@ fn a_complete_run_stays_to_be_seen_with_its_accuracies() {
         assert_eq!((&state["run"]["phase"], &state["run"]["complete"]), (&"complete".into(), &true.into()));
         assert_eq!((&state["progress"]["committed"], &state["progress"]["lag"]), (&STEPS.into(), &0.into()));
         assert_eq!(state["members"], Value::Array(Vec::new()), "nobody is needed any more");
-        assert_eq!(kinds(&state).last(), Some(&"finished"));
+        assert_eq!(kinds(&state).last(), Some(&"written"));
         assert!(state["stitches"].as_array().is_some_and(|all| all.iter().all(|stitch| stitch["accuracy"].is_f64())));
         let files = state["palette"].as_array().expect("a palette").iter().map(|choice| choice["file"].as_str());
         assert!(files.flatten().all(|file| file.starts_with("models/")), "no path of this machine is told");

@@ -10,6 +10,7 @@ const TONES = {
   formed: 'good',
   resumed: 'good',
   finished: 'good',
+  written: 'good',
   'keeps-up': 'good',
   preparing: 'quiet',
   forgone: 'quiet',

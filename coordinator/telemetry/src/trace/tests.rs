@@ -44,10 +44,13 @@ fn the_share_is_what_the_variables_say_and_no_slip_of_the_pen_is_another_share()
         share(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
     };
     let (sampler, arg) = ("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG");
-    assert_eq!((said(&[]), said(&[(arg, "")]), said(&[(arg, "0.5")])), (Ok(SHARE), Ok(SHARE), Ok(0.5)));
-    assert_eq!(said(&[(sampler, "always_on")]), Ok(1.0));
-    assert_eq!(said(&[(sampler, "parentbased_always_off"), (arg, "0.5")]), Ok(0.0));
-    assert_eq!(said(&[(sampler, "parentbased_traceidratio"), (arg, "0.5")]), Ok(0.5));
+    assert_eq!(
+        (said(&[]), said(&[(arg, "")]), said(&[(arg, "0.5")])),
+        (Ok(Some(SHARE)), Ok(Some(SHARE)), Ok(Some(0.5)))
+    );
+    assert_eq!(said(&[(sampler, "always_on")]), Ok(Some(1.0)));
+    assert_eq!(said(&[(sampler, "parentbased_always_off"), (arg, "0.5")]), Ok(None));
+    assert_eq!(said(&[(sampler, "parentbased_traceidratio"), (arg, "0.5")]), Ok(Some(0.5)));
     for slip in ["0,5", "5", "-1", "nan", "1%"] {
         assert_eq!(said(&[(arg, slip)]), Err(format!("{arg} is {slip:?}, and no share from 0 to 1")));
     }
