@@ -112,6 +112,24 @@ function compare(state) {
     state.stitches.filter((stitch) => stitch[measure] !== null).length,
   );
   same('cells of the heat maps', all('#maps rect:not(.ring)').length, 3 * state.stitches.length);
+  // Each budget's most important stitch has its full shade.
+  const shades = state.budgets.flatMap(({ id }) => {
+    const bin = state.stitches.filter(({ budget, importance }) => budget === id && Number.isFinite(importance));
+    const most = Math.max(...bin.map(({ importance }) => importance));
+    const visited = bin.filter(({ visits }) => visits > 0);
+    return visited.map(({ importance }) => (most > 0 ? Math.min(1, Math.max(0, importance / most)) : 1));
+  });
+  same(
+    'shades of the importance map',
+    [...all('#maps svg')[0].querySelectorAll('rect:not(.ring, .none)')]
+      .map((cell) => cell.getAttribute('fill-opacity'))
+      .sort()
+      .join(' '),
+    shades
+      .map((shade) => (0.06 + 0.94 * shade).toFixed(2))
+      .sort()
+      .join(' '),
+  );
   same('framed cells', all('#maps rect.picked').length, 3 * state.palette.length);
   same('budgets of the sampling', all('#sampling tr').length, state.budgets.length);
   for (const [i, budget] of [...state.budgets].sort((a, b) => a.id - b.id).entries()) {
@@ -122,6 +140,7 @@ function compare(state) {
       cells[5],
       budget.entropy === null ? '–' : `${(100 * budget.entropy).toFixed(1)} %`,
     );
+    holds(`mean loss of budget ${budget.id}`, (cells[7] === '–') === !Number.isFinite(budget.loss));
   }
   const named = new Set(state.members.map(({ name }) => name));
   same(
@@ -133,6 +152,16 @@ function compare(state) {
     'a row names no member',
     all('#members .name').every((cell) => named.has(cell.textContent)),
   );
+  const column = new Map(all('#members-head th').map((head, i) => [head.textContent.trim().split(/\s/)[0], i]));
+  for (const row of all('#members tr')) {
+    const [member, namesake] = state.members.filter(({ name }) => name === row.querySelector('.name').textContent);
+    if (!member || namesake) continue;
+    const cell = (name) => row.children[column.get(name)].textContent.trim();
+    const generation = member.generation === null ? '–' : count(member.generation);
+    same(`generation of ${member.name}`, cell('generation'), generation);
+    same(`phase of ${member.name}`, cell('phase'), member.phase);
+    holds(`slowness of ${member.name}`, (cell('slowness') === '–') === !Number.isFinite(member.slowness));
+  }
   const slow = state.members.find(({ straggler }) => straggler);
   holds(
     'a straggler is not first',

@@ -53,6 +53,7 @@ function thousand() {
       draws: 300 + Math.floor(random() * 900),
       entropy: 0.5 + random() / 2,
       importance: random() / 40,
+      loss: 1.7 + random(),
     };
   });
   state.palette = state.budgets.map(({ id, stitches }) => {

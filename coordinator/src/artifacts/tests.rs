@@ -205,6 +205,12 @@ fn what_happened_outlives_every_leader_and_a_run_that_begins_anew_has_no_past() 
     assert_eq!(history.happenings, [formed, leads]);
     assert_eq!(history.lines.iter().map(|line| line.step).collect::<Vec<_>>(), [10, 20, 25]);
     assert_eq!(history.lines.iter().map(|line| line.draws.iter().sum::<u64>()).sum::<u64>(), 4 * 25);
+    artifacts.happened(&Happening::written(at)).expect("written");
+    drop(artifacts);
+    // Whoever leads a run that is complete adds nothing to it.
+    let mut artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(3), Step(25)).expect("opened");
+    artifacts.happened(&Happening::leads(at, LeaderEpoch(3), Step(25))).expect("nothing to do");
+    assert_eq!(artifacts.history().expect("readable").happenings.last(), Some(&Happening::written(at)));
     drop(artifacts);
 
     let artifacts = Artifacts::open(dir.path(), &law, LeaderEpoch(1), Step(0)).expect("opened");

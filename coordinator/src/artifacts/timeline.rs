@@ -113,9 +113,12 @@ pub fn millis(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The file, open for appending.
+/// The file, open for appending until the results are written: what happens after that is no part of the run.
 #[derive(Debug)]
-pub struct Timeline(File);
+pub struct Timeline {
+    file: File,
+    over: bool,
+}
 
 impl Timeline {
     /// Opens the run's file; its first leader begins it anew.
@@ -130,15 +133,21 @@ impl Timeline {
         if text != old {
             atomic::replace(&path, |file| file.write_all(text.as_bytes()))?;
         }
-        OpenOptions::new().create(true).append(true).open(&path).map(Self)
+        let over = kept.last().is_some_and(|last| last.kind == WRITTEN);
+        Ok(Self { file: OpenOptions::new().create(true).append(true).open(&path)?, over })
     }
 
-    /// Appends a line.
+    /// Appends a line, unless the run is over.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn append(&mut self, happening: &Happening) -> io::Result<()> {
-        self.0.write_all(to_line(happening)?.as_bytes())
+        if self.over {
+            return Ok(());
+        }
+        self.file.write_all(to_line(happening)?.as_bytes())?;
+        self.over = happening.kind == WRITTEN;
+        Ok(())
     }
 }
 
