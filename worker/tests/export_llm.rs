@@ -97,6 +97,12 @@ fn distance(one: &Tensor, other: &Tensor) -> f64 {
     (one - other).abs().max().double_value(&[])
 }
 
+/// How far logits are from those expected, beyond what float32 is granted in proportion to a number. With 1e-5 as the most it is what
+/// `torch.testing.assert_close` asks of float32: merged weights are rounded once more, and processors differ in their sums.
+fn off(logits: &Tensor, expected: &Tensor) -> f64 {
+    ((logits - expected).abs() - expected.abs() * 1.3e-6).max().double_value(&[])
+}
+
 /// Rows of the smaller embedding: tokens that every stitch can read.
 const SMALLER: i64 = 300;
 
@@ -142,7 +148,7 @@ fn every_stitch_says_from_its_files_what_it_said_in_the_run() {
             let read = read_exported(&folder, Precision::F32, Device::Cpu).expect("readable");
             let off = tch::no_grad(|| {
                 let run = net.forward(stitch, &whole(), Phase::Eval).expect("in the catalog");
-                distance(&read.forward(&whole(), Phase::Eval), &run)
+                off(&read.forward(&whole(), Phase::Eval), &run)
             });
             assert!(off < 1e-5, "{name}, stitch {stitch}: off by {off:e}");
             let mut own = Decoder::new(net.network(stitch).expect("there")).expect("it speaks");
@@ -223,7 +229,7 @@ fn heads_filled_up_to_one_geometry_say_the_same() {
         let net = family.net();
         let off = tch::no_grad(|| {
             let run = net.forward(StitchId(2), &whole(), Phase::Eval).expect("in the catalog");
-            distance(&read.forward(&whole(), Phase::Eval), &run)
+            off(&read.forward(&whole(), Phase::Eval), &run)
         });
         assert!(off < 1e-5, "{name}: off by {off:e}");
         let mut own = Decoder::new(net.network(StitchId(2)).expect("there")).expect("it speaks");
