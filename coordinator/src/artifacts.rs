@@ -9,6 +9,7 @@ pub mod draws;
 pub mod events;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod lines;
 pub mod metrics;
 pub mod parts;
 pub mod summary;
@@ -230,10 +231,7 @@ impl History {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             read => read,
         };
-        Ok(Self {
-            lines: metrics::parse(&text("metrics.jsonl")?),
-            happenings: timeline::parse(&text("timeline.jsonl")?),
-        })
+        Ok(Self { lines: lines::parse(&text("metrics.jsonl")?), happenings: lines::parse(&text("timeline.jsonl")?) })
     }
 }
 

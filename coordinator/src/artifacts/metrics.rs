@@ -1,16 +1,12 @@
 //! `metrics.jsonl` (HANDS): one line per `train.logging_steps` committed steps.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::Path,
-};
+use std::{fs::File, io, path::Path};
 
 use esta_engine::{law::Law, run::StepRecord, table::Table};
 use esta_proto::BudgetId;
 use serde::{Deserialize, Serialize};
 
-use super::{atomic, events::unix_seconds};
+use super::{events::unix_seconds, lines};
 use crate::observer::TimeSpent;
 
 /// One line: what happened since the line before it. Vectors are by budget.
@@ -203,13 +199,7 @@ impl MetricsLog {
     /// When it cannot be read or written.
     pub fn open(run_dir: &Path, committed: u64) -> io::Result<Self> {
         let path = run_dir.join("metrics.jsonl");
-        let old = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-        let kept: Vec<MetricsLine> = parse(&old).into_iter().take_while(|line| line.step <= committed).collect();
-        let text = kept.iter().map(to_line).collect::<io::Result<String>>()?;
-        if text != old {
-            atomic::replace(&path, |file| file.write_all(text.as_bytes()))?;
-        }
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let (file, kept) = lines::open(&path, |line: &MetricsLine| line.step <= committed)?;
         Ok(Self { file, last: kept.into_iter().next_back() })
     }
 
@@ -224,18 +214,8 @@ impl MetricsLog {
     /// # Errors
     /// When the file cannot be written.
     pub fn append(&mut self, line: MetricsLine) -> io::Result<()> {
-        self.file.write_all(to_line(&line)?.as_bytes())?;
+        lines::append(&mut self.file, &line)?;
         self.last = Some(line);
         Ok(())
     }
-}
-
-fn to_line(line: &MetricsLine) -> io::Result<String> {
-    Ok(serde_json::to_string(line)? + "\n")
-}
-
-/// The lines of a file, up to one that a crash cut short.
-#[must_use]
-pub fn parse(text: &str) -> Vec<MetricsLine> {
-    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
 }

@@ -31,7 +31,7 @@ fn feed(artifacts: &mut Artifacts, law: &Law, from: u64, to: u64) {
 }
 
 fn lines(run_dir: &Path) -> Vec<MetricsLine> {
-    metrics::parse(&fs::read_to_string(run_dir.join("metrics.jsonl")).expect("there"))
+    lines::parse(&fs::read_to_string(run_dir.join("metrics.jsonl")).expect("there"))
 }
 
 fn expected_rows(records: &[StepRecord]) -> Draws {

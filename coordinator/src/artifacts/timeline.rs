@@ -2,8 +2,8 @@
 
 use std::{
     borrow::Cow,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::File,
+    io,
     path::Path,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +12,7 @@ use esta_engine::run::Notice;
 use esta_proto::{Generation, LeaderEpoch, Step};
 use serde::{Deserialize, Serialize};
 
-use super::atomic;
+use super::lines;
 
 /// Workers that are named in one line.
 const NAMED: usize = 8;
@@ -126,15 +126,9 @@ impl Timeline {
     /// # Errors
     /// When it cannot be read or written.
     pub fn open(run_dir: &Path, epoch: LeaderEpoch) -> io::Result<Self> {
-        let path = run_dir.join("timeline.jsonl");
-        let old = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-        let kept = if epoch <= LeaderEpoch(1) { Vec::new() } else { parse(&old) };
-        let text = kept.iter().map(to_line).collect::<io::Result<String>>()?;
-        if text != old {
-            atomic::replace(&path, |file| file.write_all(text.as_bytes()))?;
-        }
+        let (file, kept) = lines::open(&run_dir.join("timeline.jsonl"), |_: &Happening| epoch > LeaderEpoch(1))?;
         let over = kept.last().is_some_and(|last| last.kind == WRITTEN);
-        Ok(Self { file: OpenOptions::new().create(true).append(true).open(&path)?, over })
+        Ok(Self { file, over })
     }
 
     /// Appends a line, unless the run is over.
@@ -145,18 +139,8 @@ impl Timeline {
         if self.over {
             return Ok(());
         }
-        self.file.write_all(to_line(happening)?.as_bytes())?;
+        lines::append(&mut self.file, happening)?;
         self.over = happening.kind == WRITTEN;
         Ok(())
     }
-}
-
-fn to_line(happening: &Happening) -> io::Result<String> {
-    Ok(serde_json::to_string(happening)? + "\n")
-}
-
-/// The lines of a file, but for one that a crash cut short.
-#[must_use]
-pub fn parse(text: &str) -> Vec<Happening> {
-    text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
 }

@@ -104,14 +104,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::artifacts::metrics;
+    use crate::artifacts::lines;
 
     #[test]
     fn merged_windows_keep_draws_and_weigh_losses() {
         let line = |step: u64, draws: [u64; 2], losses: [Option<f64>; 2]| {
             let line = json!({"step": step, "loss": 1.0, "steps_per_second": null, "skipped": 1, "coverage": null,
                 "draws": draws, "budget_loss": losses, "elapsed": 0, "time": 0});
-            metrics::parse(&line.to_string()).remove(0)
+            lines::parse(&line.to_string()).remove(0)
         };
         let lines = [
             line(10, [3, 1], [Some(2.0), Some(5.0)]),

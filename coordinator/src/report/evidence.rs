@@ -15,7 +15,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::ReportError;
 use crate::artifacts::{
     draws::Draws,
-    metrics::{self, MetricsLine},
+    lines,
+    metrics::MetricsLine,
     parts::DrawFiles,
     summary::{self, EvalEntry, EvalFile, PaletteEntry, PaletteFile, RulePalette, TableFile},
 };
@@ -219,7 +220,7 @@ fn read<T: DeserializeOwned>(run_dir: &Path, name: &str) -> Result<Option<T>, Re
 
 fn read_lines(run_dir: &Path) -> Result<Vec<MetricsLine>, ReportError> {
     match fs::read_to_string(run_dir.join("metrics.jsonl")) {
-        Ok(text) => Ok(metrics::parse(&text)),
+        Ok(text) => Ok(lines::parse(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed(run_dir, "metrics.jsonl")(error)),
     }

@@ -164,12 +164,10 @@ impl Tracks {
 
     /// Every record that went to the writer is durable.
     pub fn all_durable(&mut self) {
-        let written = self.steps.iter().filter(|(_, track)| track.record.is_some());
-        for step in written.map(|(step, _)| *step).collect::<Vec<_>>() {
-            if let Some(track) = self.steps.remove(&step) {
-                track.end();
-            }
-        }
+        let is_written = |(_, track): &(Step, Track)| track.record.is_some();
+        let (written, open): (BTreeMap<_, _>, _) = std::mem::take(&mut self.steps).into_iter().partition(is_written);
+        self.steps = open;
+        written.into_values().for_each(Track::end);
     }
 
     /// Something happened to the run.

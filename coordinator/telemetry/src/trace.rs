@@ -161,9 +161,7 @@ impl Context {
     #[must_use]
     pub fn of_call() -> Option<Self> {
         let export = EXPORT.get()?;
-        let trace = RandomIdGenerator::default().new_trace_id();
-        let span = new_span();
-        (chance(span.to_bytes()) < export.share).then_some(Self { trace, span })
+        Self::of_join().filter(|place| chance(place.span.to_bytes()) < export.share)
     }
 
     /// The root of a join's trace, if spans are exported: there are few, and all are kept.
