@@ -57,22 +57,22 @@ SEEDS ?= 10000
 FIRST ?= 1
 
 .PHONY: sim
-sim: ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under deaths, pauses, partitions and slow disks
+sim: setup ## Simulations of SEEDS seeds from FIRST on, in virtual time: laws under deaths, pauses, partitions and slow disks
 	cargo run --release -p esta-sim -- --first $(FIRST) --seeds $(SEEDS)
 
 .PHONY: fuzz
-fuzz: ## Spoilt messages, tokens, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
+fuzz: setup ## Spoilt messages, tokens, records and job files of SEEDS seeds from FIRST on; a seed that fails says how to run it again
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-sim --test reports whatever_somebody
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-sim --test spoilt
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-config --test fuzz
 	FUZZ_FIRST=$(FIRST) FUZZ_SEEDS=$(SEEDS) cargo test -p esta-coordinator --lib spoilt
 
 .PHONY: soak
-soak: build ## The quickstart's training with a worker killed every EVERY=4 seconds: the same bits as in peace
+soak: build ## After quickstart: its training with a worker killed every EVERY=4 seconds: the same bits as in peace
 	@./scripts/soak.sh
 
 .PHONY: bench
-bench: setup data ## Speed, memory and bytes, beside plain PyTorch
+bench: setup data ## Speed, memory and bytes, beside plain PyTorch; after quickstart a real run as well
 	@./scripts/bench.sh
 
 .PHONY: lint

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures a worker's step against the same step in plain PyTorch, and what ESTA costs in time, bytes and memory; prints
 # one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3` or `--only soak`, which takes long.
-# Wants a quiet machine.
+# Wants a quiet machine. Rows of a real run need the anchors of `make quickstart`.
 # Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch; one is made in the cache when absent).
 set -euo pipefail
 
@@ -16,6 +16,9 @@ build() {
   cargo build --profile "$PROFILE" -p esta-tests --bin esta-trials -p esta-sim --bin esta-sim
   cargo build --profile "$PROFILE" -p esta-coordinator -p esta-load -p esta-worker "${cuda[@]}"
 }
+
+# Some rows are measured on a real etcd of their own.
+need etcd etcd-server
 
 interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"
 build

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The quickstart's training twice, in peace and with a worker killed every EVERY seconds: both have to end with the same
-# table and adapters, bit for bit. Environment: EVERY, WORKERS, CONFIG, PROFILE.
+# table and adapters, bit for bit. `make quickstart` makes the anchors before. Environment: EVERY, WORKERS, CONFIG, PROFILE.
 set -euo pipefail
 
 EVERY="${EVERY:-4}"

@@ -7,6 +7,7 @@ source scripts/common.sh
 
 # The record's tests run against a real etcd of their own; those that pull cables make network namespaces with ip.
 need etcd etcd-server
+need etcdctl etcd-client
 need ip iproute2
 
 # The page is looked at in a browser, the chart rendered by both engines of Helm, and a run watched by a real Prometheus and a

@@ -12,6 +12,8 @@ use std::{
 
 use esta_objects::{Kept, ObjectsError, RunPlace};
 
+use crate::report;
+
 /// How often what changed is sent.
 const EVERY: Duration = Duration::from_secs(30);
 /// The file that a run's evaluation writes.
@@ -131,6 +133,22 @@ pub fn bring_files(place: &RunPlace) -> Result<(), ObjectsError> {
     }
     let ours = kept.list()?.into_iter().filter(|object| is_ours(&object.name));
     ours.into_iter().try_for_each(|object| kept.fetch_file(&place.folder, &object.name).map(drop))
+}
+
+/// Brings the coordinator's own files of a run that is over, where they are kept to the last one: then nobody writes them any more, and
+/// whatever is here of an earlier term is old. Answers whether they are.
+///
+/// # Errors
+/// [`ObjectsError`].
+pub fn bring_outcome(place: &RunPlace) -> Result<bool, ObjectsError> {
+    let Some(kept) = &place.kept else { return Ok(true) };
+    let ours: Vec<_> = kept.list()?.into_iter().filter(|object| is_ours(&object.name)).collect();
+    if !ours.iter().any(|object| object.name == report::FILE) {
+        bring_files(place)?;
+        return Ok(false);
+    }
+    ours.iter().try_for_each(|object| kept.fetch_file(&place.folder, &object.name).map(drop))?;
+    Ok(true)
 }
 
 /// Brings what the run's evaluation found; one of an earlier run in this folder goes.

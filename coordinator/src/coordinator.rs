@@ -19,8 +19,8 @@ use crate::{
     http::Board,
     leader::{Ending, Input, Leader},
     observer::Observers,
-    rpc::{BindError, Entrance, Listener, Retired, Service, Welcome},
-    store::{Meta, RecordTimes, RedbStore, StoreError, Term, Writer, job},
+    rpc::{BindError, Broken, Entrance, Listener, Retired, Service, Welcome},
+    store::{Meta, RecordTimes, RedbStore, StoreError, Term, Whereabouts, Writer, job},
 };
 
 /// Inputs that may wait for the leader; beyond that sessions wait, not the leader.
@@ -155,9 +155,9 @@ impl Front {
     }
 
     /// Sends callers to whoever leads, where that is known.
-    pub fn stand_by(&self, leader: Option<String>) {
-        self.board.stand_by(leader.clone());
-        self.service.stand_by(leader);
+    pub fn stand_by(&self, leader: Option<Whereabouts>) {
+        self.service.stand_by(leader.as_ref().map(|leader| leader.address.clone()));
+        self.board.stand_by(leader);
     }
 
     /// From here on answers for a complete run.
@@ -226,8 +226,9 @@ impl Office {
         self.stop.cancel();
     }
 
-    /// Waits until the term ends and everything is durable, and lets go of the record. For a complete run the service goes on
-    /// answering: nobody who asks meets a moment in which no coordinator knows it.
+    /// Waits until the term ends and everything is durable. The service goes on answering for a run that is over: nobody who asks
+    /// meets a moment in which no coordinator knows it. The record of such a run is kept until somebody resigns; otherwise whoever
+    /// stands by goes on at once.
     pub async fn ended(&mut self) -> Ending {
         let broken = |gone| (Ending::Failed(format!("the leader broke: {gone}")), None);
         let (ending, table) = (&mut self.leader).await.unwrap_or_else(broken);
@@ -237,12 +238,23 @@ impl Office {
                 let (run_id, law) = (self.run_id.clone(), self.law.clone());
                 self.service.retire(Retired { run_id, law, table, place, written: false });
             }
-            _ => self.service.stand_by(None),
+            (Ending::Failed(reason), table, _) => {
+                let (run_id, law, reason) = (self.run_id.clone(), self.law.clone(), reason.clone());
+                self.service.break_off(Broken { run_id, law, table, reason });
+            }
+            _ => {
+                self.service.stand_by(None);
+                self.resign().await;
+            }
         }
+        ending
+    }
+
+    /// Lets go of the record.
+    pub async fn resign(&mut self) {
         if let Some(resign) = self.resign.take() {
             resign.await;
         }
-        ending
     }
 }
 
@@ -288,6 +300,7 @@ impl Coordinator {
     /// Waits until the run ends, everything is durable and the workers have read their last messages.
     pub async fn ended(&mut self) -> Ending {
         let ending = self.office.ended().await;
+        self.office.resign().await;
         self.front.close().await;
         ending
     }

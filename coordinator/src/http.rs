@@ -2,7 +2,8 @@
 //! secret.
 //!
 //! A state is made at most once a second, for all readers together, and every few seconds for the gauges: reading costs the
-//! run a look at its members, whoever and however many read.
+//! run a look at its members, whoever and however many read. A coordinator that stands by tells what the leader's page does, so
+//! that a reader of several coordinators behind one name sees the run whoever answers.
 
 mod board;
 mod gauges;
@@ -18,7 +19,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::State as Shared,
+    extract::{RawQuery, State as Shared},
     http::{HeaderValue, StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -78,6 +79,12 @@ const FILES: [(&str, &str, &str); 15] = [
     ("/words.js", SCRIPT, include_str!("http/page/words.js")),
 ];
 
+/// What of the state another coordinator asks for: its own, whoever leads.
+const OWN: &str = "own";
+
+/// Bytes of a state that is passed on: that of thousands of ranks and stitches is smaller.
+const STATE: usize = 64 << 20;
+
 /// A state, and when it was made.
 type Told = (Instant, Arc<str>);
 
@@ -86,7 +93,8 @@ type Told = (Instant, Arc<str>);
 struct Window {
     board: Board,
     service: Service,
-    last: Arc<Mutex<Option<Told>>>,
+    own: Arc<Mutex<Option<Told>>>,
+    led: Arc<Mutex<Option<Told>>>,
     pages: Arc<Semaphore>,
 }
 
@@ -128,21 +136,31 @@ pub fn unseen(board: Board, service: Service) {
 
 impl Window {
     fn new(board: Board, service: Service) -> Self {
-        Self { board, service, last: Arc::default(), pages: Arc::new(Semaphore::new(PAGES)) }
+        let (own, led) = (Arc::default(), Arc::default());
+        Self { board, service, own, led, pages: Arc::new(Semaphore::new(PAGES)) }
     }
 
-    /// The state, a second old at most. Several who ask at once wait for one and the same.
+    /// The state of the run, as far as it is known here or by who leads, a second old at most.
     async fn state(&self) -> Arc<str> {
-        let mut last = self.last.lock().await;
-        match &*last {
-            Some((at, text)) if at.elapsed() < FRESH => text.clone(),
-            _ => {
-                self.look().await;
-                let text: Arc<str> = self.board.to_json(SystemTime::now()).into();
-                *last = Some((Instant::now(), text.clone()));
-                text
+        let Some(page) = self.board.leader_page() else { return self.own_state().await };
+        let url = format!("{}/api/state?{OWN}", page.trim_end_matches('/'));
+        let passed_on = fresh(&self.led, async || match http::ask(&url, FRESH, STATE).await {
+            Ok(text) => text.into(),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, url, "the leader's state cannot be told");
+                self.own_state().await
             }
-        }
+        });
+        passed_on.await
+    }
+
+    /// What this coordinator knows, a second old at most.
+    async fn own_state(&self) -> Arc<str> {
+        let make = async || {
+            self.look().await;
+            self.board.to_json(SystemTime::now()).into()
+        };
+        fresh(&self.own, make).await
     }
 
     /// Looks inside the run, where it is led here. A leader that has no time is not waited for: what was found before is told.
@@ -157,7 +175,7 @@ impl Window {
         let mut due = tokio::time::interval(GAUGES_EVERY);
         loop {
             due.tick().await;
-            self.state().await;
+            self.own_state().await;
         }
     }
 }
@@ -174,18 +192,35 @@ fn page(kind: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
+/// What was made last, unless it is older than a second: then it is made anew. Several who ask at once wait for one and the same.
+async fn fresh(last: &Mutex<Option<Told>>, make: impl AsyncFnOnce() -> Arc<str>) -> Arc<str> {
+    let mut last = last.lock().await;
+    match &*last {
+        Some((at, text)) if at.elapsed() < FRESH => text.clone(),
+        _ => {
+            let text = make().await;
+            *last = Some((Instant::now(), text.clone()));
+            text
+        }
+    }
+}
+
 async fn metrics(Shared(window): Shared<Window>) -> Response {
-    window.state().await;
+    window.own_state().await;
     http::exposition().await
 }
 
-async fn state_now(Shared(window): Shared<Window>) -> Response {
+async fn state_now(Shared(window): Shared<Window>, RawQuery(asked): RawQuery) -> Response {
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
-    (headers, window.state().await.to_string()).into_response()
+    let state = match asked.as_deref() {
+        Some(OWN) => window.own_state().await,
+        _ => window.state().await,
+    };
+    (headers, state.to_string()).into_response()
 }
 
 /// The state whenever it has changed, at most once a second.

@@ -50,13 +50,16 @@ pub enum ReportError {
     },
 }
 
+/// The page, in a run's folder: of a run that is over it is what is written last.
+pub const FILE: &str = "report.html";
+
 /// Writes the report of a run, finished or not, into its folder; answers the page's path.
 ///
 /// # Errors
 /// [`ReportError`] when `job.json` is missing, any input is damaged, or the page cannot be written.
 pub fn write(run_dir: &Path) -> Result<PathBuf, ReportError> {
     let page = render(&Evidence::read(run_dir)?);
-    let file = run_dir.join("report.html");
+    let file = run_dir.join(FILE);
     atomic::replace(&file, |out| out.write_all(page.as_bytes()))
         .map_err(|source| ReportError::Write { file: file.clone(), source })?;
     Ok(file)

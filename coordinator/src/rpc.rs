@@ -16,5 +16,5 @@ pub use self::{
     connection::{Connection, Door, Peer},
     limits::MAX_CONNECTIONS,
     server::{BindError, Entrance, Listener},
-    service::{Retired, Service, Welcome},
+    service::{Broken, Retired, Service, Welcome},
 };

@@ -47,6 +47,15 @@ pub struct Meta {
     pub epoch: LeaderEpoch,
 }
 
+/// Where a coordinator is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// What workers connect to, such as `http://coordinator-0:7700`.
+    pub address: String,
+    /// What a browser opens.
+    pub page: Option<String>,
+}
+
 /// A place that keeps a run's records.
 pub trait RecordStore: Send {
     /// Makes these records durable, in order: what is not durable after a failure are the last of them.

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Arc;
 
-use esta_coordinator::store::{self, Site, StoreError, Term};
+use esta_coordinator::store::{self, Site, StoreError, Term, Whereabouts};
 use esta_engine::{
     law::Law,
     run::{Record, Snapshot, StepRecord},
@@ -158,7 +158,7 @@ async fn an_etcd_without_a_quorum_is_said_in_one_line_and_a_leader_goes_on_once_
     let mut cluster = EtcdCluster::start(folder.path(), 3).expect("three members start");
     let (address, law) = (cluster.store("run").parse().expect("an address"), leased(30.0));
     let site = Site::open(Some(&address), &law).await.expect("it answers");
-    let mut term = site.lead(&law, "http://127.0.0.1:1", &|_| ()).await.expect("nobody else leads");
+    let mut term = site.lead(&law, &at("http://127.0.0.1:1"), &|_| ()).await.expect("nobody else leads");
     term.store.append(&[step(0)]).expect("it leads");
     (1..3).for_each(|number| cluster.member(number).kill());
     let begun = std::time::Instant::now();
@@ -208,13 +208,13 @@ async fn nobody_answering_is_said_in_one_line() {
 }
 
 /// A standby of this place, and what it is told of who leads.
-fn stand_by(place: &Place, law: &Arc<Law>) -> (JoinHandle<Term>, UnboundedReceiver<Option<String>>) {
+fn stand_by(place: &Place, law: &Arc<Law>) -> (JoinHandle<Term>, UnboundedReceiver<Option<Whereabouts>>) {
     let (tell, told) = unbounded_channel();
     let (address, law) = (place.address(), law.clone());
     let standby = tokio::spawn(async move {
         let site = Site::open(Some(&address), &law).await.expect("it answers");
         let hear = move |leader| tell.send(leader).expect("the test listens");
-        site.lead(&law, "http://standby:1", &hear).await.expect("its turn comes")
+        site.lead(&law, &at("http://standby:1"), &hear).await.expect("its turn comes")
     });
     (standby, told)
 }
@@ -226,7 +226,7 @@ async fn who_stands_by_knows_the_leader_and_leads_at_once_when_it_leaves_in_orde
     first.store.append(&[step(0)]).expect("there is room");
     let (standby, mut told) = stand_by(&place, &law);
     let leader = timeout(DEADLINE, told.recv()).await.expect("it is told soon");
-    assert_eq!(leader, Some(Some("http://127.0.0.1:1".to_owned())));
+    assert_eq!(leader, Some(Some(at("http://127.0.0.1:1"))));
     assert!(!standby.is_finished());
     let_go(first).await;
     // Far less than the lease: the key is gone, and its watcher sees that.

@@ -29,5 +29,8 @@ pub const LEADER: &str = "esta-leader";
 /// Metadata of a refusal: the run is complete, and whoever wants to take part is not needed.
 pub const COMPLETE: &str = "esta-complete";
 
+/// Metadata key of the answer of a coordinator whose run cannot go on: nobody can be of help.
+pub const FAILED: &str = "esta-failed";
+
 /// Metadata of a refusal: the caller's token was good once, and a newer one may be.
 pub const EXPIRED: &str = "esta-expired";

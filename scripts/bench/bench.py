@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import cases
+import collector
 import coordination
 import kills
 import laws
@@ -63,6 +64,26 @@ def text_against_pytorch(options, table):
             same_size(name, *(child.case["trained"] for child in pair))
             what = f"{name}, {case['images']} x {case['tokens']} tokens"
             compare(table, what, pair, options.request(name), options.rounds, "<= 1.05")
+
+
+# How a worker is watched, in words, its environment but for where it exports to, the goal.
+WATCHED = (
+    ("not watched either", None, "1"),
+    ("1 % of the steps traced, metrics pushed", "0.01", "<= 1.01"),
+    ("every step traced, metrics pushed", "1", "<= 1.10"),
+)
+
+
+def watched_against_not(options, table):
+    table.section("A worker's step, one slot, one thread, watched | not watched")
+    for name, (what, share, goal) in itertools.product(cases.WATCHED, WATCHED):
+        with collector.Collector(options.programs / "esta-trials") as listening:
+            environment = {} if share is None else listening.exports(share)
+            with options.worker(**environment) as watched, options.worker() as alone:
+                pair = [child.begin(options.case(cases.STEPS[name])) for child in (watched, alone)]
+                compare(table, f"{name}: {what}", pair, options.request(name), options.rounds, goal)
+            if share is not None:
+                table.row(f"{name}: {what}: spans that reached the collector", listening.end(), "", "")
 
 
 def exact_against_float(options, table):
@@ -184,6 +205,7 @@ def kill(options, table):
 PARTS = {
     "step": against_pytorch,
     "text-step": text_against_pytorch,
+    "watched-step": watched_against_not,
     "reduce": exact_against_float,
     "memory": memory,
     "law": law,

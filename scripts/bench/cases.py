@@ -22,6 +22,7 @@ STEPS = {
     "ViT-Ti": case(VIT[:2], [(0, 0, 11)], 8),
     "ViT-Ti>S": case(VIT[:2], [(0, 0, 5), (1, 6, 11)], 8),
 }
+WATCHED = ("quickstart s", "quickstart l", "ViT-Ti>S")
 REDUCTION = {name: STEPS[name] for name in ("quickstart m>l", "ViT-Ti>S")}
 def speaker(depth, width, heads, groups, hidden, vocabulary=4096):
     return dict(

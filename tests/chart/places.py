@@ -28,6 +28,14 @@ def probed(path):
     return {"httpGet": {"path": path, "port": "http"}, **PROBE}
 
 
+def ended_with(*codes):
+    return {"containerName": "worker", "operator": "In", "values": [*codes]}
+
+
+def tcp(port):
+    return [{"protocol": "TCP", "port": port}]
+
+
 def pods(who, workload, container):
     """What coordinators and workers have in common."""
     pod = f"{workload} spec template spec"
@@ -83,6 +91,7 @@ TABLES = {
         ("coordinator.waitForWorkers", 1, "ConfigMap/esta-size data workers", "1"),
         ("coordinator.linger", "10m", f"{SERVING} env ESTA_LINGER value", "10m"),
         ("coordinator.maxConnections", 9, f"{SERVING} args --max-connections", "9"),
+        ("coordinator.cache.sizeLimit", "3Gi", f"{COORDINATOR} volumes cache emptyDir sizeLimit", "3Gi"),
         ("coordinator.minReadySeconds", 6, "StatefulSet spec minReadySeconds", 6),
         ("coordinator.podDisruptionBudget.maxUnavailable", 2, "PodDisruptionBudget/esta-coordinator spec maxUnavailable", 2),
         ("coordinator.spread.nodes", "ScheduleAnyway", f"{COORDINATOR} topologySpreadConstraints kubernetes.io/hostname whenUnsatisfiable", "ScheduleAnyway"),
@@ -109,7 +118,9 @@ TABLES = {
         ("workers.network.glooInterface", "eth1", f"{TRAINING} env GLOO_SOCKET_IFNAME value", "eth1"),
         ("workers.reconnectSeconds", 601, f"{TRAINING} args --reconnect-budget", "601"),
         ("workers.retriesPerWorker", 21, "Job spec backoffLimitPerIndex", 21),
-        ("workers.finalExitCodes", [4], "Job spec podFailurePolicy rules 2 onExitCodes values", [4]),
+        # In order and each once, as the API demands.
+        ("workers.finalExitCodes", [100, 4, 20, 4], "Job spec podFailurePolicy rules 2", {"action": "FailJob", "onExitCodes": ended_with(4, 20, 100)}),
+        ("workers.finalIndexExitCodes", [8, 110, 9, 8], "Job spec podFailurePolicy rules 3", {"action": "FailIndex", "onExitCodes": ended_with(8, 9, 110)}),
         ("workers.drainedExitCode", 99, "Job spec podFailurePolicy rules 1 onExitCodes values", [99]),
         ("workers.drainedExitCode", 99, f"{TRAINING} env ESTA_DRAINED_EXIT_CODE value", "99"),
         ("workers.activeDeadlineSeconds", 90, "Job spec activeDeadlineSeconds", 90),
@@ -177,7 +188,7 @@ TABLES = {
     "a job in a file": (JOBSET, {}, [
         ("jobFile", "{name: other, data: {train: $(data)/x}}", "job data train", "/data/x"),
     ]),
-    "a record in etcd": (CPU, {}, [
+    "a record in etcd": (CPU, {"checkpoints": {"claim": {"accessModes": ["ReadWriteMany"]}}}, [
         ("coordinator.replicas", 3, "StatefulSet spec replicas", 3),
         ("store.kind", "etcd", RECORD, None),
         ("store.etcd.endpoints", ["a:7", "b"], f"{SERVING} args --store", re.compile(f"etcds://a:7,b/keys/{RUN}")),
@@ -285,13 +296,22 @@ TABLES = {
     "policies": (CPU, {}, [
         *[row for policy, port in ((GATE, 7701), (FENCE, 7702)) for row in (
             ("networkPolicy.enabled", True, f"{policy} policyTypes", ["Ingress", "Egress"]),
-            ("networkPolicy.httpFrom", [POD], f"{policy} ingress 1", {"from": [POD], "ports": [{"protocol": "TCP", "port": port}]}),
+            ("networkPolicy.httpFrom", [POD], f"{policy} ingress 1", {"from": [POD], "ports": tcp(port)}),
         )],
         ("networkPolicy.nodeCIDRs", ["10.0.0.0/8"], f"{GATE} ingress 0 from -2", {"ipBlock": {"cidr": "10.0.0.0/8"}}),
         ("networkPolicy.grpcFrom", [POD], f"{GATE} ingress 0 from -1", POD),
-        ("networkPolicy.enabled", True, f"{GATE} ingress 0 ports", [{"protocol": "TCP", "port": 7700}]),
+        ("networkPolicy.enabled", True, f"{GATE} ingress 0 ports", tcp(7700)),
+        ("networkPolicy.enabled", True, f"{GATE} ingress 2 ports", tcp(7701)),
+        ("networkPolicy.enabled", True, f"{GATE} egress 0 ports", tcp(7701)),
         ("networkPolicy.coordinatorEgress", [OUT], f"{GATE} egress -1", OUT),
         ("networkPolicy.workerEgress", [OUT], f"{FENCE} egress -1", OUT),
+    ]),
+    "policies where Services change ports": (MULTI, {}, [
+        *[row for policy, first in ((GATE, 2), (FENCE, 3)) for row in (
+            ("networkPolicy.ports.otlp", 14317, f"{policy} egress {first} ports", tcp(14317)),
+            ("networkPolicy.ports.s3", 19000, f"{policy} egress {first + 1} ports", tcp(19000)),
+        )],
+        ("networkPolicy.ports.etcd", 12379, f"{GATE} egress 4 ports", tcp(12379)),
     ]),
     "monitors": (CPU, {}, [
         ("metrics.serviceMonitor.enabled", True, "ServiceMonitor spec endpoints 0 path", "/metrics"),
@@ -312,6 +332,8 @@ TABLES = {
         ("metrics.rules.selector", 'job="x"', f"{ALERTS} EstaNoLeader expr", re.compile(r'(?s).*{job="x"}\) == 0.*{job="x"}\)')),
         ("metrics.rules.runbook", "https://r.example/o", f"{ALERTS} EstaNoLeader annotations runbook_url", "https://r.example/o#estanoleader"),
         ("metrics.rules.stalledFor", "20m", f"{ALERTS} EstaRunStalled expr", re.compile(r"(?s).*\[20m\]\) and .* offset 20m.*")),
+        ("metrics.rules.unfinishedFor", "7h", f"{ALERTS} EstaRunNotFinished expr", re.compile(r"(?s).* offset 7h.*")),
+        ("workers.replicas", 5, f"{ALERTS} EstaWorkersMissing expr", re.compile(r"(?s).*\n< 5\n.*")),
         ("metrics.rules.recordLagSteps", 51, f"{ALERTS} EstaRecordLagging expr", re.compile(".*> 51")),
         ("metrics.rules.workersLostPerHour", 6, f"{ALERTS} EstaWorkersLost expr", re.compile(".*> 6")),
         ("metrics.rules.skippedShare", 0.02, f"{ALERTS} EstaStepsSkipped expr", re.compile("(?s).*> 0.02")),

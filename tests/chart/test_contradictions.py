@@ -23,6 +23,17 @@ CONTRADICTIONS = {
         {"job": {"timeouts": {"drain": 400}}},
         "timeouts.drain of 400 s does not fit into workers.terminationGracePeriodSeconds of 330: workers would be killed",
     ),
+    "a drain that a base says": (
+        GPU,
+        {"jobFiles": {"base.yaml": "base: below.yaml\nseed: 1", "below.yaml": "timeouts: {drain: 400}"}},
+        "timeouts.drain of 400 s does not fit into workers.terminationGracePeriodSeconds of 330",
+    ),
+    "a base that extends what is not there": (GPU, {"jobFiles": {"base.yaml": "base: b.yaml"}}, "base.yaml extends b.yaml, which is not there"),
+    "a place in a base": (
+        GPU,
+        {"jobFiles": {"base.yaml": "data: {train: {layout: alpaca, path: $(data)/x.json}}"}},
+        "base.yaml of jobFiles names $(data), which stands for a place in the job alone: say it there",
+    ),
     "a grace shorter than the drain": (CPU, {"workers": {"preStopSeconds": 60}}, "less workers.preStopSeconds of 60"),
     "data from nowhere": (CPU, {"data": {"claim": {"existing": None}}}, "the job names $(data), and there is no such place: set data.claim.existing"),
     "several coordinators on a file": (
@@ -42,6 +53,22 @@ CONTRADICTIONS = {
     ),
     "models twice": (MULTI, {"models": {"claim": {"create": True}}}, "models are given as a claim and as s3://esta/models"),
     "a claim made and there": (CPU, {"data": {"claim": {"create": True}}}, "data.claim.create is on and data.claim.existing names one"),
+    "a claim for one node and coordinators on several": (
+        MULTI,
+        {"checkpoints": {"s3": "", "claim": {"accessModes": ["ReadWriteOnce"]}}},
+        "coordinator.replicas of 3 have to be on different nodes (coordinator.spread.nodes: DoNotSchedule), and the claim that is made for "
+        "checkpoints is for one: set checkpoints.claim.accessModes to [ReadWriteMany]",
+    ),
+    "the same of models": (
+        MULTI,
+        {"models": {"s3": "", "claim": {"create": True, "accessModes": ["ReadWriteOnce"]}}},
+        "set models.claim.accessModes to [ReadWriteMany]",
+    ),
+    "a coordinator that is killed before it hands over": (
+        CPU,
+        {"coordinator": {"preStopSeconds": 60}},
+        "coordinator.preStopSeconds of 60 leave nothing of coordinator.terminationGracePeriodSeconds of 60",
+    ),
     "a claim for one pod": (CPU, {"checkpoints": {"claim": {"accessModes": ["ReadWriteOncePod"]}}}, "more than one pod uses that claim"),
     "TLS without certificates": (CPU, {"tls": {"enabled": True}}, "tls is on without certificates: name tls.coordinatorSecret"),
     "certificates without TLS": (CPU, {"tls": {"coordinatorSecret": "s"}}, "certificates are given and TLS is off: set tls.enabled"),
@@ -74,10 +101,21 @@ CONTRADICTIONS = {
     "RDMA without a GPU": (CPU, {"workers": {"rdma": {"enabled": True}}}, "NCCL alone uses RDMA, and needs a GPU"),
     "adapters without RDMA": (GPU, {"workers": {"rdma": {"hca": "mlx5_0"}}}, "set workers.rdma.enabled"),
     "a budget that blocks drains": (CPU, {"workers": {"podDisruptionBudget": {"minAvailable": 2}}}, "would block every drain of a node"),
-    "a drain that ends the run": (CPU, {"workers": {"drainedExitCode": 7}}, "workers.drainedExitCode 7 is one of workers.finalExitCodes"),
+    "a drain that ends the run": (CPU, {"workers": {"drainedExitCode": 2}}, "workers.drainedExitCode 2 is one of workers.finalExitCodes"),
+    "a drain that gives a place up": (CPU, {"workers": {"drainedExitCode": 7}}, "workers.drainedExitCode 7 is one of workers.finalIndexExitCodes"),
+    "a code that ends two things": (
+        CPU,
+        {"workers": {"finalExitCodes": [7, 2]}},
+        "7 is one of workers.finalExitCodes and of workers.finalIndexExitCodes",
+    ),
     "metrics that are not served": (GPU, {"workers": {"http": {"enabled": False}}}, "metrics.podMonitor scrapes workers, and workers.http is off"),
     "alerts on nothing": (CPU, {"metrics": {"rules": {"enabled": True}}}, "metrics.rules would watch series that nothing scrapes"),
     "a page without a name": (CPU, {"ingress": {"enabled": True}}, "ingress is on without a name: set ingress.host"),
+    "a page that nobody may read": (
+        MULTI,
+        {"networkPolicy": {"httpFrom": []}},
+        "ingress is on, and networkPolicy.httpFrom lets nobody read the page",
+    ),
     "a flag of the chart": (CPU, {"coordinator": {"extraArgs": ["--store=x"]}}, "coordinator.extraArgs has --store, which the chart gives"),
     "a job behind the hashes' back": (CPU, {"coordinator": {"extraArgs": ["--set", "seed=1"]}}, "would change the job behind the hashes' back"),
     "a flag of the workers": (CPU, {"workers": {"extraArgs": ["--device=cuda"]}}, "workers.extraArgs has --device"),
@@ -117,6 +155,24 @@ class Contradictions(unittest.TestCase):
             with self.subTest(name):
                 for said in self.refused(scenario, change):
                     self.assertIn(sentence, said.replace('\\"', '"'))
+
+    def test_what_is_none_is_not_said(self):
+        fine = {
+            "a drain of the job before that of its base": (
+                GPU,
+                {"job": {"timeouts": {"drain": 10}}, "jobFiles": {"base.yaml": "timeouts: {drain: 400}"}},
+            ),
+            "a place in a comment": (GPU, {"jobFiles": {"base.yaml": "# Without $(data).\nseed: 1"}}),
+            "coordinators that may share a node": (
+                MULTI,
+                {"coordinator": {"spread": {"nodes": "none"}}, "checkpoints": {"s3": "", "claim": {"accessModes": ["ReadWriteOnce"]}}},
+            ),
+            "policies without a page outside": (MULTI, {"ingress": {"enabled": False}, "networkPolicy": {"httpFrom": []}}),
+            "no final codes": (CPU, {"workers": {"finalExitCodes": [], "finalIndexExitCodes": []}}),
+        }
+        for name, (scenario, change) in fine.items():
+            with self.subTest(name):
+                render(scenario, change)
 
     def test_several_are_said_at_once(self):
         change = {"coordinator": {"replicas": 2}, "tls": {"enabled": True}}

@@ -62,6 +62,20 @@ class Generated(unittest.TestCase):
         for key in template.split("\n")[0].split():
             self.assertRegex(readme, rf"`(job\.)?{re.escape(key)}`")
 
+    def test_hashes_are_counted(self):
+        counts = {path.name: path.read_text().count("sha256sum") for path in (CHART / "templates").glob("*.tpl")}
+        self.assertEqual({name: count for name, count in counts.items() if count}, {"_job.tpl": 2, "_workers.tpl": 2})
+        # One text makes two of them, of which each has a job of its own.
+        job = (CHART / "templates/_job.tpl").read_text()
+        self.assertEqual(job.count('include "esta.hash"'), 2)
+        self.assertIn("its three hashes", job)
+        self.assertIn("Four hashes decide", (CHART / "README.md").read_text())
+
+    def test_what_a_coordinator_s_readiness_means_is_what_the_program_says(self):
+        source = (ROOT / "coordinator/src/rpc/service.rs").read_text()
+        means = re.search(r"/// Whether this coordinator is of use: (.*)\n", source)[1]
+        self.assertIn(f"`/readyz`: {means}", (CHART / "README.md").read_text())
+
     def test_nothing_of_the_tests_is_packaged(self):
         ignored = (CHART / ".helmignore").read_text().split("\n")
         self.assertLessEqual({"ci/", "README.tmpl.md"}, set(ignored))

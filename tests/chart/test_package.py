@@ -147,6 +147,16 @@ class Notes(unittest.TestCase):
         self.assertIn("--tls-key tls.key --token-file token", said)
         self.assertNotIn("WARNING", said)
 
+    def test_certificates_of_ones_own_have_the_names_of_those_that_are_made(self):
+        made = named(render(MULTI, release="NAME-esta", namespace="NAMESPACE"), "Certificate", "NAME-esta-coordinator-tls")["spec"]["dnsNames"]
+        readme = (CHART / "README.md").read_text()
+        listed = re.search(r"- \*\*Certificates\.\*\*(.*?)\n- \*\*", readme, re.DOTALL)[1]
+        names = {name.replace("NAME-esta", "NAME") for name in made}
+        self.assertEqual(set(re.findall(r"`([^`]+)`", listed)), names)
+        # The one that people dial.
+        self.assertIn("--coordinator https://localhost:7700", notes(MULTI))
+        self.assertIn("localhost", names)
+
     def test_every_command_names_the_namespace(self):
         # In the README the namespace is made with the release.
         texts = {scenario.name: (notes(scenario), "-n train") for scenario in SCENARIOS}

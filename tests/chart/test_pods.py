@@ -113,10 +113,25 @@ class Security(unittest.TestCase):
         components = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in grpc["from"]}
         self.assertEqual(components, {"worker", "test"})
         ports = {port["port"] for rule in spec["egress"] for port in rule.get("ports", [])}
-        self.assertEqual(ports, {53, 2379, 4317, 9000})
+        self.assertEqual(ports, {53, 5353, 2379, 4317, 7701, 9000})
         workers = named(documents, "NetworkPolicy", "esta-worker")["spec"]
         self.assertNotIn("ports", workers["ingress"][0])
         self.assertEqual(workers["egress"][0]["to"], workers["ingress"][0]["from"])
+
+    def test_policies_let_names_be_asked_of_whoever_answers(self):
+        # A node's own cache has an address of the node, and some clusters' pods listen on 5353.
+        for document in render(MULTI):
+            if document["kind"] == "NetworkPolicy":
+                rule = next(rule for rule in document["spec"]["egress"] if {"protocol": "UDP", "port": 53} in rule.get("ports", []))
+                self.assertNotIn("to", rule)
+                self.assertIn({"protocol": "UDP", "port": 5353}, rule["ports"])
+
+    def test_policies_let_coordinators_read_each_others_pages(self):
+        spec = named(render(MULTI), "NetworkPolicy", "esta-coordinator")["spec"]
+        page = [{"protocol": "TCP", "port": 7701}]
+        own = [{"podSelector": {"matchLabels": named(render(MULTI), "StatefulSet")["spec"]["selector"]["matchLabels"]}}]
+        self.assertIn({"from": own, "ports": page}, spec["ingress"])
+        self.assertIn({"to": own, "ports": page}, spec["egress"])
 
     def test_policies_know_workers_on_the_nodes_network_by_address(self):
         documents = render(JOBSET)
@@ -217,10 +232,14 @@ class Workers(unittest.TestCase):
             self.assertEqual(job["parallelism"], job["completions"])
             self.assertEqual(job["podReplacementPolicy"], "Failed")
             self.assertEqual(job["template"]["spec"]["restartPolicy"], "Never")
-            disruption, drained, final = job["podFailurePolicy"]["rules"]
+            disruption, drained, final, of_one = job["podFailurePolicy"]["rules"]
             self.assertEqual(disruption["onPodConditions"], [{"type": "DisruptionTarget", "status": "True"}])
-            self.assertEqual((disruption["action"], drained["action"], final["action"]), ("Ignore", "Ignore", "FailJob"))
-            self.assertEqual(final["onExitCodes"]["values"], [2, 3, 5, 7, 8])
+            self.assertEqual((disruption["action"], drained["action"]), ("Ignore", "Ignore"))
+            # A worker that is outvoted, or has other data, ends its own place and not the run of the others.
+            self.assertEqual((final["action"], final["onExitCodes"]["values"]), ("FailJob", [2]))
+            self.assertEqual((of_one["action"], of_one["onExitCodes"]["values"]), ("FailIndex", [3, 5, 7, 8]))
+            # Which Kubernetes takes only beside this.
+            self.assertGreaterEqual(job["backoffLimitPerIndex"], 0)
             code = env_of(job["template"]["spec"])["ESTA_DRAINED_EXIT_CODE"]
             self.assertEqual(drained["onExitCodes"]["values"], [int(code)])
 

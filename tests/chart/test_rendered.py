@@ -28,7 +28,8 @@ class Rendered(unittest.TestCase):
         found = told(CPU, "--index", "1", "--pod-ip", "127.0.0.3")
         coordinator, worker = found["coordinator"], found["worker"]
         self.assertIn("--workers=2", coordinator["args"])
-        self.assertIn("--advertise=http://esta-coordinator-1.esta-coordinators.train.svc.cluster.local:7700", coordinator["args"])
+        for advertised in ("--advertise=http://{}:7700", "--advertise-http=http://{}:7701"):
+            self.assertIn(advertised.format("esta-coordinator-1.esta-coordinators.train.svc.cluster.local"), coordinator["args"])
         self.assertIn("max_steps: 3000", coordinator["files"]["/etc/esta/job/job.yaml"])
         self.assertEqual(coordinator["probes"]["readiness"]["path"], "/readyz")
         self.assertEqual(coordinator["probes"]["readiness"]["port"], 7701)

@@ -3,7 +3,7 @@
 import unittest
 
 from checks import flaws
-from engines import NEWEST, OLDEST, SCENARIOS, by_key, helm3, helm4, lint3, lint4, merged
+from engines import NAMESPACE, NEWEST, OLDEST, SCENARIOS, by_key, helm3, helm4, lint3, lint4, merged, pods_of, render
 
 
 class Scenarios(unittest.TestCase):
@@ -27,6 +27,36 @@ class Scenarios(unittest.TestCase):
             for version in (OLDEST, NEWEST):
                 with self.subTest(scenario.name, version=version):
                     self.assertEqual(flaws(helm3(merged(scenario), kube=version), version), [])
+
+    def test_pods_that_share_a_claim_for_one_node_are_sent_to_the_same_nodes(self):
+        shared = 0
+        for scenario in SCENARIOS:
+            found = render(scenario)
+            for claim in (d for d in found if d["kind"] == "PersistentVolumeClaim" and d["spec"]["accessModes"] == ["ReadWriteOnce"]):
+                name = claim["metadata"]["name"]
+                users = [pod for _, pod in pods_of(found) if name in str(pod.get("volumes", []))]
+                shared += len(users) > 1
+                with self.subTest(scenario.name, claim=name):
+                    self.assertEqual([pod.get("nodeSelector") for pod in users], [users[0].get("nodeSelector")] * len(users))
+        self.assertGreater(shared, 1)
+
+    def test_an_ingress_is_let_through_by_policies(self):
+        seen = 0
+        for scenario in SCENARIOS:
+            values = merged(scenario)
+            if values.get("ingress", {}).get("enabled") and values.get("networkPolicy", {}).get("enabled"):
+                gate = by_key(render(scenario))["NetworkPolicy", NAMESPACE, "esta-coordinator"]["spec"]["ingress"]
+                peers = [peer for rule in gate if rule["ports"][0]["port"] == 7701 for peer in rule["from"]]
+                controller = f"ingress-{values['ingress']['className']}"
+                self.assertIn({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": controller}}}, peers)
+                seen += 1
+        self.assertGreater(seen, 0)
+
+    def test_coordinators_have_room_for_a_palette_that_is_kept_elsewhere(self):
+        for scenario in SCENARIOS:
+            values = merged(scenario)
+            if values.get("checkpoints", {}).get("s3"):
+                self.assertIn("sizeLimit", values["coordinator"].get("cache", {}), scenario.name)
 
     def test_the_judge_sees_what_is_wrong(self):
         documents = by_key(helm3(merged(SCENARIOS[2])))

@@ -80,6 +80,22 @@ class Upgrades(unittest.TestCase):
         # The record compares paths, too.
         self.upgrade(CPU, {"models": {"mountPath": "/anchors"}}, "")
 
+    def test_another_store_is_another_run(self):
+        # The record begins anew there: a folder or workers of the old one would belong to none.
+        etcd = {"kind": "etcd", "etcd": {"endpoints": ["etcd"]}}
+        for scenario, store in ((CPU, etcd), (CPU, {"redb": {"existingClaim": "mine"}}), (MULTI, {"etcd": {"prefix": "elsewhere"}})):
+            with self.subTest(scenario.name, store=store):
+                self.upgrade(scenario, {"store": store}, "")
+
+    def test_other_ways_to_the_same_store_go_on_with_the_record(self):
+        one = {"etcd": {"endpoints": ["etcd-3.etcd.etcd.svc"]}}
+        _, after = self.upgrade(MULTI, {"store": one}, "workers folder job")
+        self.assertIn("etcds://etcd-3.etcd.etcd.svc/esta/train/esta/cub200-", facts(after)["record"])
+        plain = {"etcd": {"tls": {"enabled": False, "caSecret": "", "clientSecret": ""}}}
+        self.upgrade(MULTI, {"store": plain}, "workers folder job")
+        # The defaults, said.
+        self.upgrade(MULTI, {"store": {"etcd": {"prefix": "/esta/train/esta/"}}}, "workers record folder job coordinators")
+
     def test_deadlines_suspension_and_labels_patch_the_same_job(self):
         change = {"workers": {"activeDeadlineSeconds": 9, "suspend": True, "ttlSecondsAfterFinished": 60, "labels": {"a": "b"}}}
         self.upgrade(CPU, change, "workers record folder job coordinators")
@@ -93,7 +109,7 @@ class Upgrades(unittest.TestCase):
     def test_every_switch_leaves_the_statefulset_changeable(self):
         switches = {
             "more coordinators over etcd": {
-                "coordinator": {"replicas": 3},
+                "coordinator": {"replicas": 3, "spread": {"nodes": "ScheduleAnyway"}},
                 "store": {"kind": "etcd", "etcd": {"endpoints": ["etcd"]}},
             },
             "object storage": {"checkpoints": {"s3": "s3://bucket/runs"}},

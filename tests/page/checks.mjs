@@ -66,7 +66,8 @@ function compare(state) {
   const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, ',');
   if (!state.run) {
     holds('sections of a run are shown by a coordinator that stands by', !seen($('#sections')));
-    holds('it does not say who leads', !state.leader || $('#notice').textContent.includes(state.leader));
+    for (const known of [state.leader, state.leader_page])
+      holds('it does not say who leads', !known || $('#notice').textContent.includes(known));
     return wrong;
   }
   const tile = (name) =>

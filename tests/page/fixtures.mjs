@@ -181,28 +181,28 @@ const tests = {
     await opened.close();
   },
 
-  async 'a leader is a link only where a browser may follow it'(browser, server) {
+  async "a leader's page is a link only where a browser may follow it"(browser, server) {
     const opened = await open(browser, server.url);
-    for (const [leader, link] of [
-      ['http://c-1:7700', true],
-      ['https://c-1:7700', true],
+    for (const [page, link] of [
+      ['http://c-1:7701', true],
+      ['https://c-1:7701', true],
       ['javascript:alert(1)', false],
-      ['c-1:7700', false],
+      ['c-1:7701', false],
       ['<b>http://x</b>', false],
       ['data:text/html,x', false],
     ]) {
-      server.show({ ...stateOf('standby'), leader });
+      server.show({ ...stateOf('standby'), leader_page: page });
       await until(
         opened.page,
-        `${leader} is ${link ? '' : 'no '}link`,
-        ([leader, link]) => {
+        `${page} is ${link ? '' : 'no '}link`,
+        ([page, link]) => {
           const node = document.querySelector('#notice-link');
           return (
-            document.querySelector('#notice').textContent.includes(leader) &&
+            document.querySelector('#notice').textContent.includes(page) &&
             (!node.hidden && node.hasAttribute('href')) === link
           );
         },
-        [leader, link],
+        [page, link],
       );
     }
     await clean(opened);

@@ -1,5 +1,6 @@
 // The page of a real coordinator: `node live.mjs --url URL [--shots DIR] [--until running|complete|failed] [--deadline SECONDS]
-// [--expect-members N] [--expect-event KIND]`. Waits for the run to be there, then checks every section against the state.
+// [--expect-members N] [--expect-event KIND] [--expect-leaders N] [--through-losses N]`. Waits for the run to be there, stays while its
+// coordinator is lost and comes back so many times, then checks every section against the state. Says in lines what it sees on the way.
 
 import { mkdirSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -13,6 +14,8 @@ const { values: options } = parseArgs({
     until: { type: 'string', default: 'running' },
     deadline: { type: 'string', default: '300' },
     'expect-members': { type: 'string' },
+    'expect-leaders': { type: 'string' },
+    'through-losses': { type: 'string', default: '0' },
     'expect-event': { type: 'string', multiple: true, default: [] },
   },
 });
@@ -23,9 +26,19 @@ async function look(browser) {
   const opened = await open(browser, options.url);
   const { page } = opened;
   await connected(page, 'live', left());
+  opened.watch.away = options['through-losses'] !== '0';
+  for (let loss = 0; loss < Number(options['through-losses']); loss++) {
+    console.log('live');
+    await connected(page, 'not connected', left());
+    console.log('lost');
+    await connected(page, 'live', left());
+  }
   // Other kinds of events come while the run goes on, so they are waited for before its end is.
   for (const kind of options['expect-event']) {
-    await until(page, `an event "${kind}"`, has, kind, left());
+    await until(page, `an event "${kind}"`, counts, [kind, 1], left());
+  }
+  if (options['expect-leaders']) {
+    await until(page, `${options['expect-leaders']} leaders`, counts, ['leads', options['expect-leaders']], left());
   }
   if (options['expect-members']) {
     await until(
@@ -65,11 +78,11 @@ function tileReads([name, value]) {
   return tile?.querySelector('.value').textContent.replaceAll(',', '') === value;
 }
 
-/** In the page: whether the newest events hold one of a kind; all of them are opened for it. */
-function has(kind) {
+/** In the page: whether the newest events hold so many of a kind; all of them are opened for it. */
+function counts([kind, count]) {
   const button = document.querySelector('#events-all');
   if (!button.hidden && button.getAttribute('aria-expanded') === 'false') button.click();
-  return [...document.querySelectorAll('#events .kind')].some((node) => node.textContent === kind);
+  return [...document.querySelectorAll('#events .kind')].filter((node) => node.textContent === kind).length >= count;
 }
 
 async function shots(browser) {

@@ -124,6 +124,41 @@ impl EtcdServer {
         self.listens()
     }
 
+    /// Saves what it holds to a file, while it serves.
+    ///
+    /// # Errors
+    /// When `etcdctl` is not there or fails.
+    pub fn save(&self, to: &Path) -> anyhow::Result<()> {
+        let mut save = Command::new("etcdctl");
+        save.args(["--endpoints", &self.endpoint(), "snapshot", "save"]).arg(to);
+        self.administer("save", &mut save)
+    }
+
+    /// Kills it, if it runs, and starts it again with what a file holds instead of its data.
+    ///
+    /// # Errors
+    /// When the file cannot be restored, or it does not start or listen in time.
+    pub fn restore(&mut self, from: &Path) -> anyhow::Result<()> {
+        self.kill();
+        let data = self.folder.join(&self.name);
+        std::fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
+        let peers = url(self.ports[1]);
+        let mut restore = Command::new("etcdctl");
+        restore.args(["snapshot", "restore"]).arg(from).arg("--data-dir").arg(data);
+        restore.args(["--name", &self.name, "--initial-cluster", &self.cluster]);
+        restore.args(["--initial-advertise-peer-urls", &peers]);
+        self.administer("restore", &mut restore)?;
+        self.restart()
+    }
+
+    fn administer(&self, what: &str, command: &mut Command) -> anyhow::Result<()> {
+        let process = Process::spawn(&self.folder, &format!("etcd-{}-{what}", self.name), command);
+        let mut process = process.context("etcdctl does not start; `make test` installs etcd-client")?;
+        let status = process.wait()?;
+        anyhow::ensure!(status.success(), "etcdctl's {what} ended with {status}: {}", process.log());
+        Ok(())
+    }
+
     fn spawn(&mut self) -> anyhow::Result<()> {
         let (client, peer) = (self.endpoint(), url(self.ports[1]));
         self.starts += 1;

@@ -19,6 +19,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Bytes that earlier processes of this name have written to standard output.
+    before: usize,
     /// It was sent `STOP`: nobody who asks it anything is answered.
     stopped: Cell<bool>,
 }
@@ -110,15 +112,17 @@ impl Process {
         if !command.get_envs().any(|(name, _)| name == "RUST_LOG") {
             command.env("RUST_LOG", "info");
         }
+        let (out, log) = (open("out")?, open("log")?);
+        let before = usize::try_from(out.metadata()?.len())?;
         let child = command
             .stdin(Stdio::null())
-            .stdout(open("out")?)
-            .stderr(open("log")?)
+            .stdout(out)
+            .stderr(log)
             .env_remove("RUST_BACKTRACE")
             .spawn()
             .with_context(|| format!("starting {name}"))?;
         let (log, stopped) = (folder.join(format!("{name}.log")), Cell::new(false));
-        Ok(Self { name: name.to_owned(), child, log, stopped })
+        Ok(Self { name: name.to_owned(), child, log, before, stopped })
     }
 
     /// What it has written to standard error.
@@ -130,7 +134,8 @@ impl Process {
     /// What it has written to standard output.
     #[must_use]
     pub fn out(&self) -> String {
-        std::fs::read_to_string(self.log.with_extension("out")).unwrap_or_default()
+        let all = std::fs::read_to_string(self.log.with_extension("out")).unwrap_or_default();
+        all.get(self.before..).unwrap_or_default().to_owned()
     }
 
     /// Waits for its end.

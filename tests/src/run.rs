@@ -96,6 +96,21 @@ impl<'a> Run<'a> {
         run.seated(coordinators)?.staffed()
     }
 
+    /// Serves a job in a setting of its own from as many coordinators on one etcd, and starts the workers it expects.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub fn set_on_etcd(
+        lab: &'a Lab,
+        job: &Path,
+        (store, coordinators): (&str, usize),
+        workers: u32,
+        setting: Setting,
+    ) -> anyhow::Result<Self> {
+        let run = Self { store: Some(store.to_owned()), setting, ..Self::of_lab(lab, job, workers)? };
+        run.seated(coordinators)?.staffed()
+    }
+
     /// Serves a job from the first host of a network, and starts the workers it expects on the next ones.
     ///
     /// # Errors
@@ -311,6 +326,23 @@ impl<'a> Run<'a> {
     pub fn url(&self) -> String {
         let urls: Vec<String> = self.seats.iter().map(Seat::url).collect();
         urls.join(",")
+    }
+
+    /// Where the coordinator of this number serves.
+    #[must_use]
+    pub fn url_of(&self, number: usize) -> String {
+        self.seats[number].url()
+    }
+
+    /// Where the page of the coordinator of this number is, such as `127.0.0.1:7701`.
+    ///
+    /// # Errors
+    /// When it does not say so in time.
+    pub fn page_of(&self, number: usize) -> anyhow::Result<String> {
+        let process = &self.seats[number].process;
+        let said =
+            || process.out().lines().rev().find_map(|line| line.strip_prefix("page: http://").map(str::to_owned));
+        deadline("a coordinator to say where its page is", said).with_context(|| process.log())
     }
 
     /// The run's folder.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::Context;
-use esta_tests::{Lab, Process, Run, Setting, deadline};
+use esta_tests::{EtcdServer, Lab, Process, Run, Setting, deadline};
 
 /// Files below a folder, by relative path.
 fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
@@ -102,6 +102,62 @@ fn a_worker_that_is_drained_before_the_end_says_so_by_its_exit_code() -> anyhow:
     Ok(())
 }
 
+/// Whether a process listens for SIGTERM.
+fn hears_sigterm(process: &Process) -> Option<()> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+    (u64::from_str_radix(caught.trim(), 16).ok()? & (1 << 14) != 0).then_some(())
+}
+
+#[test]
+fn a_worker_that_is_told_to_leave_before_it_takes_part_leaves_at_once() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let nobody = ["train", "--coordinator", "http://127.0.0.1:9", "--drained-exit-code", "77"];
+    let mut looking = Process::start(lab.path(), "looking", "esta-worker", &nobody)?;
+    deadline("the worker to listen", || hears_sigterm(&looking))?;
+    looking.signal("TERM")?;
+    assert_eq!(looking.wait()?.code(), Some(77), "{}", looking.log());
+
+    // Images that do not come.
+    let stuck = lab.path().join("stuck.idx");
+    assert!(Command::new("mkfifo").arg(&stuck).status()?.success());
+    let job = lab.write_job("stuck", "", 20)?;
+    lab.change(&job, "images.idx", "stuck.idx")?;
+    let run = Run::serve(&lab, &job, 1)?;
+    let mut loading = run.worker("w0", &["--drained-exit-code", "77"])?;
+    let status = ["status", "--coordinator", &run.url(), "--format", "json"];
+    let joined = || output(&lab, "status", "esta-coordinator", &status).ok()?.contains("\"expected\": 1").then_some(());
+    deadline("the worker to join", joined).with_context(|| loading.log())?;
+    loading.signal("TERM")?;
+    assert_eq!(loading.wait()?.code(), Some(77), "{}", loading.log());
+    Ok(())
+}
+
+#[test]
+fn what_a_lost_leader_has_not_written_of_a_complete_run_is_written_by_the_next_one() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("unwritten", "sampling: {slots: 4}\n", 40)?;
+    let serve = ["--linger", "forever"].map(str::to_owned).to_vec();
+    let mut run = Run::set(&lab, &job, 1, Setting { serve, ..Setting::default() })?;
+    let written = |run: &Run| {
+        let whole = || run.dir().join("report.html").is_file().then_some(());
+        deadline("the report", whole).with_context(|| run.said())
+    };
+    written(&run)?;
+    let results = ["palette.json", "table.json", "draws.parquet"];
+    let read = |run: &Run| results.map(|name| fs::read(run.dir().join(name)).ok());
+    let before = read(&run);
+    run.coordinator().kill();
+    for name in ["palette.json", "table.json", "report.html"] {
+        fs::remove_file(run.dir().join(name))?;
+    }
+    run.reseat(0)?;
+    written(&run)?;
+    assert!(before.iter().all(Option::is_some) && read(&run) == before, "other results than those of the first leader");
+    run.kill_all();
+    Ok(())
+}
+
 /// What the operations guide says to keep of a run: its checkpoints, and the record after them.
 fn keep(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(to)?;
@@ -114,6 +170,22 @@ fn keep(from: &Path, to: &Path) -> anyhow::Result<()> {
             anyhow::ensure!(status.success(), "copying {name}: {status}");
         }
     }
+    Ok(())
+}
+
+/// Names of the checkpoints in a folder.
+fn checkpoints(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let names: Vec<String> = names.collect::<anyhow::Result<_>>()?;
+    Ok(names.into_iter().filter(|name| name.starts_with("checkpoint-")).collect())
+}
+
+/// Everything in a run's folder is lost and what was kept comes back, which is older than step 200.
+fn lose_and_restore(dir: &Path, backup: &Path) -> anyhow::Result<()> {
+    fs::remove_dir_all(dir)?;
+    keep(backup, dir)?;
+    let restored = checkpoints(dir)?;
+    assert!(!restored.is_empty() && !restored.iter().any(|name| name == "checkpoint-200"), "{restored:?}");
     Ok(())
 }
 
@@ -130,16 +202,29 @@ fn a_run_that_is_restored_from_a_backup_ends_with_the_bits_of_an_undisturbed_one
     keep(&dir, &backup)?;
     run.reseat(0)?;
     run.wait_for_step(200)?;
-    // Everything is lost, what was learned since the backup as well.
+    // What was learned since the backup goes as well.
     run.kill_all();
-    fs::remove_dir_all(&dir)?;
-    fs::create_dir_all(&dir)?;
-    keep(&backup, &dir)?;
-    let steps: Vec<String> = fs::read_dir(&dir)?
-        .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
-        .collect::<anyhow::Result<_>>()?;
-    assert!(steps.iter().any(|name| name.starts_with("checkpoint-")), "a checkpoint is in the backup: {steps:?}");
-    assert!(!steps.iter().any(|name| name == "checkpoint-200"), "the backup is older: {steps:?}");
+    lose_and_restore(&dir, &backup)?;
     assert!(Run::start(&lab, &job, 2)?.finish()? == undisturbed, "the restored run ended with other bits");
+    Ok(())
+}
+
+#[test]
+fn a_record_on_etcd_is_saved_while_the_run_goes_on_and_restored_with_the_same_bits() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let undisturbed = Run::start(&lab, &lab.write_job("never-lost", "sampling: {slots: 4}\n", 300)?, 1)?.finish()?;
+    let mut etcd = EtcdServer::start(lab.path())?;
+    let job = lab.write_job("lost", "sampling: {slots: 4}\n", 300)?;
+    let (dir, backup) = (job.with_extension(""), lab.path().join("backup"));
+    let mut run = Run::on_etcd(&lab, &job, &etcd.store("t"), 2, 2)?;
+    run.wait_for_step(90)?;
+    keep(&dir, &backup)?;
+    etcd.save(&backup.join("record.etcd"))?;
+    run.wait_for_step(200)?;
+    run.kill_all();
+    lose_and_restore(&dir, &backup)?;
+    etcd.restore(&backup.join("record.etcd"))?;
+    let restored = Run::on_etcd(&lab, &job, &etcd.store("t"), 2, 2)?.finish()?;
+    assert!(restored == undisturbed, "the restored run ended with other bits");
     Ok(())
 }

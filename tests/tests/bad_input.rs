@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use esta_tests::{Evidence, Lab, Process, Run, SAMPLES, deadline, tensors};
+use anyhow::Context;
+use esta_tests::{EtcdServer, Evidence, Lab, Process, Run, SAMPLES, Setting, deadline, http::get, tensors};
 
 #[test]
 fn an_unreachable_coordinator_is_tried_for_the_budget_and_then_named() -> anyhow::Result<()> {
@@ -232,6 +233,38 @@ fn a_loss_that_is_no_number_ends_the_run_with_advice_and_keeps_what_was_committe
         assert!(line.contains("not finite") && line.contains("lower train.learning_rate"), "{line}");
     }
     Run::serve(&lab, &job, 1)?.wait_for_step(10)
+}
+
+#[test]
+fn a_run_that_failed_stays_to_be_seen_as_long_as_its_coordinator_lingers() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let etcd = EtcdServer::start(lab.path())?;
+    let job = lab.write_job("diverges", "", 400)?;
+    lab.change(&job, "learning_rate: 3.0e-3", "learning_rate: 1.0e+3, warmup_ratio: 0.0")?;
+    let setting = Setting { serve: ["--linger", "forever"].map(str::to_owned).to_vec(), ..Setting::default() };
+    let mut run = Run::set_on_etcd(&lab, &job, (&etcd.store("t"), 2), 1, setting)?;
+    let leader = run.leader_beside(&[])?;
+    run.take_worker(0).fails_with(5)?;
+    let told = || {
+        let args = ["status", "--coordinator", &run.url_of(leader)];
+        let mut status = Process::start(lab.path(), "status", "esta-coordinator", &args).ok()?;
+        status.wait().ok()?.success().then(|| status.out()).filter(|said| said.contains(": failed\n"))
+    };
+    let status = deadline("the failure to be told", told).with_context(|| run.said())?;
+    assert!(status.contains("it failed: ") && status.contains("not finite"), "{status}");
+    // Probes leave it in the service, and whoever stands by goes on doing so and shows it.
+    for page in [run.page_of(leader)?, run.page_of(1 - leader)?] {
+        assert_eq!(get(&page, "/readyz")?.0, 200);
+        let state = || get(&page, "/api/state").ok()?.1.contains("not finite").then_some(());
+        deadline("the page to say why", state)?;
+    }
+    let late = run.worker("late", &[])?.fails_with(5)?;
+    assert!(late.contains("the run failed") && late.contains("not finite"), "{late}");
+    assert!(told().is_some(), "it is still there");
+    run.seat(leader).signal("TERM")?;
+    assert!(run.seat(leader).fails_with(5)?.contains("not finite"));
+    run.kill_all();
+    Ok(())
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use esta_objects::{Access, Bucket};
-use esta_tests::{EtcdCluster, Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline};
+use esta_tests::{EtcdCluster, Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline, http::get};
 
 const STEPS: u64 = 900;
 const WORKERS: u32 = 2;
@@ -146,6 +146,35 @@ fn a_record_on_etcd_and_files_in_a_bucket_need_no_disk_of_the_coordinators() -> 
     run.restart_coordinator()?;
     let diskless = run.finish()?;
     assert!(calm == diskless, "the run whose coordinator lost its disk ended with other bits");
+    Ok(())
+}
+
+#[test]
+fn every_coordinator_of_a_complete_run_has_all_that_was_written() -> anyhow::Result<()> {
+    let store = Store::new()?;
+    let etcd = EtcdCluster::start(store.lab.path(), 1)?;
+    let job = store.job("answered")?;
+    let serve = ["--linger", "forever"].map(str::to_owned).to_vec();
+    let setting = Setting { serve, ..store.setting("runs/answered") };
+    let mut run = Run::set_on_etcd(&store.lab, &job, (&etcd.store("t"), 2), 1, setting)?;
+    // Both have led, so both have files of it.
+    run.wait_for_step(50)?;
+    let first = run.leader_beside(&[])?;
+    run.seat(first).kill();
+    run.leader_beside(&[first])?;
+    run.reseat(first)?;
+    for number in 0..2 {
+        let page = run.page_of(number)?;
+        let complete = || get(&page, "/api/state?own").ok()?.1.contains(r#""phase":"complete""#).then_some(());
+        deadline("the run to be complete", complete).with_context(|| run.said())?;
+        let to = store.lab.path().join(format!("of-{number}"));
+        let pull = ["palette", "pull", "--coordinator", &run.url_of(number), "--to", &to.to_string_lossy()];
+        let mut pull = Process::start(store.lab.path(), &format!("pull-{number}"), "esta-coordinator", &pull)?;
+        anyhow::ensure!(pull.wait()?.success(), "from {number}: {}\n{}", pull.log(), run.said());
+        assert!(to.join("report.html").is_file(), "{number} has no report");
+        assert!(fs::read_to_string(to.join("palette.json"))?.contains("accuracy"), "{number} knows no accuracy");
+    }
+    run.kill_all();
     Ok(())
 }
 

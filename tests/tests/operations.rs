@@ -23,10 +23,11 @@ fn blocks(guide: &str) -> Vec<&str> {
 }
 
 /// Stand-ins, each as short as what the guide asks of the real one.
-const STAND_INS: [(&str, &str); 6] = [
+const STAND_INS: [(&str, &str); 7] = [
     // The host is this machine.
     ("ssh", "shift\nexec \"$@\""),
-    ("scontrol", "echo 127.0.0.1"),
+    // Slurm knows nodes by name.
+    ("scontrol", "echo localhost"),
     // The allocation: two nodes with a task each.
     ("sbatch", "export SLURM_JOB_NODELIST=n[0-1] SLURM_NTASKS=2\nexec bash \"$1\""),
     (
@@ -34,6 +35,8 @@ const STAND_INS: [(&str, &str); 6] = [
         "for rank in 0 1; do\n  SLURM_PROCID=$rank SLURMD_NODENAME=127.0.0.1 \"$@\" &\n  tasks[$rank]=$!\ndone\n\
          for task in \"${tasks[@]}\"; do wait \"$task\"; done",
     ),
+    // Debian's etcd may be older than this program.
+    ("etcdutl", "exec etcdctl \"$@\""),
     ("kubectl", "echo \"kubectl $*\" >>calls"),
     // Whatever it would install is rendered, by the real one; values are remembered where they are to be used again.
     (
@@ -87,6 +90,9 @@ fn every_command_of_the_operations_guide_works() -> anyhow::Result<()> {
     let mut shell = Command::new("bash");
     shell.arg("-x").arg(&file).current_dir(lab.path());
     shell.env("PATH", path).env("HEAD", "127.0.0.1").env("PORT", free()?).env("PAGE", free()?).env("RUN_PORT", free()?);
+    shell.env("RUN_ADDRESS", "127.0.0.1");
+    shell.env("ETCD", format!("127.0.0.1:{}", free()?)).env("ETCD_PEERS", format!("127.0.0.1:{}", free()?));
+    shell.env("PORTS", format!("{} {}", free()?, free()?));
     shell.env("CHART", repository.join("charts/esta")).env("HELM", helm(&repository)?);
     let mut shell = Process::spawn(lab.path(), "guide", &mut shell)?;
     let status = shell.wait_for(PATIENCE)?;

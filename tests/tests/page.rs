@@ -5,10 +5,12 @@ use std::{io::Write, net::TcpStream, process::Command, time::Duration};
 
 use anyhow::Context;
 use esta_tests::{
-    Lab, Process, Run, Setting,
+    EtcdServer, Lab, Process, Run, Setting,
     backends::{free_address, repository},
-    http::probe,
+    deadline,
+    http::{get, probe},
 };
+use serde_json::Value;
 
 /// A browser takes its time where processors are busy.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -68,6 +70,53 @@ fn a_reader_sees_workers_come_and_die_and_the_palette_at_the_end() -> anyhow::Re
     saw(finished).with_context(|| run.said())?;
     run.coordinator().signal("TERM")?;
     run.finish()?;
+    Ok(())
+}
+
+#[test]
+fn a_page_that_stays_open_tells_the_whole_run_whoever_leads() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let page = free_address()?;
+    let setting = Setting { serve: ["--http", &page].map(str::to_owned).to_vec(), ..Setting::default() };
+    let mut run = Run::set(&lab, &lab.write_job("led-twice", "sampling: {slots: 4}\n", 60_000)?, 2, setting)?;
+    run.wait_for_step(20)?;
+    // Its palette, its curves and its events are compared with what the last leader answers.
+    let losses =
+        ["--through-losses", "2", "--expect-members", "2", "--expect-event", "resumed", "--expect-leaders", "3"];
+    let reader = reader(&lab, "loyal", &page, &losses)?;
+    for number in 1..=2 {
+        let seen = |word: &str| (reader.out().lines().filter(|line| *line == word).count() == number).then_some(());
+        deadline("the page to be live", || seen("live")).with_context(|| reader.log())?;
+        run.seat(0).kill();
+        deadline("the page to say that it is not connected", || seen("lost")).with_context(|| reader.log())?;
+        run.reseat(0)?;
+    }
+    saw(reader).with_context(|| run.said())?;
+    run.kill_all();
+    Ok(())
+}
+
+#[test]
+fn whoever_stands_by_shows_the_run_of_the_leader() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let etcd = EtcdServer::start(lab.path())?;
+    let job = lab.write_job("from-afar", "sampling: {slots: 4}\n", 60_000)?;
+    let mut run = Run::on_etcd(&lab, &job, &etcd.store("t"), 2, 1)?;
+    run.wait_for_step(20)?;
+    let leader = run.leader_beside(&[])?;
+    let pages = [run.page_of(leader)?, run.page_of(1 - leader)?];
+    let own = deadline("who stands by to know the leader's page", || {
+        let own: Value = serde_json::from_str(&get(&pages[1], "/api/state?own").ok()?.1).ok()?;
+        own["leader_page"].is_string().then_some(own)
+    })?;
+    assert_eq!((&own["leader_page"], &own["run"]), (&format!("http://{}", pages[0]).into(), &Value::Null));
+    saw(reader(&lab, "from-afar", &pages[1], &["--expect-members", "1"])?)?;
+    // Without a leader it tells what it knows: nothing, until it leads itself.
+    run.seat(leader).signal("STOP")?;
+    run.leader_beside(&[leader])?;
+    saw(reader(&lab, "from-near", &pages[1], &["--expect-members", "1", "--expect-leaders", "2"])?)?;
+    run.seat(leader).signal("CONT")?;
+    run.kill_all();
     Ok(())
 }
 

@@ -10,7 +10,7 @@ pub mod profile;
 pub mod tokenizer;
 pub mod train;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use esta_proto::Step;
@@ -70,13 +70,13 @@ impl RunArgs {
 }
 
 impl Command {
-    /// Does it.
+    /// Does it; answers the exit code of a command that did not fail.
     ///
     /// # Errors
     /// What failed, with its causes.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self) -> anyhow::Result<u8> {
         match self {
-            Self::Train(args) => train::run(args),
+            Self::Train(args) => return train::run(args),
             Self::Eval(args) => eval::run(args),
             Self::Pretrain(args) => pretrain::run(args),
             Self::Export(args) => export::run(args),
@@ -85,7 +85,8 @@ impl Command {
             Self::Angles(args) => angles::run(args),
             Self::Ablate(args) => ablate::run(args),
             Self::Profile(args) => profile::run(&args),
-        }
+        }?;
+        Ok(0)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Exit codes of the worker that mean something (HANDS); those the coordinator decides are `esta_engine::run::exit`.
 
-use std::error::Error;
+use std::{error::Error, ffi::c_int, io::Write};
 
 use esta_config::ConfigError;
 use esta_data::DataError;
-use esta_engine::spec::SpecError;
+use esta_engine::{run::exit as engine_exit, spec::SpecError};
 use esta_model::{HubError, WeightsError};
+use esta_objects::ObjectsError;
 use esta_text::TextError;
 
 use crate::hub::FetchError;
@@ -32,8 +33,20 @@ pub const DATA: u8 = 7;
 pub const WEIGHTS: u8 = 8;
 /// Results could not be written.
 pub const OUTPUT: u8 = 9;
-/// A certificate or token is unusable, or refused. (10 is the coordinator's: the trainer hung.)
+/// A certificate or token is unusable, or refused. (10 and 12 are the coordinator's: the trainer hung, peers are out of reach.)
 pub const DENIED: u8 = 11;
+/// Object storage did not do what it may do some other time.
+pub const STORAGE: u8 = 13;
+
+/// Ends the process, and leaves out what libraries do at their end: libtorch does not survive its own while a thread that was left
+/// behind still computes or loads.
+pub fn at_once(code: u8) -> ! {
+    unsafe extern "C" {
+        safe fn _exit(status: c_int) -> !;
+    }
+    std::io::stdout().flush().ok();
+    _exit(code.into())
+}
 
 /// The code of an error that reached `main`: that of the first cause that has one.
 #[must_use]
@@ -44,7 +57,10 @@ pub fn of(error: &anyhow::Error) -> u8 {
 /// The code of the first cause that has one, the error itself included.
 #[must_use]
 pub fn of_chain(error: &(dyn Error + 'static)) -> Option<u8> {
-    std::iter::successors(Some(error), |&cause| cause.source()).find_map(of_cause)
+    let chain = || std::iter::successors(Some(error), |&cause| cause.source());
+    // Whatever is missing because of it need not be missing next time.
+    let passing = chain().find_map(|cause| cause.downcast_ref::<ObjectsError>()).is_some_and(ObjectsError::may_pass);
+    if passing { Some(STORAGE) } else { chain().find_map(of_cause) }
 }
 
 fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
@@ -85,6 +101,7 @@ fn of_session(error: &SessionError) -> Option<u8> {
             Some(DENIED)
         }
         SessionError::Unreachable { .. } => Some(UNREACHABLE),
+        SessionError::Refused(source) if source.says_failed() => u8::try_from(engine_exit::DIVERGED).ok(),
         SessionError::Refused(_) | SessionError::OtherJob | SessionError::OtherRun { .. } => Some(MISFIT),
         SessionError::Setup(_) | SessionError::TrainerGone => None,
     }
@@ -107,6 +124,7 @@ fn of_weights(error: &WeightsError) -> u8 {
 #[cfg(test)]
 mod tests {
     use anyhow::Context;
+    use esta_objects::Cause;
 
     use super::*;
 
@@ -141,6 +159,18 @@ mod tests {
         let adapter = ExportError::Form { stitch: esta_proto::StitchId(3), source: NoForm::StitchedAdapter };
         assert_eq!(of(&adapter.into()), USAGE);
         assert_eq!(of(&NoForm::Gguf.into()), USAGE);
+    }
+
+    #[test]
+    fn a_storage_that_is_away_is_told_from_one_that_has_nothing_there() {
+        let place = || "s3://data/x".parse().expect("a place");
+        let missing = |source| DataPlaceError {
+            key: "data.train.path".into(),
+            source: ObjectsError::Storage { step: "read", place: place(), source },
+        };
+        let coded = |cause| of(&anyhow::Error::from(missing(cause)).context("loading the data"));
+        assert_eq!(coded(Cause::Other("it does not answer".into())), STORAGE);
+        assert_eq!([coded(Cause::Nothing), coded(Cause::Denied("403".into()))], [DATA; 2]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The `esta-worker` program: command line, logging, one clear line and an exit code when something fails.
 
-use std::{os::unix::process::CommandExt, process::ExitCode};
+use std::os::unix::process::CommandExt;
 
 use clap::Parser;
 use esta_telemetry::Program;
 use esta_worker::{commands::Cli, exit};
 
-fn main() -> ExitCode {
+fn main() -> ! {
     settle_environment();
     let cli = Cli::parse();
     let telemetry = esta_telemetry::start(Program {
@@ -17,13 +17,10 @@ fn main() -> ExitCode {
     });
     let done = cli.command.run();
     drop(telemetry);
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("esta-worker: {error:#}");
-            ExitCode::from(exit::of(&error))
-        }
-    }
+    exit::at_once(done.unwrap_or_else(|error| {
+        eprintln!("esta-worker: {error:#}");
+        exit::of(&error)
+    }))
 }
 
 /// What numerical libraries should hear; a user's own setting stands.

@@ -108,14 +108,14 @@ pub fn pretrain(
     let target = PathBuf::from(weights);
     let job = Job::from_scratch(spec, device)?;
     let mut state = State::fresh(&job)?;
-    let stepper = Stepper::new(&job);
+    let mut stepper = Stepper::new(&job);
     let anchor = StitchId(0);
     let batch = u64::from(job.family.law.spec.train.batch_size);
     let request = |step: u64| job.prefetcher.request(step * batch..(step + 1) * batch);
     let mut ahead = request(0);
     for step in 0..job.total_steps {
         let ticket = std::mem::replace(&mut ahead, request(step + 1));
-        let loss = one_step(&job, &stepper, &mut state, anchor, (step, ticket))?;
+        let loss = one_step(&job, &mut stepper, &mut state, anchor, (step, ticket))?;
         hear(step, job.total_steps, loss);
     }
     save(&job, &state, anchor, &target)?;
@@ -127,7 +127,7 @@ pub fn pretrain(
 
 fn one_step(
     job: &Job,
-    stepper: &Stepper,
+    stepper: &mut Stepper,
     state: &mut State,
     anchor: StitchId,
     (step, ticket): (u64, BatchTicket),
@@ -137,7 +137,8 @@ fn one_step(
     let plan = Plan::new(Step(step), Step(0), step * batch, vec![draw], &job.family.law.layout);
     let share = plan.shares(&job.family.law.catalog, &Pace::default(), &[1.0], &BTreeMap::new()).swap_remove(0);
     let failed = |source| PretrainError::Step { step, source };
-    let buffer = stepper.accumulate(job, state, &share, vec![ticket], &mut StepTimings::default()).map_err(failed)?;
+    let buffer =
+        stepper.accumulate(job, state, &share, vec![ticket], &mut StepTimings::default(), None).map_err(failed)?;
     let report = stepper.apply(state, &share, buffer);
     let outcome = report.outcomes[0];
     if outcome.valid { Ok(outcome.loss) } else { Err(PretrainError::Diverged(step)) }

@@ -111,6 +111,11 @@ impl Ended {
     fn complete() -> Self {
         Self { reason: "the run is complete".to_owned(), exit_code: 0, drained: false }
     }
+
+    /// It was asked to leave before it took part.
+    fn unneeded() -> Self {
+        Self { reason: "asked to leave before it took part".to_owned(), exit_code: 0, drained: true }
+    }
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Send>>;
@@ -120,7 +125,13 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Se
 /// # Errors
 /// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
 pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
-    let joined = match connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)).await {
+    // From its first moment on: the first process of a container is not sent what it does not listen for.
+    let mut requests = Requests::listen();
+    let joined = tokio::select! {
+        joined = connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)) => joined,
+        () = requests.next() => return Ok(Ended::unneeded()),
+    };
+    let joined = match joined {
         Err(SessionError::Refused(link)) if link.says_complete() => return Ok(Ended::complete()),
         joined => joined?,
     };
@@ -129,7 +140,11 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         tracing::warn!("there are more ranks than slots: this worker is a hot spare that reduces zeros");
     }
     let (calls, store_calls) = mpsc::unbounded_channel();
-    let (trainer, setup) = Trainer::start(joined.spec.clone(), options.trainer.clone(), calls).await?;
+    // A thread that loads is left behind.
+    let (trainer, setup) = tokio::select! {
+        started = Trainer::start(joined.spec.clone(), options.trainer.clone(), calls) => started?,
+        () = requests.next() => return Ok(Ended::unneeded()),
+    };
     let identity = Identity {
         name: options.caller.name.clone(),
         incarnation: options.caller.incarnation,
@@ -155,7 +170,7 @@ pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
         finishing: false,
         ended: None,
     };
-    hands.run(joined, store_calls).await
+    hands.run(joined, store_calls, requests).await
 }
 
 struct Hands {
@@ -183,8 +198,9 @@ impl Hands {
         mut self,
         joined: Joined,
         store_calls: mpsc::UnboundedReceiver<StoreCall>,
+        requests: Requests,
     ) -> Result<Ended, SessionError> {
-        let ended = self.take_part(joined, store_calls).await;
+        let ended = self.take_part(joined, store_calls, requests).await;
         self.leave().await;
         ended
     }
@@ -193,9 +209,9 @@ impl Hands {
         &mut self,
         joined: Joined,
         mut store_calls: mpsc::UnboundedReceiver<StoreCall>,
+        mut requests: Requests,
     ) -> Result<Ended, SessionError> {
         let mut connecting: Option<Connecting> = Some(Box::pin(async { Ok(joined) }));
-        let mut requests = Requests::listen();
         let mut beat = self.beat();
         let mut drained_by: Option<Instant> = None;
         loop {

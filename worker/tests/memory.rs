@@ -98,12 +98,13 @@ fn measure(folder: &Path) {
     assert!(peak() as f64 <= 1.1 * (plan.anchors + plan.fit) as f64, "the fit took {}, planned {plan}", Bytes(peak()));
 
     forget_peak();
-    let stepper = Stepper::new(&job);
+    let mut stepper = Stepper::new(&job);
     let stitches: Vec<StitchId> = job.family.law.catalog.stitches().map(|stitch| stitch.id).collect();
     for (step, stitch) in (0..).map(Step).zip(stitches) {
         let share = plan_of(&job, step, stitch);
         let batch = job.prefetcher.request(step.0 * ROWS..(step.0 + 1) * ROWS);
-        let sum = stepper.accumulate(&job, &state, &share, vec![batch], &mut StepTimings::default()).expect("it runs");
+        let sum =
+            stepper.accumulate(&job, &state, &share, vec![batch], &mut StepTimings::default(), None).expect("it runs");
         stepper.apply(&mut state, &share, sum);
     }
     within("training", peak(), plan.anchors + plan.layers + plan.training + plan.activations + plan.logits);

@@ -1,4 +1,4 @@
-{{/* The job and its two hashes. Everything here is worked out on parsed values and their JSON, so that comments, order and the
+{{/* The job and its three hashes. Everything here is worked out on parsed values and their JSON, so that comments, order and the
 version of Helm change no hash. */}}
 
 {{/* Where models, data or checkpoints are: (root, kind) */}}
@@ -19,10 +19,16 @@ version of Helm change no hash. */}}
 {{- $text -}}
 {{- end -}}
 
-{{/* What workers hold a coordinator to: the job without its time-outs. Another one wants other workers. */}}
+{{/* Hash of a job and of what else makes a run another one: (root, job) */}}
+{{- define "esta.hash" -}}
+{{- $root := index . 0 -}}
+{{- $store := include "esta.store.identity" $root -}}
+{{- dict "job" (index . 1) "files" (default dict $root.Values.jobFiles) "attempt" (int $root.Values.run.attempt) "store" $store | toJson | sha256sum | trunc 10 -}}
+{{- end -}}
+
+{{/* What workers hold a coordinator to: the job without its time-outs, and where its record is. Another one wants other workers. */}}
 {{- define "esta.identity" -}}
-{{- $job := unset (include "esta.job" . | fromJson) "timeouts" -}}
-{{- dict "job" $job "files" (default dict .Values.jobFiles) "attempt" (int .Values.run.attempt) | toJson | sha256sum | trunc 10 -}}
+{{- include "esta.hash" (list . (unset (include "esta.job" . | fromJson) "timeouts")) -}}
 {{- end -}}
 
 {{/* What a record belongs to: the job without the keys that no recorded number depends on, which may change in the middle of a
@@ -41,8 +47,7 @@ palette eval data.eval data.validation data.loader_threads train.save_steps trai
 {{- $_ := unset (get $job (first $parts)) (last $parts) -}}
 {{- end -}}
 {{- end -}}
-{{- $hash := dict "job" $job "files" (default dict .Values.jobFiles) "attempt" (int .Values.run.attempt) | toJson | sha256sum | trunc 10 -}}
-{{- printf "%s-%s" (get $job "name") $hash -}}
+{{- printf "%s-%s" (get $job "name") (include "esta.hash" (list . $job)) -}}
 {{- end -}}
 
 {{/* The files of the job's ConfigMap. */}}
@@ -59,13 +64,29 @@ palette eval data.eval data.validation data.loader_threads train.save_steps trai
 {{- printf "%s-job-%s" (include "esta.fullname" .) ($content | toJson | sha256sum | trunc 10) -}}
 {{- end -}}
 
+{{/* The store among all others. Members of an etcd come and go, and it stays the same. */}}
+{{- define "esta.store.identity" -}}
+{{- if eq .Values.store.kind "etcd" -}}
+etcd:{{ include "esta.store.prefix" . }}
+{{- else -}}
+redb:{{ include "esta.store.claim" . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "esta.store.prefix" -}}
+{{- default (printf "esta/%s/%s" .Release.Namespace (include "esta.fullname" .)) (trimAll "/" .Values.store.etcd.prefix) -}}
+{{- end -}}
+
+{{- define "esta.store.claim" -}}
+{{- default (printf "%s-record" (include "esta.fullname" .)) .Values.store.redb.existingClaim -}}
+{{- end -}}
+
 {{/* Address of the record. */}}
 {{- define "esta.store" -}}
 {{- $run := include "esta.run" . -}}
 {{- if eq .Values.store.kind "etcd" -}}
 {{- $etcd := .Values.store.etcd -}}
-{{- $prefix := default (printf "esta/%s/%s" .Release.Namespace (include "esta.fullname" .)) (trimAll "/" $etcd.prefix) -}}
-{{- printf "%s://%s/%s/%s" (ternary "etcds" "etcd" $etcd.tls.enabled) (join "," $etcd.endpoints) $prefix $run -}}
+{{- printf "%s://%s/%s/%s" (ternary "etcds" "etcd" $etcd.tls.enabled) (join "," $etcd.endpoints) (include "esta.store.prefix" .) $run -}}
 {{- else -}}
 {{- printf "redb:/var/lib/esta/%s.redb" $run -}}
 {{- end -}}

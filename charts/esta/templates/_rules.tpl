@@ -11,6 +11,17 @@
 {{- printf "max by (namespace, esta_release) (%s{%s}%s and on (namespace, pod, instance) esta_leading{%s}%s == 1)" (index . 1) (index . 0) $ago (index . 0) $ago -}}
 {{- end -}}
 
+{{/* Whether every step of the run is durable: (selector, how long ago). What is left are the last evaluation and the export. */}}
+{{- define "esta.all.durable" -}}
+{{- $s := index . 0 -}}
+{{- $ago := rest . -}}
+{{- $on := "on (namespace, esta_release)" -}}
+{{- $committed := include "esta.led" (concat (list $s "esta_run_committed_steps") $ago) -}}
+{{- $lag := include "esta.led" (concat (list $s "esta_record_lag_steps") $ago) -}}
+{{- $steps := include "esta.led" (concat (list $s "esta_run_steps") $ago) -}}
+{{- printf "%s - %s %s >= %s %s" $committed $on $lag $on $steps -}}
+{{- end -}}
+
 {{/* How much a counter has grown: (selector, metric, in how long). A series that was not there before counts in full: counters begin
 with their first event, and with every start of a process. */}}
 {{- define "esta.grown" -}}
@@ -24,18 +35,33 @@ with their first event, and with every start of a process. */}}
 {{- $by := "by (namespace, esta_release)" -}}
 {{- with .Values.metrics.rules }}
 - alert: EstaRunStalled
-  # A run that was going on then and is going on, and nothing was committed in between.
+  # A run that was going on then and is going on, with steps to do, and nothing was committed in between.
   expr: |-
     {{ include "esta.led" (list $s "esta_run_complete") }} == 0
     and on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_failed") }} == 0
     and on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_complete" .stalledFor) }} == 0
     unless on (namespace, esta_release) {{ include "esta.grown" (list $s "esta_steps_committed_total" .stalledFor) }} > 0
+    unless on (namespace, esta_release) {{ include "esta.all.durable" (list $s) }}
   for: 1m
   severity: critical
   summary: No step was committed in {{ .stalledFor }}
   description: >-
     The run {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} is neither complete nor failed, and no step of it was
     committed in the last {{ .stalledFor }}.
+- alert: EstaRunNotFinished
+  # Every step was durable then and is, and the run was not complete and is not.
+  expr: |-
+    {{ include "esta.led" (list $s "esta_run_complete") }} == 0
+    and on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_failed") }} == 0
+    and on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_complete" .unfinishedFor) }} == 0
+    and on (namespace, esta_release) {{ include "esta.all.durable" (list $s) }}
+    and on (namespace, esta_release) {{ include "esta.all.durable" (list $s .unfinishedFor) }}
+  for: 1m
+  severity: warning
+  summary: The results are not written
+  description: >-
+    Every step of the run {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} has been durable for
+    {{ .unfinishedFor }}, and its palette is not evaluated and exported yet.
 - alert: EstaRunFailed
   # Of the last minutes: a coordinator may end with its run.
   expr: max {{ $by }} (max_over_time(esta_run_failed{ {{- $s -}} }[5m])) == 1
@@ -73,16 +99,18 @@ with their first event, and with every start of a process. */}}
     {{`{{ $value | humanize }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} were lost in the last
     hour: they fell silent, hung, or lost their connection. Each costs what it had in hand.
 - alert: EstaWorkersMissing
+  # The number is the values', not what a coordinator read when it started: another one starts none again.
   expr: |-
     sum {{ $by }} (esta_members{state=~"ready|forming|spare",{{ $s }}} and on (namespace, pod, instance) esta_leading{ {{- $s -}} } == 1)
-    < on (namespace, esta_release) {{ include "esta.led" (list $s "esta_expected_workers") }}
+    < {{ int $.Values.workers.replicas }}
     unless on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_complete") }} == 1
+    unless on (namespace, esta_release) {{ include "esta.all.durable" (list $s) }}
   for: 30m
   severity: warning
   summary: Fewer workers than expected
   description: >-
     {{`{{ $value }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} have been here for half an hour,
-    fewer than the run was started for. It goes on, more slowly.
+    fewer than the {{ int $.Values.workers.replicas }} of the values. It goes on, more slowly.
 - alert: EstaWorkersTurnedAway
   # By whichever coordinator was asked.
   expr: {{ include "esta.grown" (list $s "esta_workers_turned_away_total" "15m") }} > 0

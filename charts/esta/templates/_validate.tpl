@@ -6,10 +6,10 @@ base name seed output_dir recipe mode family model pst budgets sampling score re
 
 {{/* What the chart gives the programs; a user's own would stand beside it. */}}
 {{- define "esta.coordinator.flags" -}}
---config --set --listen --http --workers --store --advertise --linger --plain-text --max-connections --tls-cert --tls-key --tls-client-ca --tokens --token-jwks --token-issuer --token-audience --token-role --store-ca --store-cert --store-key
+--config --set --listen --http --workers --store --advertise --advertise-http --linger --plain-text --max-connections --tls-cert --tls-key --tls-client-ca --tokens --token-jwks --token-issuer --token-audience --token-role --store-ca --store-cert --store-key
 {{- end -}}
 {{- define "esta.coordinator.variables" -}}
-POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLAIN_TEXT ESTA_TLS_CERT ESTA_TLS_KEY ESTA_TLS_CLIENT_CA ESTA_TOKENS ESTA_TOKEN_JWKS ESTA_TOKEN_ISSUER ESTA_TOKEN_AUDIENCE ESTA_TOKEN_ROLE ESTA_STORE ESTA_STORE_CA ESTA_STORE_CERT ESTA_STORE_KEY ESTA_ADVERTISE ESTA_MAX_CONNECTIONS ESTA_CACHE OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_ENDPOINT OTEL_TRACES_SAMPLER_ARG OTEL_METRIC_EXPORT_INTERVAL OTEL_RESOURCE_ATTRIBUTES AWS_ENDPOINT_URL AWS_ALLOW_HTTP AWS_REGION AWS_VIRTUAL_HOSTED_STYLE_REQUEST
+POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLAIN_TEXT ESTA_TLS_CERT ESTA_TLS_KEY ESTA_TLS_CLIENT_CA ESTA_TOKENS ESTA_TOKEN_JWKS ESTA_TOKEN_ISSUER ESTA_TOKEN_AUDIENCE ESTA_TOKEN_ROLE ESTA_STORE ESTA_STORE_CA ESTA_STORE_CERT ESTA_STORE_KEY ESTA_ADVERTISE ESTA_ADVERTISE_HTTP ESTA_MAX_CONNECTIONS ESTA_CACHE OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_ENDPOINT OTEL_TRACES_SAMPLER_ARG OTEL_METRIC_EXPORT_INTERVAL OTEL_RESOURCE_ATTRIBUTES AWS_ENDPOINT_URL AWS_ALLOW_HTTP AWS_REGION AWS_VIRTUAL_HOSTED_STYLE_REQUEST
 {{- end -}}
 {{- define "esta.workers.flags" -}}
 --coordinator --name --device --host --node --http --reconnect-budget --plain-text --tls-ca --tls-cert --tls-key --token-file
@@ -38,10 +38,31 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- if $job.output_dir }}
 - the job's output_dir is the chart's to choose, a folder for each run: set checkpoints.mountPath, checkpoints.claim.subPath or checkpoints.s3.
 {{- end -}}
-{{- if and $job.base (not (hasKey (default dict .Values.jobFiles) (toString $job.base))) }}
-- the job extends {{ $job.base }}, which is not there: add it to jobFiles, or give what `esta-coordinator config print` makes of both.
+{{- /* What the job extends, and what that extends; a ring is the coordinator's to refuse. */ -}}
+{{- $files := default dict .Values.jobFiles -}}
+{{- $drain := "" -}}
+{{- $above := dict "name" "the job" "content" $job -}}
+{{- range until (add1 (len $files) | int) -}}
+{{- with $above -}}
+{{- if and (kindIs "map" .content.timeouts) (not $drain) -}}{{- $drain = get .content.timeouts "drain" | toString -}}{{- end -}}
+{{- $base := toString (default "" .content.base) -}}
+{{- if and $base (not (hasKey $files $base)) }}
+- {{ .name }} extends {{ $base }}, which is not there: add it to jobFiles, or give what `esta-coordinator config print` makes of both.
 {{- end -}}
-{{- if hasKey (default dict .Values.jobFiles) "job.yaml" }}
+{{- $above = ternary (dict "name" $base "content" (default "" (get $files $base) | fromYaml)) dict (and (ne $base "") (hasKey $files $base)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $text := $files -}}
+{{- $content := fromYaml $text -}}
+{{- /* Comments may name places. */ -}}
+{{- if not $content.Error -}}{{- $text = toJson $content -}}{{- end -}}
+{{- range $kind := list "models" "data" "checkpoints" -}}
+{{- if contains (printf "$(%s)" $kind) $text }}
+- {{ $name }} of jobFiles names $({{ $kind }}), which stands for a place in the job alone: say it there.
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey $files "job.yaml" }}
 - jobFiles may not hold job.yaml, which is the job itself.
 {{- end -}}
 {{- if $job.name -}}
@@ -49,8 +70,7 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 - the job's name {{ $job.name }} is a part of paths here: letters, digits, dots, dashes and underscores, at most 63.
 {{- end -}}
 {{- end -}}
-{{- $drain := 300.0 -}}
-{{- if kindIs "map" $job.timeouts -}}{{- $drain = float64 (default 300 $job.timeouts.drain) -}}{{- end -}}
+{{- $drain = default 300 $drain | float64 -}}
 {{- if ge $drain (float64 (sub (int .Values.workers.terminationGracePeriodSeconds) (int .Values.workers.preStopSeconds))) }}
 - timeouts.drain of {{ $drain }} s does not fit into workers.terminationGracePeriodSeconds of {{ int .Values.workers.terminationGracePeriodSeconds }}{{ if .Values.workers.preStopSeconds }} less workers.preStopSeconds of {{ int .Values.workers.preStopSeconds }}{{ end }}: workers would be killed while they finish their steps. Make the one longer or the other shorter.
 {{- end -}}
@@ -94,6 +114,13 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- end -}}
 {{- if and $place.claim.existing (get $place.claim "create") }}
 - {{ $kind }}.claim.create is on and {{ $kind }}.claim.existing names one that is there: leave one of them out.
+{{- end -}}
+{{- $modes := $place.claim.accessModes -}}
+{{- $one := not (or (has "ReadWriteMany" $modes) (has "ReadOnlyMany" $modes)) -}}
+{{- $mounted := ne $kind "data" -}}
+{{- $apart := and (gt $replicas 1) (eq $.Values.coordinator.spread.nodes "DoNotSchedule") -}}
+{{- if and (include "esta.claim" (list $ $kind)) (not $place.claim.existing) $one $mounted $apart }}
+- coordinator.replicas of {{ $replicas }} have to be on different nodes (coordinator.spread.nodes: DoNotSchedule), and the claim that is made for {{ $kind }} is for one: set {{ $kind }}.claim.accessModes to [ReadWriteMany], use {{ $kind }}.s3, or set coordinator.spread.nodes to none on a cluster of one node.
 {{- end -}}
 {{- if and (include "esta.claim" (list $ $kind)) (not $place.claim.existing) (has "ReadWriteOncePod" $place.claim.accessModes) }}
 - {{ $kind }}.claim.accessModes has ReadWriteOncePod, and more than one pod uses that claim: ReadWriteMany, or ReadWriteOnce on a cluster of one node.
@@ -187,10 +214,24 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- if and $workers.podDisruptionBudget.enabled (gt $replicas 1) (ge (int $workers.podDisruptionBudget.minAvailable) $replicas) }}
 - workers.podDisruptionBudget.minAvailable of {{ int $workers.podDisruptionBudget.minAvailable }} of {{ $replicas }} workers would block every drain of a node: leave at least one free.
 {{- end -}}
-{{- range $workers.finalExitCodes -}}
+{{- $final := include "esta.codes" $workers.finalExitCodes | fromJsonArray -}}
+{{- $index := include "esta.codes" $workers.finalIndexExitCodes | fromJsonArray -}}
+{{- range $final -}}
 {{- if eq (int .) (int $workers.drainedExitCode) }}
 - workers.drainedExitCode {{ int . }} is one of workers.finalExitCodes: a drained node would end the run.
 {{- end -}}
+{{- if has . $index }}
+- {{ int . }} is one of workers.finalExitCodes and of workers.finalIndexExitCodes: it can end the Job or its place, so leave it out of one of them.
+{{- end -}}
+{{- end -}}
+{{- range $index -}}
+{{- if eq (int .) (int $workers.drainedExitCode) }}
+- workers.drainedExitCode {{ int . }} is one of workers.finalIndexExitCodes: the place of a drained worker would be given up.
+{{- end -}}
+{{- end -}}
+{{- $coordinator := .Values.coordinator -}}
+{{- if ge (int $coordinator.preStopSeconds) (int $coordinator.terminationGracePeriodSeconds) }}
+- coordinator.preStopSeconds of {{ int $coordinator.preStopSeconds }} leave nothing of coordinator.terminationGracePeriodSeconds of {{ int $coordinator.terminationGracePeriodSeconds }}: a coordinator would be killed before it hands over. Make the one shorter or the other longer.
 {{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled (not $workers.http.enabled) }}
 - metrics.podMonitor scrapes workers, and workers.http is off: set workers.http.enabled.
@@ -200,6 +241,9 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) }}
 - ingress is on without a name: set ingress.host.
+{{- end -}}
+{{- if and .Values.ingress.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.httpFrom) }}
+- ingress is on, and networkPolicy.httpFrom lets nobody read the page: name the ingress controller's pods or namespace there.
 {{- end -}}
 {{- end -}}
 

@@ -232,6 +232,15 @@ spec:
     {{- end }}
 {{- end -}}
 
+{{/* Exit codes as Kubernetes takes them: in order, each once. */}}
+{{- define "esta.codes" -}}
+{{- $padded := list -}}
+{{- range . -}}{{- $padded = append $padded (printf "%03d" (int .)) -}}{{- end -}}
+{{- $codes := list -}}
+{{- range $padded | uniq | sortAlpha -}}{{- $codes = append $codes (atoi .) -}}{{- end -}}
+{{- toJson $codes -}}
+{{- end -}}
+
 {{/* What of a Job cannot change. */}}
 {{- define "esta.workers.fixed" -}}
 {{- $values := .Values.workers -}}
@@ -247,9 +256,17 @@ podFailurePolicy:
     # Told to leave before the run was complete.
     - action: Ignore
       onExitCodes: {containerName: worker, operator: In, values: [{{ int $values.drainedExitCode }}]}
-    # A wrong job, missing data or weights, ranks that disagree: starting again does not help.
+    {{- with $values.finalExitCodes }}
+    # A command line that never works.
     - action: FailJob
-      onExitCodes: {containerName: worker, operator: In, values: {{ toJson $values.finalExitCodes }}}
+      onExitCodes: {containerName: worker, operator: In, values: {{ include "esta.codes" . }}}
+    {{- end }}
+    {{- with $values.finalIndexExitCodes }}
+    # A worker that does not fit, reads no data or weights, or was outvoted: it does not help to start it again, and the others go on.
+    # Where that is so of every worker, every place is given up, and the Job fails at once.
+    - action: FailIndex
+      onExitCodes: {containerName: worker, operator: In, values: {{ include "esta.codes" . }}}
+    {{- end }}
 template:
   {{- include "esta.workers.template" . | nindent 2 }}
 {{- end -}}
@@ -264,7 +281,8 @@ successPolicy: {operator: All}
 failurePolicy:
   maxRestarts: {{ int .Values.workers.jobSet.maxRestarts }}
   rules:
-    # Ended by an exit code after which trying again does not help.
+    # A command line that never works. A Job with places that were given up (FailedIndexes) fails once none of its workers runs; the set
+    # then starts again, as after any other failure: elsewhere they may get on, and of a complete run all end with 0.
     - name: final
       action: FailJobSet
       onJobFailureReasons: [PodFailurePolicy]

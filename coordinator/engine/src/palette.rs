@@ -96,6 +96,12 @@ fn best(
     candidates.filter_map(choice).min_by(|a, b| b.value.total_cmp(&a.value).then_with(|| cost(a).cmp(&cost(b))))
 }
 
+/// What every rule chooses.
+#[must_use]
+pub fn of_every_rule(catalog: &Catalog, table: &Table) -> Vec<(PaletteRule, Vec<Choice>)> {
+    PaletteRule::ALL.map(|rule| (rule, palette(catalog, table, rule))).to_vec()
+}
+
 #[cfg(test)]
 #[path = "palette_test.rs"]
 mod tests;

@@ -47,6 +47,12 @@ impl ObjectsError {
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::Storage { source: Cause::Nothing | Cause::NoBucket, .. })
     }
+
+    /// Whether the storage may do the same some other time.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Storage { source: Cause::Changed | Cause::Other(_), .. })
+    }
 }
 
 /// What the storage says, told apart as far as a reader can do something about it.

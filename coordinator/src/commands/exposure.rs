@@ -1,6 +1,6 @@
 //! Flags that say where a run is looked at, and for how long (HANDS).
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::Args;
 use esta_telemetry::{Exposure, http::Served};
@@ -34,10 +34,26 @@ impl ExposureArgs {
 pub(super) struct Shown(Option<Served>);
 
 impl Shown {
+    /// Where others reach the page, unless it is for this machine alone and workers come from others.
+    pub fn reachable(&self, front: &Front) -> Option<String> {
+        let address = self.0.as_ref()?.address();
+        let of_use = !address.ip().is_loopback() || front.address().ip().is_loopback();
+        of_use.then(|| reachable("http", address))
+    }
+
     /// Says where.
     pub fn announce(&self) -> Result<(), Failure> {
         self.0.iter().try_for_each(|served| say(&format!("page: http://{}", served.address())))
     }
+}
+
+/// A name that others may reach an address by.
+pub(super) fn reachable(scheme: &str, address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return format!("{scheme}://{address}");
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
+    format!("{scheme}://{}:{}", host.trim(), address.port())
 }
 
 /// How long a coordinator goes on serving after its run is complete.

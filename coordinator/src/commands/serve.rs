@@ -6,7 +6,7 @@ use clap::Args;
 use esta_config::JobArgs;
 
 use super::{
-    exposure::{ExposureArgs, Linger},
+    exposure::{ExposureArgs, Linger, reachable},
     law,
     protection::ProtectionArgs,
     say,
@@ -17,7 +17,7 @@ use crate::{
     coordinator::{Front, Opened},
     failure::Failure,
     leader::Ending,
-    store::{Site, StoreAddress},
+    store::{Site, StoreAddress, Whereabouts},
 };
 
 /// Arguments of `serve`.
@@ -40,7 +40,11 @@ pub struct ServeArgs {
     /// Where workers reach this coordinator, as other coordinators tell them; the address listened on when absent.
     #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE")]
     advertise: Option<String>,
-    /// How long to go on after the run is complete, with its page, status, palette and pulls of it: such as 10m, or forever.
+    /// Where browsers reach this coordinator's page, as other coordinators tell them; the address of `--http` when absent.
+    #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE_HTTP")]
+    advertise_http: Option<String>,
+    /// How long to go on after the run is over, with its page and status, and palette and pulls of one that is complete: such as 10m,
+    /// or forever.
     #[arg(long, value_name = "TIME", env = "ESTA_LINGER", default_value_t = Linger::For(Duration::ZERO))]
     linger: Linger,
     #[command(flatten)]
@@ -56,22 +60,25 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
     let site = Site::open(args.store_tls.reach(args.store.as_ref()).as_ref(), &law).await?;
     let mut front = Front::open(entrance, law.clone()).await?;
     let shown = args.exposure.show(&front)?;
-    let advertised = args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address()));
+    let own = Whereabouts {
+        address: args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address())),
+        page: args.advertise_http.or_else(|| shown.reachable(&front)),
+    };
     let listening = format!("listening on {}://{}", front.scheme(), front.address());
     if site.is_shared() {
         say(&listening)?;
         shown.announce()?;
     }
     loop {
-        let told = |leader: Option<String>| {
+        let told = |leader: Option<Whereabouts>| {
             match &leader {
-                Some(leader) => tracing::info!(leader, "standing by"),
+                Some(Whereabouts { address, .. }) => tracing::info!(leader = address, "standing by"),
                 None => tracing::info!("nobody leads"),
             }
             front.stand_by(leader);
         };
         let term = tokio::select! {
-            term = site.lead(&law, &advertised, &told) => term?,
+            term = site.lead(&law, &own, &told) => term?,
             () = interrupts.next() => {
                 front.close().await;
                 return Err(Failure::Interrupted);
@@ -108,11 +115,18 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             continue;
         }
         // What a run came to stays to be seen, also where it failed. An order to stop is no such end.
-        let over = matches!(ending, Ending::Complete | Ending::Failed(_));
-        let concluded = sitting.conclude(ending, &front);
+        let (over, failed) =
+            (matches!(ending, Ending::Complete | Ending::Failed(_)), matches!(ending, Ending::Failed(_)));
+        // The lead is kept meanwhile: whoever follows finds everything written.
+        let concluded = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
+        // As long as a failure is shown, nobody tries again.
+        if !failed {
+            sitting.resign().await;
+        }
         if over {
             stay(args.linger, &mut interrupts).await;
         }
+        sitting.resign().await;
         front.close().await;
         return concluded;
     }
@@ -124,13 +138,4 @@ async fn stay(linger: Linger, interrupts: &mut Interrupts) {
         () = linger.wait() => {}
         () = interrupts.next() => {}
     }
-}
-
-/// A name that others may reach an address by.
-fn reachable(scheme: &str, address: SocketAddr) -> String {
-    if !address.ip().is_unspecified() {
-        return format!("{scheme}://{address}");
-    }
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
-    format!("{scheme}://{}:{}", host.trim(), address.port())
 }

@@ -9,6 +9,7 @@ use std::{
 
 use esta_engine::{
     law::Law,
+    palette::of_every_rule,
     run::{Ledger, Patience},
 };
 use esta_objects::RunPlace;
@@ -42,7 +43,8 @@ pub(super) struct Sitting {
     archivist: Option<Archivist>,
     run_id: String,
     office: Office,
-    watch: JoinHandle<Watch>,
+    /// Until it is concluded.
+    watch: Option<JoinHandle<Watch>>,
 }
 
 impl Sitting {
@@ -72,7 +74,7 @@ impl Sitting {
             from_step = step.0,
             "leading"
         );
-        Ok(Self { law, place, archivist, run_id, office, watch })
+        Ok(Self { law, place, archivist, run_id, office, watch: Some(watch) })
     }
 
     /// Interrupts the run.
@@ -85,17 +87,25 @@ impl Sitting {
         self.office.ended().await
     }
 
+    /// Lets go of the record: where there are others, they answer for the run as well from here on, or try again what failed.
+    pub async fn resign(&mut self) {
+        self.office.resign().await;
+    }
+
     /// Closes what this term wrote: another coordinator goes on.
-    pub fn set_aside(self) -> Result<(), Failure> {
-        self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+    pub fn set_aside(mut self) -> Result<(), Failure> {
+        let watch = self.watch.take().map(JoinHandle::join);
+        watch.transpose().map_err(|_| Failure::Other("the watching thread broke".into()))?;
         // Whoever leads next writes the run's files: what this one has of them is not sent over theirs.
         Ok(())
     }
 
     /// Writes what remains and prints the palette; an ending that is no completion is a failure. Whoever still asks the front is
-    /// told how the run ended.
-    pub fn conclude(self, ending: Ending, front: &Front) -> Result<(), Failure> {
-        let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+    /// told how the run ended. Takes as long as the files do: not for a thread that others need. To be called once.
+    pub fn conclude(&mut self, ending: Ending, front: &Front) -> Result<(), Failure> {
+        let broke = || Failure::Other("the watching thread broke".into());
+        let watch = self.watch.take().ok_or_else(broke)?.join().map_err(|_| broke())?;
+        let archivist = self.archivist.take();
         let brought = match &ending {
             Ending::Complete => archive::bring_evaluation(&self.place),
             _ => Ok(()),
@@ -103,7 +113,7 @@ impl Sitting {
         let finished = watch.conclude();
         if let Err(failure) = ending.into_result() {
             front.board().fail(&failure.line());
-            if let Some(Err(error)) = self.archivist.map(Archivist::end) {
+            if let Some(Err(error)) = archivist.map(Archivist::end) {
                 tracing::warn!(error = archive::line(&error), "the run's files are not all in object storage");
             }
             return Err(failure);
@@ -115,9 +125,10 @@ impl Sitting {
         };
         say(&palette_table(&self.law, &palettes, &self.place))?;
         let page = report::write(&self.place.folder)?;
-        self.archivist.map_or(Ok(()), Archivist::end)?;
+        archivist.map_or(Ok(()), Archivist::end)?;
         let shown = self.place.shown().join(page.file_name().unwrap_or_default());
-        front.retire(Retired { run_id: self.run_id, law: self.law, table, place: self.place, written: true });
+        let (run_id, law, place) = (self.run_id.clone(), self.law.clone(), self.place.clone());
+        front.retire(Retired { run_id, law, table, place, written: true });
         say(&format!("report: {}", shown.display()))
     }
 }
@@ -128,15 +139,21 @@ pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Resu
     let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
     let ledger = Ledger::resume(law.clone(), total, recovered.snapshot, recovered.steps).map_err(StartError::Replay)?;
     let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
-    archive::bring_files(&place)?;
+    let is_kept = archive::bring_outcome(&place)?;
     archive::bring_evaluation(&place)?;
-    front.retire(Retired {
-        run_id: opened.meta().run_id.clone(),
-        law: law.clone(),
-        table: Arc::new(ledger.table().clone()),
-        place,
-        written: true,
-    });
+    let (run_id, table) = (opened.meta().run_id.clone(), Arc::new(ledger.table().clone()));
+    // Whoever led it may have been lost before it had written this.
+    if !place.folder.join(report::FILE).is_file() {
+        let failed = |source| Failure::Artifacts { run_dir: place.folder.clone(), source };
+        let mut artifacts = artifacts(law, &place.folder, opened)?;
+        artifacts.finish(&of_every_rule(&law.catalog, &table), &table).map_err(failed)?;
+        artifacts.happened(&Happening::written(SystemTime::now())).map_err(failed)?;
+        report::write(&place.folder)?;
+    }
+    if !is_kept && let Some(archivist) = Archivist::begin(&place).map_err(StartError::Thread)? {
+        archivist.end()?;
+    }
+    front.retire(Retired { run_id, law: law.clone(), table, place, written: true });
     Ok(())
 }
 

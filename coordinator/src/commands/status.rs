@@ -56,6 +56,7 @@ fn page(status: &Value) -> String {
             of("lag_steps")
         ),
     ];
+    lines.extend(status["failed"].as_str().map(|reason| format!("it failed: {reason}")));
     let workers = status["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
     if workers.is_empty() {
         lines.push("no workers".to_owned());

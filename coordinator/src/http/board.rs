@@ -29,6 +29,7 @@ use crate::{
     observer::{Observation, TimeSpent},
     palette::Entry,
     rpc::Retired,
+    store::Whereabouts,
     telemetry::Meters,
 };
 
@@ -56,7 +57,7 @@ pub struct TermName {
 
 #[derive(Debug, Default)]
 struct Shown {
-    leader: Option<String>,
+    leader: Option<Whereabouts>,
     term: Option<Term>,
 }
 
@@ -132,13 +133,19 @@ impl Board {
         Self { law, shown: Arc::default() }
     }
 
-    /// This coordinator stands by; another leads, at this address where it is known.
-    pub fn stand_by(&self, leader: Option<String>) {
+    /// This coordinator stands by; another leads, there where it is known.
+    pub fn stand_by(&self, leader: Option<Whereabouts>) {
         let mut shown = self.shown();
         // What a run that ended under this leader came to stays to be seen.
         if !shown.term.as_ref().is_some_and(Term::is_over) {
             *shown = Shown { leader, term: None };
         }
+    }
+
+    /// Where the page of the leader is, if that is another coordinator and known.
+    pub fn leader_page(&self) -> Option<String> {
+        let shown = self.shown();
+        shown.leader.as_ref().filter(|_| shown.term.is_none())?.page.clone()
     }
 
     /// A term begins, of a run with this history: everything it lets observers see is to be sent here.
@@ -242,7 +249,8 @@ impl Shown {
             version: env!("CARGO_PKG_VERSION"),
             now: millis(now),
             leading: false,
-            leader: self.leader.as_deref(),
+            leader: self.leader.as_ref().map(|leader| leader.address.as_str()),
+            leader_page: self.leader.as_ref().and_then(|leader| leader.page.as_deref()),
             run: None,
             progress: None,
             time: None,

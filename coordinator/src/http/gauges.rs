@@ -13,9 +13,14 @@ const NAMED: usize = 256;
 
 /// Makes the gauges of a board.
 pub fn of(board: &Board) {
-    gauge(board, "esta.leading", "1 where this coordinator leads, or answers for a complete run", |_, view, out| {
-        out.observe(f64::from(u8::from(view.is_some())), &[]);
-    });
+    gauge(
+        board,
+        "esta.leading",
+        "1 where this coordinator leads, or answers for a run that is over",
+        |_, view, out| {
+            out.observe(f64::from(u8::from(view.is_some())), &[]);
+        },
+    );
     one(board, "esta.run.steps", "Steps of the whole run", |view| view.inside.total.map(|total| total as f64));
     one(board, "esta.run.committed.steps", "Steps of the run that are committed, whoever led", |view| {
         Some(view.inside.committed as f64)

@@ -26,6 +26,7 @@ pub struct State<'a> {
     pub now: u64,
     pub leading: bool,
     pub leader: Option<&'a str>,
+    pub leader_page: Option<&'a str>,
     pub run: Option<RunState<'a>>,
     pub progress: Option<Progress>,
     pub time: Option<Shares>,

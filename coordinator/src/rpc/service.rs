@@ -16,7 +16,7 @@ use esta_engine::{
 };
 use esta_objects::RunPlace;
 use esta_proto::{
-    COMPLETE, Digest, LEADER, LeaderEpoch, PROTOCOL, SessionId,
+    COMPLETE, Digest, FAILED, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{
         self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, PullRequest, StatusRequest, StatusResponse,
         WorkerMessage, coordinator_server::Coordinator, worker_message::Body,
@@ -81,6 +81,21 @@ enum Role {
     Leading(Office),
     /// The run is complete, and it answers what is asked of it as it ended.
     Retired(Arc<Retired>),
+    /// The run cannot go on, and it says so to whoever asks.
+    Broken(Arc<Broken>),
+}
+
+/// A run that cannot go on.
+#[derive(Debug)]
+pub struct Broken {
+    /// Name of the run.
+    pub run_id: String,
+    /// What the job is.
+    pub law: Arc<Law>,
+    /// The final table, if there is any.
+    pub table: Option<Arc<Table>>,
+    /// Why, in one line.
+    pub reason: String,
 }
 
 /// A complete run that nobody leads any more.
@@ -138,6 +153,11 @@ impl Service {
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Retired(Arc::new(retired));
     }
 
+    /// From here on says of a run that it cannot go on, and why.
+    pub fn break_off(&self, broken: Broken) {
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Broken(Arc::new(broken));
+    }
+
     /// Puts a question to the leader, where this coordinator leads.
     ///
     /// # Errors
@@ -146,13 +166,13 @@ impl Service {
         self.office()?.ask(question).await
     }
 
-    /// Whether this coordinator is of use: it leads, knows who does, or answers for a complete run.
+    /// Whether this coordinator is of use: it leads, knows who does, or answers for a run that is over.
     ///
     /// # Errors
     /// Why it is not.
     pub fn is_ready(&self) -> Result<(), String> {
         match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
-            Role::Leading(_) | Role::Retired(_) | Role::StandingBy(Some(_)) => Ok(()),
+            Role::Leading(_) | Role::Retired(_) | Role::Broken(_) | Role::StandingBy(Some(_)) => Ok(()),
             Role::StandingBy(None) => Err("this coordinator stands by, and nobody leads at the moment".to_owned()),
         }
     }
@@ -162,32 +182,42 @@ impl Service {
             Role::Leading(office) => Ok(office.clone()),
             Role::StandingBy(leader) => Err(elsewhere(leader.as_deref())),
             Role::Retired(_) => Err(complete()),
+            Role::Broken(broken) => Err(failed(&broken.reason)),
         }
     }
 
     fn retired(&self) -> Option<Arc<Retired>> {
         match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
             Role::Retired(retired) => Some(retired.clone()),
+            Role::Leading(_) | Role::StandingBy(_) | Role::Broken(_) => None,
+        }
+    }
+
+    /// Of a run that is over: its job, and the table it ended with.
+    fn last_table(&self) -> Option<(Arc<Law>, Option<Arc<Table>>)> {
+        match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
+            Role::Retired(retired) => Some((retired.law.clone(), Some(retired.table.clone()))),
+            Role::Broken(broken) => Some((broken.law.clone(), broken.table.clone())),
             Role::Leading(_) | Role::StandingBy(_) => None,
         }
     }
-}
 
-impl Retired {
-    fn status(&self) -> serde_json::Value {
-        let steps = self.table.version();
-        serde_json::json!({
-            "run": self.run_id,
-            "job": self.law.spec.name,
-            "phase": if self.written { "complete" } else { "finishing" },
-            "durable_steps": steps,
-            "committed_steps": steps,
-            "lag_steps": 0,
-            "total_steps": steps,
-            "stitches": self.law.catalog.stitches().count(),
-            "workers": [],
-            "version": env!("CARGO_PKG_VERSION"),
-        })
+    /// What `status` says of a run that is over.
+    fn outcome(&self) -> Option<serde_json::Value> {
+        match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
+            Role::Retired(retired) => {
+                let steps = retired.table.version();
+                let phase = if retired.written { "complete" } else { "finishing" };
+                Some(status::after(&retired.run_id, &retired.law, phase, (steps, Some(steps))))
+            }
+            Role::Broken(broken) => {
+                let steps = broken.table.as_ref().map(|table| table.version()).unwrap_or_default();
+                let mut told = status::after(&broken.run_id, &broken.law, "failed", (steps, None));
+                told["failed"] = broken.reason.clone().into();
+                Some(told)
+            }
+            Role::Leading(_) | Role::StandingBy(_) => None,
+        }
     }
 }
 
@@ -347,8 +377,8 @@ impl Coordinator for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        if let Some(retired) = self.retired() {
-            return Ok(Response::new(StatusResponse { json: retired.status().to_string() }));
+        if let Some(outcome) = self.outcome() {
+            return Ok(Response::new(StatusResponse { json: outcome.to_string() }));
         }
         let office = self.office()?;
         let run_id = office.welcome.run_id.clone();
@@ -373,8 +403,8 @@ impl Coordinator for Service {
             palette::check_answerable(&law.catalog, at_most, "DIR")?;
             Ok(table.map(|table| palette::entries(law, table, rule, at_most)))
         };
-        let entries = match self.retired() {
-            Some(retired) => view(&retired.law, Some(&retired.table)),
+        let entries = match self.last_table() {
+            Some((law, table)) => view(&law, table.as_deref()),
             None => self.ask(move |run| view(run.law(), run.ledger().map(Ledger::table))).await?,
         };
         let entries = entries.map_err(|why: String| Status::failed_precondition(why))?.unwrap_or_default();
@@ -417,6 +447,13 @@ fn stopping() -> Status {
 fn complete() -> Status {
     let mut status = Status::failed_precondition("the run is complete: no worker is needed");
     status.metadata_mut().insert(COMPLETE, MetadataValue::from_static("true"));
+    status
+}
+
+/// Nobody can be of help any more.
+fn failed(reason: &str) -> Status {
+    let mut status = Status::failed_precondition(format!("the run failed: {reason}"));
+    status.metadata_mut().insert(FAILED, MetadataValue::from_static("true"));
     status
 }
 

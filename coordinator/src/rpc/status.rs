@@ -1,6 +1,10 @@
 //! What `status` tells an operator (HANDS).
 
-use esta_engine::run::{Ledger, Run};
+use esta_engine::{
+    law::Law,
+    run::{Ledger, Run},
+};
+use esta_proto::Step;
 use serde_json::{Value, json};
 
 /// Progress, members and versions of a run.
@@ -32,6 +36,22 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
         "total_steps": run.ledger().map(Ledger::total),
         "stitches": run.law().catalog.stitches().count(),
         "workers": members.collect::<Vec<_>>(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// The same of a run that nobody leads any more: steps that are done, and all there were to do where that is known.
+pub(super) fn after(run_id: &str, law: &Law, phase: &str, (done, total): (Step, Option<Step>)) -> Value {
+    json!({
+        "run": run_id,
+        "job": law.spec.name,
+        "phase": phase,
+        "durable_steps": done,
+        "committed_steps": done,
+        "lag_steps": 0,
+        "total_steps": total,
+        "stitches": law.catalog.stitches().count(),
+        "workers": [],
         "version": env!("CARGO_PKG_VERSION"),
     })
 }

@@ -7,7 +7,7 @@ use esta_objects::Place;
 
 #[cfg(feature = "etcd")]
 use super::Etcd;
-use super::{Meta, RECORD_FILE, RedbStore, StoreAddress, StoreError, Term, job, read_only};
+use super::{Meta, RECORD_FILE, RedbStore, StoreAddress, StoreError, Term, Whereabouts, job, read_only};
 
 /// A store that can be led from, or read.
 #[derive(Debug)]
@@ -45,21 +45,21 @@ impl Site {
         !matches!(self, Self::Redb(_))
     }
 
-    /// Waits until this process leads, which serves at `advertised`; `told` hears who leads meanwhile.
+    /// Waits until this process leads, which is found at `own`; `told` hears who leads meanwhile.
     ///
     /// # Errors
     /// [`StoreError`] when the record is in use where it cannot be waited for, of another job, or unreadable.
     pub async fn lead(
         &self,
         law: &Law,
-        advertised: &str,
-        told: &(dyn Fn(Option<String>) + Sync),
+        own: &Whereabouts,
+        told: &(dyn Fn(Option<Whereabouts>) + Sync),
     ) -> Result<Term, StoreError> {
         let spec_json = job::text_of(&law.spec);
         match self {
             Self::Redb(path) => Ok(Term::unlimited(RedbStore::open_file(path.clone(), &law.spec.name, &spec_json)?)),
             #[cfg(feature = "etcd")]
-            Self::Etcd(etcd) => etcd.campaign(&law.spec.name, &spec_json, advertised, told).await,
+            Self::Etcd(etcd) => etcd.campaign(&law.spec.name, &spec_json, own, told).await,
         }
     }
 }

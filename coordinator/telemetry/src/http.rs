@@ -2,6 +2,8 @@
 //!
 //! Whoever reads slowly or asks for too much waits, or is hung up on; nothing that trains or coordinates runs here.
 
+mod ask;
+
 use std::{
     collections::BTreeMap,
     fmt, io,
@@ -32,6 +34,7 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
+pub use self::ask::{AskError, ask};
 use crate::metrics;
 
 /// Connections that may stand at once: browsers, probes, scrapers.

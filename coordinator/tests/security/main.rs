@@ -508,7 +508,7 @@ async fn a_record_is_kept_on_an_etcd_that_speaks_mutual_tls() {
 
     let address = bare.with_tls(shown("ca.pem"));
     let site = Site::open(Some(&address), &law).await.expect("it is believed");
-    let term = site.lead(&law, "https://127.0.0.1:1", &|_| ()).await.expect("nobody else leads");
+    let term = site.lead(&law, &at("https://127.0.0.1:1"), &|_| ()).await.expect("nobody else leads");
     let run_id = term.store.meta().run_id.clone();
     drop(term.store);
     term.resign.await;

@@ -19,7 +19,7 @@ use esta_coordinator::{
     leader::Ending,
     observer::{Observation, Observers},
     rpc::Entrance,
-    store::{self, Site, StoreAddress, StoreError, Term},
+    store::{self, Site, StoreAddress, StoreError, Term, Whereabouts},
 };
 use esta_engine::{
     law::Law,
@@ -116,8 +116,13 @@ impl Place {
     /// Begins a term here, once nobody else leads.
     pub async fn lead(&self, law: &Law) -> Result<Term, StoreError> {
         let site = Site::open(Some(&self.address()), law).await?;
-        site.lead(law, "http://127.0.0.1:1", &|_| ()).await
+        site.lead(law, &at("http://127.0.0.1:1"), &|_| ()).await
     }
+}
+
+/// A coordinator that says it is found there.
+pub fn at(address: &str) -> Whereabouts {
+    Whereabouts { address: address.to_owned(), page: Some(format!("{address}/page")) }
 }
 
 pub async fn serve(law: &Arc<Law>, place: &Place, workers: u32) -> Served {

@@ -1,12 +1,15 @@
-//! `esta-trials`: kills processes of runs and tells what it cost.
+//! `esta-trials`: kills processes of runs, or listens to them, and tells what it cost.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use esta_tests::trials::{kills, soak};
+use esta_tests::{
+    collector::Collector,
+    trials::{kills, soak},
+};
 
 #[derive(Debug, Parser)]
-#[command(about = "Kills processes of real runs and tells what it cost")]
+#[command(about = "Kills processes of real runs, or listens to them, and tells what it cost")]
 struct Cli {
     #[command(subcommand)]
     trial: Trial,
@@ -35,6 +38,9 @@ enum Trial {
         #[arg(long, default_value_t = 4.0)]
         every: f64,
     },
+    /// A collector of traces and metrics: says by which variables programs export to it, as JSON, and when its input ends how
+    /// many spans came.
+    Collect,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +58,13 @@ fn main() -> ExitCode {
 
 fn carry_out(trial: Trial) -> anyhow::Result<String> {
     match trial {
+        Trial::Collect => {
+            let collector = Collector::start()?;
+            let variables: BTreeMap<String, String> = collector.environment().into_iter().collect();
+            println!("{}", serde_json::to_string(&variables)?);
+            std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+            Ok(collector.spans().len().to_string())
+        }
         Trial::Kills { rounds } => Ok(serde_json::to_string_pretty(&kills::measure(rounds)?)?),
         Trial::Soak { config, folder, workers, every } => {
             std::fs::create_dir_all(&folder)?;

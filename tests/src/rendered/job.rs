@@ -28,6 +28,8 @@ struct Place {
     pod: Option<Pod>,
     failures: u32,
     done: bool,
+    /// Why nobody is to take it any more.
+    given_up: Option<String>,
 }
 
 /// A pod that has ended, and what the Job made of it.
@@ -64,7 +66,7 @@ impl Job {
                 }
             }
             if place.failures > self.rules.backoff_limit_per_index {
-                self.failed = Some(format!("the place {index} is given up:\n{}", pod.log()));
+                place.given_up = Some(format!("the place {index} is given up:\n{}", pod.log()));
             }
             self.ended.extend(place.pod.take().map(|pod| Ended { index, code, action, pod }));
         }
@@ -75,7 +77,14 @@ impl Job {
             let (index, code) = (pod.index(), pod.code().unwrap_or_default());
             self.ended.push(Ended { index, code, action: None, pod });
         }
-        let lacks = |index: &u32| self.places.get(index).is_none_or(|place| place.pod.is_none() && !place.done);
+        // The others go on without a place that is given up; the Job fails when they are done.
+        let over = self.places.values().all(|place| place.done || place.given_up.is_some());
+        if over && self.places.len() == self.size as usize {
+            let given_up = self.places.values().find_map(|place| place.given_up.clone());
+            self.failed = self.failed.take().or(given_up);
+        }
+        let waits = |place: &Place| place.pod.is_none() && !place.done && place.given_up.is_none();
+        let lacks = |index: &u32| self.places.get(index).is_none_or(waits);
         Ok(if self.failed.is_some() { Vec::new() } else { (0..self.size).filter(lacks).collect() })
     }
 

@@ -2,7 +2,7 @@
 //! PyTorch, in turn, and watches the memory of both. Arguments: device, threads. It greets with a line once its libraries
 //! are at work. First line in: the case as JSON, answered by what is trained. Then each `steps N` is answered by the
 //! milliseconds of N steps, `warm N` likewise for steps of one image, which touch all that steps keep, and `reduce N` by
-//! those of N all-reduces between two ranks.
+//! those of N all-reduces between two ranks. Steps are traced and metrics exported as in a run, where the environment says so.
 
 mod reduce;
 
@@ -11,7 +11,7 @@ use std::{
     error::Error,
     io::{BufRead, Write},
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant, SystemTime},
 };
 
 use clap::ValueEnum;
@@ -21,12 +21,16 @@ use esta_engine::{
     catalog::Stitch,
     pace::Pace,
     plan::{Plan, RankPlan},
-    run::StepTimings,
+    run::{Report, StepTimings},
     sampler::{Draw, Reason},
     spec::{JobSpec, Mode, Reduction},
 };
-use esta_proto::{BudgetId, Step};
-use esta_worker::trainer::{DeviceKind, Job, State, Stepper};
+use esta_proto::{BudgetId, Generation, Step};
+use esta_telemetry::{Program, trace};
+use esta_worker::{
+    telemetry::{Meters, Part, Traced},
+    trainer::{DeviceKind, Job, State, Stepper},
+};
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -64,6 +68,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [device, threads] = &arguments[..] else { return Err("the arguments are device and threads".into()) };
     let device = DeviceKind::from_str(device, false)?;
+    let _telemetry = esta_telemetry::start(Program {
+        service: "bench",
+        version: env!("CARGO_PKG_VERSION"),
+        filter: "warn",
+        logs: std::io::stderr,
+    });
     tch::set_num_threads(threads.parse()?);
     load_libraries(device.device()?);
     answer(&json!({}))?;
@@ -101,6 +111,7 @@ struct Bench {
     job: Job,
     state: State,
     stepper: Stepper,
+    meters: Meters,
     stitch: Stitch,
     next: u64,
     ahead: BatchTicket,
@@ -116,7 +127,7 @@ impl Bench {
         let state = State::fresh(&job)?;
         let stepper = Stepper::new(&job);
         let ahead = job.prefetcher.request(0..u64::from(case.images));
-        Ok(Self { job, state, stepper, stitch, next: 0, ahead })
+        Ok(Self { job, state, stepper, meters: Meters::new(), stitch, next: 0, ahead })
     }
 
     fn plan(&self) -> RankPlan {
@@ -162,11 +173,21 @@ impl Bench {
             self.next += 1;
             let ticket = ticket(self);
             let mut timings = StepTimings::default();
-            let buffer = self.stepper.accumulate(&self.job, &self.state, &plan, vec![ticket], &mut timings)?;
+            let traced = begin_trace(&plan);
+            let told = traced.as_ref();
+            let buffer = self.stepper.accumulate(&self.job, &self.state, &plan, vec![ticket], &mut timings, told)?;
             bytes = buffer.bytes();
+            let (applied, began) = (Instant::now(), SystemTime::now());
             let report = self.stepper.apply(&mut self.state, &plan, buffer);
+            timings.apply = applied.elapsed();
+            let report = Report { timings, ..report };
+            if let Some(traced) = traced {
+                traced.phase("apply", began);
+                traced.end(Ok(1));
+            }
+            self.meters.stepped(&report, bytes as u64);
             ms.push(begin.elapsed().as_secs_f64() * 1e3);
-            slot_ms.push(timings.compute().as_secs_f64() * 1e3);
+            slot_ms.push(report.timings.compute().as_secs_f64() * 1e3);
             loss = report.outcomes[0].loss;
         }
         Ok(json!({ "ms": ms, "slot_ms": slot_ms, "loss": loss, "bytes": bytes }))
@@ -175,10 +196,17 @@ impl Bench {
     /// A step's buffer where ranks of one machine reduce it.
     fn buffer(&mut self) -> Result<Tensor, Box<dyn Error>> {
         let ticket = self.job.prefetcher.request(self.samples());
-        let buffer =
-            self.stepper.accumulate(&self.job, &self.state, &self.plan(), vec![ticket], &mut StepTimings::default())?;
+        let (plan, mut timings) = (self.plan(), StepTimings::default());
+        let buffer = self.stepper.accumulate(&self.job, &self.state, &plan, vec![ticket], &mut timings, None)?;
         Ok(buffer.tensor().to_device(Device::Cpu))
     }
+}
+
+/// A rank's part in a step whose trace is kept, as a session would have heard of it.
+fn begin_trace(plan: &RankPlan) -> Option<Traced> {
+    let step = trace::Context::of_step("bench", plan.step)?;
+    let part = Part { step, own: step.child(), rank: None, worker: "bench".into() };
+    Some(Traced::begin(part, Generation(1), plan, Duration::ZERO))
 }
 
 fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {

@@ -2,10 +2,7 @@
 
 mod angles;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args as ClapArgs;
@@ -77,7 +74,7 @@ const SEEDS: u64 = 3;
 ///
 /// # Errors
 /// What is wrong with a job before anything runs; which cells failed after the others ran.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     let study = study(&args)?;
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&study.name));
     let cells = runner::keyed(&study)?;
@@ -103,7 +100,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     print_rules(&groups);
     println!("page: {}", page.display());
     ran?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn study(args: &Args) -> anyhow::Result<Study> {

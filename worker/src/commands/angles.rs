@@ -4,7 +4,6 @@
 use std::{
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::Context;
@@ -44,7 +43,7 @@ pub struct Args {
 ///
 /// # Errors
 /// What could not be read, computed or written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     let target = args.job.law()?.spec;
     let source = args.source.as_deref().map(|path| esta_config::load(path, &[])).transpose()?;
     let source = source.map(|law| on_images_of(&law.spec, &target));
@@ -63,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     write(&out, &domains)?;
     print_table(&domains);
     println!("{}", out.join("angles.svg").display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 #[derive(Serialize)]

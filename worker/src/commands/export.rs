@@ -1,9 +1,6 @@
 //! `esta-worker export` (HANDS): turns a finished run's checkpoint into models that need PyTorch alone.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 use esta_proto::StitchId;
@@ -63,7 +60,7 @@ struct Form {
 ///
 /// # Errors
 /// When the run cannot be read or a model cannot be written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     if args.form.gguf {
         return Err(NoForm::Gguf.into());
     }
@@ -72,7 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for folder in write(&args, &run, &out)? {
         println!("{}", folder.display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn write(Args { what, form, .. }: &Args, run: &RunDir, out: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -3,7 +3,6 @@
 use std::{
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    process::ExitCode,
     time::Instant,
 };
 
@@ -77,7 +76,7 @@ struct Origin {
 ///
 /// # Errors
 /// What cannot be read, and prompts the model has no room for.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.device.device()?;
     let folder = hub::bring(&args.model)?;
     let tokenizer = Tokenizer::open(&folder)?;
@@ -108,7 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if ended == Ended::NoRoom && count == 0 {
         bail!("the prompt has {prompt} tokens, the model has room for {}", decoder.room());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn why(ended: Ended) -> &'static str {

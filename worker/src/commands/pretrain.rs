@@ -1,6 +1,6 @@
 //! `esta-worker pretrain` (HANDS): makes small anchors from scratch on a source task.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -35,7 +35,7 @@ pub struct Args {
 ///
 /// # Errors
 /// What could not be read, trained or written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     let mut spec = args.job.law()?.spec;
     if let Some(steps) = args.steps {
         spec.train.max_steps = Some(steps);
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
         eprintln!("{name}: {:.0} s{held_out}, {}", started.elapsed().as_secs_f64(), target.display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn bar(name: &str) -> ProgressBar {

@@ -5,7 +5,6 @@ mod show;
 use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 use anyhow::bail;
@@ -69,7 +68,7 @@ struct Which {
 ///
 /// # Errors
 /// What could not be read, measured or written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let law = law(args)?;
     check_device(args.device)?;
     let target = Target::at(&args.out.clone().unwrap_or_else(|| beside(args.which.run_dir.as_deref())))?;
@@ -104,7 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Some(run_dir) => show::answers(&profile, target.path(), run_dir),
         None => show::budgets(&profile, target.path()),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn law(args: &Args) -> anyhow::Result<Law> {

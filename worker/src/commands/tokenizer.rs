@@ -1,6 +1,6 @@
 //! `esta-worker tokenizer` (HANDS): makes the tokenizer of small models that are pre-trained on the spot.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use esta_text::{read_documents, train_tokenizer};
@@ -24,7 +24,7 @@ pub struct Args {
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut texts = Vec::new();
     for path in &args.texts {
         texts.extend(read_documents(path)?);
@@ -32,5 +32,5 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let count = texts.len();
     let tokenizer = train_tokenizer(texts, args.vocab_size, &args.out)?;
     eprintln!("{}: {} tokens from {count} documents", args.out.display(), tokenizer.len());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -1,9 +1,6 @@
 //! `esta-worker train` (HANDS): takes part in a run; an address is all it needs.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
 use esta_client::Credentials;
@@ -50,11 +47,11 @@ pub struct Args {
     credentials: Credentials,
 }
 
-/// Takes part in a run until it ends.
+/// Takes part in a run until it ends; answers the exit code that says how.
 ///
 /// # Errors
 /// When the worker could not take part.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args) -> anyhow::Result<u8> {
     let place = Place::watched(args.device);
     let _shown = match args.http {
         Exposure::Off => None,
@@ -78,12 +75,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if ended.exit_code == 0 {
         tracing::info!(reason = %ended.reason, "done");
         if ended.drained {
-            return Ok(ExitCode::from(args.drained_exit_code));
+            return Ok(args.drained_exit_code);
         }
     } else {
         eprintln!("esta-worker: {}", ended.reason);
     }
-    Ok(ExitCode::from(u8::try_from(ended.exit_code).unwrap_or(crate::exit::FAILED)))
+    Ok(u8::try_from(ended.exit_code).unwrap_or(crate::exit::FAILED))
 }
 
 /// Host and process: unique among live workers without being told.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use esta_client::{Client, Credentials, DialError, weigh};
 use esta_engine::spec::JobSpec;
 use esta_proto::{
-    COMPLETE, Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
+    COMPLETE, FAILED, Fence, LEADER, LeaderEpoch, PROTOCOL, SessionId,
     v1::{self, worker_message},
 };
 use esta_telemetry::trace::Context;
@@ -68,6 +68,12 @@ impl LinkError {
     #[must_use]
     pub fn says_complete(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if status.metadata().contains_key(COMPLETE))
+    }
+
+    /// Whether the run cannot go on.
+    #[must_use]
+    pub fn says_failed(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.metadata().contains_key(FAILED))
     }
 
     /// Where a coordinator that stands by says the leader serves.

@@ -195,20 +195,22 @@ impl Stepper {
         Ok(Report { timings, ..report })
     }
 
-    /// Sums this rank's slots: forward, backward, score, quantisation.
+    /// Sums this rank's slots: forward, backward, score, quantisation. Nobody waits for it.
     ///
     /// # Errors
     /// [`StepError`].
     pub fn accumulate(
-        &self,
+        &mut self,
         job: &Job,
         state: &State,
         plan: &RankPlan,
         batches: Vec<BatchTicket>,
         timings: &mut StepTimings,
+        traced: Option<&Traced>,
     ) -> Result<StepBuffer, StepError> {
+        self.options.timed = traced.is_some();
         let mut sum = Sum::new(job, state, plan);
-        self.add_slots(&|| Ok(()), Share { job, state, plan, traced: None }, batches, &mut sum, timings)?;
+        self.add_slots(&|| Ok(()), Share { job, state, plan, traced }, batches, &mut sum, timings)?;
         Ok(sum.buffer)
     }
 

@@ -310,3 +310,19 @@ fn chain(error: &CollectError) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key that came after them and is written where it says nothing new would make other jobs of theirs.
+    #[test]
+    fn the_committed_evidence_is_of_the_jobs_as_they_are_now() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let study = Study::read(&root.join("configs/studies/offline.yaml")).expect("a study");
+        let cells = keyed(&study).expect("sound jobs");
+        let folder = tempfile::tempdir().expect("a folder");
+        let taken = adopt(&cells, &root.join("docs/evidence/offline.jsonl"), folder.path()).expect("readable");
+        assert_eq!(taken, cells.len(), "as many results as cells");
+    }
+}

@@ -21,7 +21,7 @@ impl Run {
 
     fn palettes(&self) -> Vec<(PaletteRule, Vec<Choice>)> {
         let Some(ledger) = &self.ledger else { return Vec::new() };
-        PaletteRule::ALL.map(|rule| (rule, palette::palette(&self.law.catalog, ledger.table(), rule))).to_vec()
+        palette::of_every_rule(&self.law.catalog, ledger.table())
     }
 
     fn entrust(&mut self, session: SessionId, finish: Finish, out: &mut Vec<Command>) {

@@ -64,7 +64,7 @@ pub struct EvalSpec {
     /// Export the palette's models as standalone folders.
     pub export: bool,
     /// Language models: measure the largest anchor ended after each of its blocks too. Costs an evaluation per block.
-    #[serde(skip_serializing_if = "is_off")]
+    #[serde(skip_serializing_if = "super::is_off")]
     pub exits: bool,
     /// Training images on which every evaluated stitch is measured too: its loss, and how far its answers are from those
     /// of the anchors. Nothing is chosen by it; a study tries rules with it. 0 measures nothing.
@@ -75,11 +75,6 @@ pub struct EvalSpec {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn nothing(count: &u32) -> bool {
     *count == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_off(switch: &bool) -> bool {
-    !*switch
 }
 
 impl Default for EvalSpec {

@@ -21,7 +21,7 @@ pub struct TrainSpec {
     pub gradient_accumulation_steps: u32,
     /// Keep only what enters each block and compute the rest again on the way back: activations of one block instead of
     /// all, for a second forward pass.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "super::is_off")]
     pub gradient_checkpointing: bool,
     /// Peak learning rate.
     #[serde(default = "one_e_minus_3", alias = "lr")]
@@ -63,7 +63,7 @@ pub struct TrainSpec {
     #[serde(default)]
     pub distill: DistillSpec,
     /// Language models: a worker whose memory plan exceeds what is free does not start.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "super::is_on")]
     pub check_memory: bool,
     /// libtorch's intra-op threads per worker; fixed because sums depend on it.
     #[serde(default = "one")]

@@ -172,8 +172,9 @@ fn whatever_somebody_is_called_stays_text() {
         assert!(texts.clone().all(|event| event["text"].as_str().is_some_and(|text| text.contains(hostile))));
         assert_eq!(texts.count(), 6);
         board.shown().term = None;
-        board.stand_by(Some(owned()));
-        assert_eq!(told(&board)["leader"], hostile);
+        board.stand_by(Some(Whereabouts { address: owned(), page: Some(owned()) }));
+        let state = told(&board);
+        assert_eq!((&state["leader"], &state["leader_page"]), (&hostile.into(), &hostile.into()));
     }
 }
 
@@ -228,7 +229,8 @@ fn every_notice_has_a_kind_of_its_own() {
 #[test]
 fn who_stands_by_tells_who_leads_and_nothing_else() {
     let board = Board::new(law("quickstart"));
-    board.stand_by(Some("http://coordinator-0.esta:7700".to_owned()));
+    let named = |port| format!("http://coordinator-0.esta:{port}");
+    board.stand_by(Some(Whereabouts { address: named(7700), page: Some(named(7701)) }));
     let fixture: Value =
         serde_json::from_str(include_str!("../../../../tests/page/fixtures/standby.json")).expect("JSON");
     let (mut state, mut expected) = (told(&board), fixture);

@@ -96,10 +96,12 @@ function notice(view) {
   else $('notice-link').removeAttribute('href');
 }
 
-function noticeOf({ run, leading, leader, progress }) {
+function noticeOf({ run, leading, leader, leader_page: page, progress }) {
   if (!leading) {
-    const led = { tone: 'info', title: leader ? 'Led by another coordinator' : 'No coordinator leads at the moment' };
-    return mayFollow(leader) ? { ...led, url: leader } : { ...led, text: leader ?? '' };
+    if (!leader) return { tone: 'info', title: 'No coordinator leads at the moment' };
+    const led = { tone: 'info', title: 'Led by another coordinator', text: `Workers reach it at ${leader}` };
+    if (!page) return led;
+    return mayFollow(page) ? { ...led, url: page } : { ...led, text: `${led.text}, its page is at ${page}` };
   }
   if (failed(run)) return { tone: 'bad', title: 'The run failed', text: run.failed };
   if (!run?.complete) return null;

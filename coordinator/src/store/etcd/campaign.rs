@@ -6,7 +6,7 @@ use etcd_client::{Client, Compare, CompareOp, GetResponse, PutOptions, Txn, TxnO
 use tokio::time::Instant;
 
 use super::{ATTEMPT, Etcd, EtcdStore, PAUSE, Patience, renewal};
-use crate::store::{StoreError, Tenure, Term};
+use crate::store::{StoreError, Tenure, Term, Whereabouts};
 
 /// A term that was won.
 pub(super) struct Won {
@@ -20,7 +20,7 @@ pub(super) struct Won {
 }
 
 impl Etcd {
-    /// Waits until this process leads, which serves at `advertised`; `told` hears who leads meanwhile.
+    /// Waits until this process leads, which is found at `own`; `told` hears who leads meanwhile.
     ///
     /// # Errors
     /// [`StoreError`] when the record is of another job or a later format, or cannot be read.
@@ -28,13 +28,13 @@ impl Etcd {
         &self,
         name: &str,
         spec_json: &str,
-        advertised: &str,
-        told: &(dyn Fn(Option<String>) + Sync),
+        own: &Whereabouts,
+        told: &(dyn Fn(Option<Whereabouts>) + Sync),
     ) -> Result<Term, StoreError> {
         // A job that does not fit is refused now, not when its turn comes.
         self.check(spec_json).await?;
         let mut known = None;
-        let mut tell = |leader: Option<String>| {
+        let mut tell = |leader: Option<Whereabouts>| {
             if known.as_ref() != Some(&leader) {
                 known = Some(leader.clone());
                 told(leader);
@@ -43,13 +43,17 @@ impl Etcd {
         loop {
             let answer = self.get("ask who leads on", self.keys.leader()).await?;
             if let Some(leader) = answer.kvs().first() {
-                tell(Some(String::from_utf8_lossy(leader.value()).into_owned()));
+                let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                let page = self.get("ask for the leader's page on", self.keys.page()).await?;
+                let page = page.kvs().first().map(|page| text(page.value()));
+                // A page of the next leader is set right when its key is seen.
+                tell(Some(Whereabouts { address: text(leader.value()), page }));
                 let revision = answer.header().map_or(0, |header| header.revision());
                 self.until_vacant(revision).await;
                 continue;
             }
             tell(None);
-            let Some(won) = self.stand(advertised).await? else { continue };
+            let Some(won) = self.stand(own).await? else { continue };
             let (tenure, renewer) = Tenure::until(won.since + self.times.fence);
             let renewal = tokio::spawn(renewal::renew(self.client.clone(), won.lease, self.times, renewer));
             let (etcd, lease) = (self.clone(), won.lease);
@@ -70,7 +74,7 @@ impl Etcd {
     }
 
     /// Puts the leader's key, if nobody has; `None` when somebody else was faster.
-    async fn stand(&self, advertised: &str) -> Result<Option<Won>, StoreError> {
+    async fn stand(&self, own: &Whereabouts) -> Result<Option<Won>, StoreError> {
         let last = self.get("read the last term on", self.keys.epoch()).await?;
         let (epoch, version) = match last.kvs().first() {
             Some(epoch) => (self.number(epoch.value(), "epoch")?, epoch.mod_revision()),
@@ -81,15 +85,15 @@ impl Etcd {
         let grant = |client: Client| async move { client.lease_client().grant(ttl, None).await };
         let lease = self.ask("ask for a lease on", Patience::Endless, grant).await?.id();
         let (leader, next) = (self.keys.leader(), (epoch + 1).to_string());
+        let leased = |key, value: &str| TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+        let mut puts = vec![leased(leader.clone(), &own.address), TxnOp::put(self.keys.epoch(), next, None)];
+        puts.extend(own.page.as_deref().map(|page| leased(self.keys.page(), page)));
         let txn = Txn::new()
             .when([
                 Compare::create_revision(leader.clone(), CompareOp::Equal, 0),
                 Compare::mod_revision(self.keys.epoch(), CompareOp::Equal, version),
             ])
-            .and_then([
-                TxnOp::put(leader.clone(), advertised, Some(PutOptions::new().with_lease(lease))),
-                TxnOp::put(self.keys.epoch(), next, None),
-            ]);
+            .and_then(puts);
         // The answer may be lost on the way: what counts is whose key stands.
         drop(tokio::time::timeout(ATTEMPT, self.client.kv_client().txn(txn)).await);
         let stands = self.get("ask who leads on", leader).await?;

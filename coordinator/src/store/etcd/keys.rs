@@ -21,6 +21,11 @@ impl Keys {
         self.named("leader")
     }
 
+    /// Where the leader's page is, if it has one; it stands as long as the leader's lease.
+    pub fn page(&self) -> String {
+        self.named("page")
+    }
+
     /// The last term of office.
     pub fn epoch(&self) -> String {
         self.named("epoch")
