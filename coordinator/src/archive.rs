@@ -62,19 +62,35 @@ impl Archivist {
     /// # Errors
     /// [`ObjectsError`].
     pub fn end(self) -> Result<(), ObjectsError> {
+        self.stop().map(drop)
+    }
+
+    /// Sends what is left of a complete run, its report after all else: where that is, everything is.
+    ///
+    /// # Errors
+    /// [`ObjectsError`].
+    pub fn end_with_report(self) -> Result<(), ObjectsError> {
+        let Archive { kept, folder, .. } = self.stop()?;
+        kept.send(&folder, vec![report::FILE.to_owned()])
+    }
+
+    fn stop(self) -> Result<Archive, ObjectsError> {
         drop(self.until);
         let mut archive = self.thread.join().map_err(|_| ObjectsError::Threads(io::Error::other("it broke")))?;
-        archive.send()
+        archive.send()?;
+        Ok(archive)
     }
 }
 
 impl Archive {
+    /// Sends what has changed, but for the report.
     fn send(&mut self) -> Result<(), ObjectsError> {
-        let found = files(&self.folder).map_err(|source| ObjectsError::File {
+        let mut found = files(&self.folder).map_err(|source| ObjectsError::File {
             step: "list",
             path: self.folder.clone(),
             source,
         })?;
+        found.remove(report::FILE);
         let changed: Vec<String> = found
             .iter()
             .filter(|(name, state)| self.sent.get(*name) != Some(*state))
@@ -135,6 +151,28 @@ pub fn bring_files(place: &RunPlace) -> Result<(), ObjectsError> {
     ours.into_iter().try_for_each(|object| kept.fetch_file(&place.folder, &object.name).map(drop))
 }
 
+/// Takes the report away, here and where it is kept: it tells of a complete run, and this one goes on.
+///
+/// # Errors
+/// [`ObjectsError`].
+pub fn forget_report(place: &RunPlace) -> Result<(), ObjectsError> {
+    remove(&place.folder.join(report::FILE))?;
+    let Some(kept) = &place.kept else { return Ok(()) };
+    match kept.list()?.iter().any(|object| object.name == report::FILE) {
+        true => kept.remove_files(vec![report::FILE.to_owned()]),
+        false => Ok(()),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), ObjectsError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ObjectsError::File { step: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Brings the coordinator's own files of a run that is over, where they are kept to the last one: then nobody writes them any more, and
 /// whatever is here of an earlier term is old. Answers whether they are.
 ///
@@ -160,13 +198,7 @@ pub fn bring_evaluation(place: &RunPlace) -> Result<(), ObjectsError> {
     if kept.fetch_file(&place.folder, EVALUATION)? {
         return Ok(());
     }
-    let path = place.folder.join(EVALUATION);
-    match fs::remove_file(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(ObjectsError::File { step: "remove", path, source })
-        }
-        _ => Ok(()),
-    }
+    remove(&place.folder.join(EVALUATION))
 }
 
 /// Brings the run's models, if it has any.

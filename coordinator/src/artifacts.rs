@@ -233,6 +233,12 @@ impl History {
         };
         Ok(Self { lines: lines::parse(&text("metrics.jsonl")?), happenings: lines::parse(&text("timeline.jsonl")?) })
     }
+
+    /// Whether the run is over and its files are written.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.happenings.last().is_some_and(Happening::is_last)
+    }
 }
 
 #[cfg(test)]

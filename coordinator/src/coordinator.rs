@@ -20,7 +20,7 @@ use crate::{
     leader::{Ending, Input, Leader},
     observer::Observers,
     rpc::{BindError, Broken, Entrance, Listener, Retired, Service, Welcome},
-    store::{Meta, RecordTimes, RedbStore, StoreError, Term, Whereabouts, Writer, job},
+    store::{Meta, RecordTimes, RedbStore, StoreError, Tenure, Term, Whereabouts, Writer, job},
 };
 
 /// Inputs that may wait for the leader; beyond that sessions wait, not the leader.
@@ -188,6 +188,7 @@ pub struct Office {
     service: Service,
     law: Arc<Law>,
     run_id: String,
+    tenure: Tenure,
     resign: Option<BoxFuture<'static, ()>>,
 }
 
@@ -217,8 +218,8 @@ impl Office {
         let leader = Leader::new(run, &run_id, writer, observers);
         front.service.lead(welcome, inbox, record);
         let stop = CancellationToken::new();
-        let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure));
-        Ok(Self { stop, leader, service: front.service.clone(), law, run_id, resign: Some(resign) })
+        let leader = tokio::spawn(leader.lead(inputs, stop.clone(), tenure.clone()));
+        Ok(Self { stop, leader, service: front.service.clone(), law, run_id, tenure, resign: Some(resign) })
     }
 
     /// Interrupts the run; it can be resumed.
@@ -230,7 +231,7 @@ impl Office {
     /// meets a moment in which no coordinator knows it. The record of such a run is kept until somebody resigns; otherwise whoever
     /// stands by goes on at once.
     pub async fn ended(&mut self) -> Ending {
-        let broken = |gone| (Ending::Failed(format!("the leader broke: {gone}")), None);
+        let broken = |gone| (Ending::Broken(format!("the leader broke: {gone}")), None);
         let (ending, table) = (&mut self.leader).await.unwrap_or_else(broken);
         let place = RunPlace::of(&self.law.spec.run_dir(), &self.law.spec.name);
         match (&ending, table, place) {
@@ -248,6 +249,11 @@ impl Office {
             }
         }
         ending
+    }
+
+    /// Waits until this process may lead no longer, without having let go of the record.
+    pub async fn deposed(&self) {
+        self.tenure.over().await;
     }
 
     /// Lets go of the record.

@@ -160,6 +160,7 @@ impl Ending {
             Self::Failed(reason) => Err(Failure::Diverged(reason)),
             Self::Store(error) => Err(Failure::Store(error)),
             Self::Stopped => Err(Failure::Interrupted),
+            Self::Broken(reason) => Err(Failure::Other(reason)),
             Self::Deposed => Err(Failure::Other("this coordinator leads no more; another one does".to_owned())),
         }
     }

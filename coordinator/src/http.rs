@@ -82,6 +82,9 @@ const FILES: [(&str, &str, &str); 15] = [
 /// What of the state another coordinator asks for: its own, whoever leads.
 const OWN: &str = "own";
 
+/// How long the leader may take for its state: longer than it waits for a leader that has no time.
+const PASSED_ON: Duration = Duration::from_secs(3);
+
 /// Bytes of a state that is passed on: that of thousands of ranks and stitches is smaller.
 const STATE: usize = 64 << 20;
 
@@ -144,7 +147,7 @@ impl Window {
     async fn state(&self) -> Arc<str> {
         let Some(page) = self.board.leader_page() else { return self.own_state().await };
         let url = format!("{}/api/state?{OWN}", page.trim_end_matches('/'));
-        let passed_on = fresh(&self.led, async || match http::ask(&url, FRESH, STATE).await {
+        let passed_on = fresh(&self.led, async || match http::ask(&url, PASSED_ON, STATE).await {
             Ok(text) => text.into(),
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, url, "the leader's state cannot be told");

@@ -70,6 +70,8 @@ pub enum Ending {
     Stopped,
     /// Another coordinator leads, or may.
     Deposed,
+    /// This process cannot lead it, whatever others can.
+    Broken(String),
 }
 
 /// The leader's state: the run and the ends of everything it commands.
@@ -358,6 +360,7 @@ impl Leader {
             Ending::Store(error) => Status::unavailable(format!("the coordinator cannot keep its record: {error}")),
             Ending::Stopped => Status::unavailable("the coordinator was stopped"),
             Ending::Deposed => Status::unavailable("this coordinator leads no more"),
+            Ending::Broken(reason) => Status::unavailable(reason.clone()),
         };
         for (_, outbox) in std::mem::take(&mut self.sessions) {
             outbox.cut(reason.clone());

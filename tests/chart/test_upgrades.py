@@ -70,7 +70,8 @@ class Upgrades(unittest.TestCase):
         self.upgrade(CPU, {"run": {"attempt": 1}}, "")
 
     def test_another_attempt_of_the_workers_is_another_job_of_the_same_run(self):
-        self.upgrade(CPU, {"workers": {"attempt": 1}}, "record folder job coordinators")
+        """Coordinators begin again as well: one that shows a failed run turns workers away."""
+        self.upgrade(CPU, {"workers": {"attempt": 1}}, "record folder job")
 
     def test_another_base_is_another_run(self):
         changed = merged(GPU)["jobFiles"]["base.yaml"].replace("3e-4", "1e-4")

@@ -56,6 +56,7 @@ async function look(browser) {
   await shows(page, () => page.evaluate(() => fetch('api/state').then((answer) => answer.json())));
   await accessible(page);
   const state = await page.evaluate(() => fetch('api/state').then((answer) => answer.json()));
+  if (!state.run) throw new Error('the state is of no run');
   if (state.loss?.length && state.speed?.length && state.stitches?.some(({ loss }) => loss !== null))
     await speaks(page);
   await clean(opened);

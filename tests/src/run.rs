@@ -225,7 +225,11 @@ impl<'a> Run<'a> {
         // Nobody else is on that network.
         args.extend(self.network.map(|_| "--plain-text"));
         args.extend(self.setting.serve.iter().map(String::as_str));
-        Process::spawn(self.folder, &name, self.program(0, "esta-coordinator").args(args))
+        let mut program = self.program(0, "esta-coordinator");
+        if self.setting.kept.is_some() && number > 0 {
+            program.env("ESTA_CACHE", self.folder.join(format!("{}-cache-standby-{number}", self.name)));
+        }
+        Process::spawn(self.folder, &name, program.args(args))
     }
 
     /// Serves a job and starts the workers it expects.
@@ -283,7 +287,8 @@ impl<'a> Run<'a> {
         command
     }
 
-    /// The cache of a process where each has its own: the coordinator's is the first, then come the workers' by order of their start.
+    /// The cache of a process where each has its own: the first coordinator's is the first, then come the workers' by order of
+    /// their start.
     #[must_use]
     pub fn cache(&self, process: usize) -> PathBuf {
         self.folder.join(format!("{}-cache-{process}", self.name))

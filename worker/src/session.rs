@@ -192,8 +192,7 @@ struct Hands {
 }
 
 impl Hands {
-    /// However it ends, the trainer's thread ends before the process does: libtorch does not survive its own end while somebody
-    /// computes.
+    /// However it ends, the trainer's thread is asked to end before the process does.
     async fn run(
         mut self,
         joined: Joined,

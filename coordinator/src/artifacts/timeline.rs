@@ -60,6 +60,12 @@ impl Happening {
         Self::new(at, WRITTEN, "the results are written".to_owned())
     }
 
+    /// Whether nothing follows it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.kind == WRITTEN
+    }
+
     /// What a notice says.
     #[must_use]
     pub fn of(at: SystemTime, notice: &Notice) -> Self {
@@ -127,7 +133,7 @@ impl Timeline {
     /// When it cannot be read or written.
     pub fn open(run_dir: &Path, epoch: LeaderEpoch) -> io::Result<Self> {
         let (file, kept) = lines::open(&run_dir.join("timeline.jsonl"), |_: &Happening| epoch > LeaderEpoch(1))?;
-        let over = kept.last().is_some_and(|last| last.kind == WRITTEN);
+        let over = kept.last().is_some_and(Happening::is_last);
         Ok(Self { file, over })
     }
 
@@ -140,7 +146,7 @@ impl Timeline {
             return Ok(());
         }
         lines::append(&mut self.file, happening)?;
-        self.over = happening.kind == WRITTEN;
+        self.over = happening.is_last();
         Ok(())
     }
 }

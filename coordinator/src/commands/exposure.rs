@@ -56,7 +56,7 @@ pub(super) fn reachable(scheme: &str, address: SocketAddr) -> String {
     format!("{scheme}://{}:{}", host.trim(), address.port())
 }
 
-/// How long a coordinator goes on serving after its run is complete.
+/// How long a coordinator goes on serving after its run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Linger {
     /// For this long.

@@ -94,7 +94,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     };
     let farewell = match &ending {
         Ending::Complete | Ending::Failed(_) => Farewell::Told,
-        Ending::Store(_) | Ending::Stopped | Ending::Deposed => Farewell::Untold,
+        Ending::Store(_) | Ending::Stopped | Ending::Deposed | Ending::Broken(_) => Farewell::Untold,
     };
     front.close().await;
     crew.dismiss(farewell).await;

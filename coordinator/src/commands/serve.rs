@@ -40,8 +40,9 @@ pub struct ServeArgs {
     /// Where workers reach this coordinator, as other coordinators tell them; the address listened on when absent.
     #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE")]
     advertise: Option<String>,
-    /// Where browsers reach this coordinator's page, as other coordinators tell them; the address of `--http` when absent.
-    #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE_HTTP")]
+    /// Where other coordinators reach this one's page, to pass it on, and browsers beside them: such as `http://coordinator-0:7701`; the
+    /// address of `--http` when absent.
+    #[arg(long, value_name = "URL", env = "ESTA_ADVERTISE_HTTP", value_parser = page_url)]
     advertise_http: Option<String>,
     /// How long to go on after the run is over, with its page and status, and palette and pulls of one that is complete: such as 10m,
     /// or forever.
@@ -86,9 +87,10 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
         };
         let opened = Opened::under(law.clone(), term)?;
         if opened.recovered().complete && (site.is_shared() || args.linger.is_any()) {
-            answer_for(&law, &opened, &front)?;
+            let answered = tokio::task::block_in_place(|| answer_for(&law, &opened, &front));
             opened.resign().await;
-            say("the run is complete; the results lie with the coordinator that led it last")?;
+            answered?;
+            say("the run is complete, and its results are here")?;
             stay(args.linger, &mut interrupts).await;
             front.close().await;
             return Ok(());
@@ -115,18 +117,27 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             continue;
         }
         // What a run came to stays to be seen, also where it failed. An order to stop is no such end.
-        let (over, failed) =
-            (matches!(ending, Ending::Complete | Ending::Failed(_)), matches!(ending, Ending::Failed(_)));
-        // The lead is kept meanwhile: whoever follows finds everything written.
+        let failed = matches!(ending, Ending::Failed(_));
+        // The lead of a run that is over is kept meanwhile: whoever follows finds everything written.
         let concluded = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
-        // As long as a failure is shown, nobody tries again.
-        if !failed {
+        if failed {
+            // As long as a failure is shown here nobody tries again, but for whoever leads because this process may not.
+            let deposed = tokio::select! {
+                () = stay(args.linger, &mut interrupts) => false,
+                () = sitting.deposed() => true,
+            };
             sitting.resign().await;
+            if deposed && site.is_shared() {
+                tracing::warn!("this coordinator leads no more and stands by again");
+                front.stand_by(None);
+                continue;
+            }
+        } else {
+            sitting.resign().await;
+            if concluded.is_ok() {
+                stay(args.linger, &mut interrupts).await;
+            }
         }
-        if over {
-            stay(args.linger, &mut interrupts).await;
-        }
-        sitting.resign().await;
         front.close().await;
         return concluded;
     }
@@ -137,5 +148,27 @@ async fn stay(linger: Linger, interrupts: &mut Interrupts) {
     tokio::select! {
         () = linger.wait() => {}
         () = interrupts.next() => {}
+    }
+}
+
+/// An address that coordinators can ask: in plain HTTP, and nothing but host and port.
+fn page_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
+    match host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+        true => Err(format!("{text:?} is no address of plain HTTP, such as http://coordinator-0:7701")),
+        false => Ok(format!("http://{host}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_advertised_by_host_and_port() {
+        assert_eq!(page_url("http://c-0:7701/"), Ok("http://c-0:7701".to_owned()));
+        for wrong in ["", "c-0:7701", "https://esta.example.org", "http://", "http://c-0/api", "http://u@c-0"] {
+            assert!(page_url(wrong).is_err_and(|why| why.contains("plain HTTP")), "{wrong}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     archive::{self, Archivist},
-    artifacts::{Artifacts, timeline::Happening},
+    artifacts::{Artifacts, History, timeline::Happening},
     coordinator::{Front, Office, Opened, StartError},
     failure::Failure,
     http::TermName,
@@ -52,6 +52,7 @@ impl Sitting {
     pub fn begin(law: Arc<Law>, front: &Front, opened: Opened, workers: u32) -> Result<Self, Failure> {
         let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
         archive::bring_files(&place)?;
+        archive::forget_report(&place)?;
         let (run_id, epoch, step) = (opened.meta().run_id.clone(), opened.meta().epoch, opened.resume_from());
         let mut artifacts = artifacts(&law, &place.folder, &opened)?;
         let failed = |source| Failure::Artifacts { run_dir: place.folder.clone(), source };
@@ -80,6 +81,11 @@ impl Sitting {
     /// Interrupts the run.
     pub fn stop(&self) {
         self.office.stop();
+    }
+
+    /// Waits until this process may lead no longer.
+    pub async fn deposed(&self) {
+        self.office.deposed().await;
     }
 
     /// Waits until the run ends.
@@ -111,6 +117,8 @@ impl Sitting {
             _ => Ok(()),
         };
         let finished = watch.conclude();
+        // Whoever goes on after a stop may lead already, and has files of its own to send.
+        let archivist = archivist.filter(|_| !matches!(ending, Ending::Stopped));
         if let Err(failure) = ending.into_result() {
             front.board().fail(&failure.line());
             if let Some(Err(error)) = archivist.map(Archivist::end) {
@@ -125,7 +133,7 @@ impl Sitting {
         };
         say(&palette_table(&self.law, &palettes, &self.place))?;
         let page = report::write(&self.place.folder)?;
-        archivist.map_or(Ok(()), Archivist::end)?;
+        archivist.map_or(Ok(()), Archivist::end_with_report)?;
         let shown = self.place.shown().join(page.file_name().unwrap_or_default());
         let (run_id, law, place) = (self.run_id.clone(), self.law.clone(), self.place.clone());
         front.retire(Retired { run_id, law, table, place, written: true });
@@ -133,27 +141,32 @@ impl Sitting {
     }
 }
 
-/// Answers for a run that is on record as complete: nobody leads it again.
+/// Answers for a run that is on record as complete: nobody leads it again. Brings its files, and writes what whoever led it was lost
+/// before: not for a thread that others need.
 pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Result<(), Failure> {
     let recovered = opened.recovered().clone();
     let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
     let ledger = Ledger::resume(law.clone(), total, recovered.snapshot, recovered.steps).map_err(StartError::Replay)?;
     let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name)?;
+    let (run_id, table) = (opened.meta().run_id.clone(), Arc::new(ledger.table().clone()));
+    let retired = |written| {
+        let (run_id, law, table, place) = (run_id.clone(), law.clone(), table.clone(), place.clone());
+        Retired { run_id, law, table, place, written }
+    };
+    front.service().retire(retired(false));
     let is_kept = archive::bring_outcome(&place)?;
     archive::bring_evaluation(&place)?;
-    let (run_id, table) = (opened.meta().run_id.clone(), Arc::new(ledger.table().clone()));
-    // Whoever led it may have been lost before it had written this.
-    if !place.folder.join(report::FILE).is_file() {
-        let failed = |source| Failure::Artifacts { run_dir: place.folder.clone(), source };
+    let failed = |source| Failure::Artifacts { run_dir: place.folder.clone(), source };
+    if !History::read(&place.folder).map_err(failed)?.is_written() || !place.folder.join(report::FILE).is_file() {
         let mut artifacts = artifacts(law, &place.folder, opened)?;
         artifacts.finish(&of_every_rule(&law.catalog, &table), &table).map_err(failed)?;
         artifacts.happened(&Happening::written(SystemTime::now())).map_err(failed)?;
         report::write(&place.folder)?;
     }
     if !is_kept && let Some(archivist) = Archivist::begin(&place).map_err(StartError::Thread)? {
-        archivist.end()?;
+        archivist.end_with_report()?;
     }
-    front.retire(Retired { run_id, law: law.clone(), table, place, written: true });
+    front.retire(retired(true));
     Ok(())
 }
 

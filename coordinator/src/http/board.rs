@@ -136,8 +136,9 @@ impl Board {
     /// This coordinator stands by; another leads, there where it is known.
     pub fn stand_by(&self, leader: Option<Whereabouts>) {
         let mut shown = self.shown();
-        // What a run that ended under this leader came to stays to be seen.
-        if !shown.term.as_ref().is_some_and(Term::is_over) {
+        // What a run that ended under this leader came to stays to be seen, unless somebody tries again what failed.
+        let goes_on = |term: &Term| !term.is_over() || (term.failed.is_some() && leader.is_some());
+        if shown.term.as_ref().is_none_or(goes_on) {
             *shown = Shown { leader, term: None };
         }
     }
@@ -202,8 +203,9 @@ impl Board {
     /// The run ended under this leader and is not complete.
     pub fn fail(&self, reason: &str) {
         if let Some(term) = &mut self.shown().term {
-            term.inside.phase = "failed";
-            term.failed = Some(reason.to_owned());
+            (term.inside.phase, term.failed) = ("failed", Some(reason.to_owned()));
+            // Everybody was told to end.
+            term.inside.members.clear();
         }
     }
 
