@@ -38,5 +38,5 @@ for target in "$@"; do
   variable=ESTA_IMAGE_$(tr 'a-z-' 'A-Z_' <<<"$target")
   root=${!variable%%:*}
   say "$target: $(du -sx --apparent-size --block-size=1M "$root" | cut -f1) MiB, the largest of it:"
-  (cd "$root" && find . -xdev -type f -printf '%s %P\n' | sort -rn | head -n 12 | numfmt --to=iec) >&2
+  (cd "$root" && find . -xdev -type f -printf '%s %P\n' | sort -rn | sed -n 1,12p | numfmt --to=iec) >&2
 done
