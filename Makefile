@@ -86,9 +86,9 @@ images: ## Carry out the Dockerfile's steps in a clean root, without an engine, 
 	@./scripts/image-check.sh coordinator worker
 
 .PHONY: check-cuda
-check-cuda: ## Compile the GPU path against a CUDA libtorch; needs no GPU
+check-cuda: ## Build and link the GPU path against a CUDA libtorch; needs no GPU
 	DEVICE=cuda ./scripts/provision-libtorch.sh
-	cargo check -p esta-worker --features cuda --target-dir target/cuda
+	cargo build -p esta-worker --features cuda --target-dir target/cuda
 
 .PHONY: clean
 clean: ## Remove what was built; caches outside the checkout stay

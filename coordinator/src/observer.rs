@@ -8,7 +8,7 @@ use std::{
 
 use esta_engine::{
     palette::Choice,
-    run::{Notice, StepRecord, StepTimings},
+    run::{Notice, Phases, StepRecord, StepTimings},
     spec::PaletteRule,
     table::Table,
 };
@@ -51,37 +51,20 @@ pub enum Observation {
 pub struct TimeSpent {
     /// How many reports.
     pub reports: u32,
-    /// Waiting for plans.
-    pub plan: Duration,
-    /// Waiting for batches.
-    pub batch: Duration,
-    /// Forward and backward.
-    pub compute: Duration,
-    /// All-reduce, waiting for slower ranks included.
-    pub reduce: Duration,
-    /// Digest and optimizer.
-    pub apply: Duration,
+    /// The sums over their steps.
+    pub phases: Phases<Duration>,
 }
 
 impl TimeSpent {
     /// Adds a report.
     pub fn add(&mut self, timings: &StepTimings) {
-        self.reports += 1;
-        self.plan += timings.plan;
-        self.batch += timings.batch;
-        self.compute += timings.compute();
-        self.reduce += timings.reduce;
-        self.apply += timings.apply;
+        self.sum(&Self { reports: 1, phases: timings.phases() });
     }
 
     /// Adds another sum.
     pub fn sum(&mut self, other: &Self) {
         self.reports += other.reports;
-        self.plan += other.plan;
-        self.batch += other.batch;
-        self.compute += other.compute;
-        self.reduce += other.reduce;
-        self.apply += other.apply;
+        self.phases += other.phases;
     }
 }
 

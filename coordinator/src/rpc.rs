@@ -5,6 +5,7 @@ mod gate;
 mod limits;
 mod measured;
 mod message;
+mod office;
 pub mod outbox;
 mod pull;
 pub mod rendezvous;
@@ -15,6 +16,7 @@ mod status;
 pub use self::{
     connection::{Connection, Door, Peer},
     limits::MAX_CONNECTIONS,
+    office::Welcome,
     server::{BindError, Entrance, Listener},
-    service::{Broken, Retired, Service, Welcome},
+    service::{Broken, Retired, Service},
 };

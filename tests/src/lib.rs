@@ -26,7 +26,7 @@ pub use lab::{Lab, SAMPLES};
 pub use network::Network;
 pub use objects::ObjectServer;
 pub use process::{PATIENCE, Process, binary, deadline};
-pub use rendered::{Action, Cluster, Ended, Scenario};
+pub use rendered::{Action, Cluster, Ended, Lost, Scenario};
 pub use run::{Outcome, Run, Setting};
 pub use sight::Sight;
 pub use texts::TextLab;

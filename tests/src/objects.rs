@@ -9,8 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use esta_objects::{Access, Bucket};
 
-use crate::process::{Process, deadline};
+use crate::{
+    lab::Lab,
+    process::{Process, deadline},
+};
 
 /// The bucket it has.
 const BUCKET: &str = "esta";
@@ -74,6 +78,26 @@ impl ObjectServer {
             TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok().map(|_| Ok(()))
         })??;
         Ok(server)
+    }
+
+    /// Brings a lab's anchors to `models` and its data to `data`.
+    ///
+    /// # Errors
+    /// When the server does not take them.
+    pub fn stock(&self, lab: &Lab) -> anyhow::Result<()> {
+        let bucket = self.bucket()?;
+        bucket.push(&lab.path().join("anchors"), &self.place("models").parse()?)?;
+        let data = vec!["images.idx".to_owned(), "labels.idx".to_owned()];
+        bucket.send(lab.path(), &self.place("data").parse()?, data)?;
+        Ok(())
+    }
+
+    /// Its bucket, as a program of this workspace reaches it.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn bucket(&self) -> anyhow::Result<Bucket> {
+        Ok(Bucket::reached(&self.place("").parse()?, &Access::by(self.environment()))?)
     }
 
     /// `http://127.0.0.1:port`.

@@ -12,6 +12,7 @@ mod workload;
 
 use std::{
     fs,
+    ops::AddAssign,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::Duration,
@@ -63,6 +64,15 @@ pub struct Scenario {
     pub per_node: u32,
 }
 
+/// What a run has lost, as metrics count it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Lost {
+    /// `esta_steps_lost_total`.
+    pub steps: f64,
+    /// `esta_workers_lost_total`.
+    pub workers: f64,
+}
+
 /// A release of the chart that runs.
 pub struct Cluster {
     maker: Maker,
@@ -72,8 +82,8 @@ pub struct Cluster {
     job: Job,
     /// What was noticed of pods that are gone.
     flaws: Vec<String>,
-    /// `esta_steps_lost_total` of coordinators that are gone.
-    lost: f64,
+    /// What coordinators that are gone had lost.
+    lost: Lost,
 }
 
 /// Makes pods.
@@ -104,7 +114,7 @@ impl Cluster {
         let rules = first.workload.job.clone().context("workers have a Job")?;
         let mut job = Job::new(rules, first.workload.pods);
         job.fill(0, first);
-        Ok(Self { maker, service, coordinators, job, flaws: Vec::new(), lost: 0.0 })
+        Ok(Self { maker, service, coordinators, job, flaws: Vec::new(), lost: Lost::default() })
     }
 
     /// Does what the parts of a cluster have to do by now.
@@ -242,7 +252,7 @@ impl Cluster {
         });
         let code = ended.and_then(|ended| ended).with_context(|| self.said())?;
         self.flaws.extend_from_slice(self.coordinators[ordinal].flaws());
-        self.lost += lost(&self.coordinators[ordinal])?;
+        self.lost += Lost::by(&self.coordinators[ordinal])?;
         Ok(code)
     }
 
@@ -304,13 +314,16 @@ impl Cluster {
         &self.job.ended
     }
 
-    /// `esta_steps_lost_total` of everybody who has led.
+    /// What was lost under everybody who has led.
     ///
     /// # Errors
-    /// When the one that leads has no such metric.
-    pub fn steps_lost(&self) -> anyhow::Result<f64> {
-        let now: Vec<f64> = self.coordinators.iter().map(lost).collect::<anyhow::Result<_>>()?;
-        Ok(self.lost + now.iter().sum::<f64>())
+    /// When the one that leads does not count it.
+    pub fn lost(&self) -> anyhow::Result<Lost> {
+        let mut lost = self.lost;
+        for pod in &self.coordinators {
+            lost += Lost::by(pod)?;
+        }
+        Ok(lost)
     }
 
     /// Where the run's results lie: the only folder of the claim of checkpoints.
@@ -451,11 +464,21 @@ impl Maker {
 }
 
 /// Steps that were given out again under this coordinator; one that has never led does not say.
-fn lost(pod: &Pod) -> anyhow::Result<f64> {
-    let leads = pod.metric("esta_leading")?.is_some_and(|leads| leads > 0.0);
-    let lost = pod.metric("esta_steps_lost_total")?;
-    ensure!(lost.is_some() || !leads, "{} leads and has no esta_steps_lost_total", pod.name());
-    Ok(lost.unwrap_or_default())
+impl Lost {
+    fn by(pod: &Pod) -> anyhow::Result<Self> {
+        let leads = pod.metric("esta_leading")?.is_some_and(|leads| leads > 0.0);
+        let steps = pod.metric("esta_steps_lost_total")?;
+        ensure!(steps.is_some() || !leads, "{} leads and has no esta_steps_lost_total", pod.name());
+        let workers = pod.metric("esta_workers_lost_total")?.unwrap_or_default();
+        Ok(Self { steps: steps.unwrap_or_default(), workers })
+    }
+}
+
+impl AddAssign for Lost {
+    fn add_assign(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.workers += other.workers;
+    }
 }
 
 /// The last number of a pod's address.

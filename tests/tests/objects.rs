@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context;
-use esta_objects::{Access, Bucket};
 use esta_tests::{EtcdCluster, Lab, ObjectServer, Outcome, Process, Run, Setting, binary, deadline, http::get};
 
 const STEPS: u64 = 900;
@@ -23,25 +22,17 @@ impl Store {
     fn new() -> anyhow::Result<Self> {
         let lab = Lab::new()?;
         let server = ObjectServer::start(lab.path())?;
-        let store = Self { server, lab };
-        let bucket = store.bucket()?;
-        bucket.push(&store.lab.path().join("anchors"), &store.place("models").parse()?)?;
-        let data = vec!["images.idx".to_owned(), "labels.idx".to_owned()];
-        bucket.send(store.lab.path(), &store.place("data").parse()?, data)?;
-        Ok(store)
+        server.stock(&lab)?;
+        Ok(Self { server, lab })
     }
 
     fn place(&self, prefix: &str) -> String {
         self.server.place(prefix)
     }
 
-    fn bucket(&self) -> anyhow::Result<Bucket> {
-        Ok(Bucket::reached(&self.place("").parse()?, &Access::by(self.server.environment()))?)
-    }
-
     /// The names of what is in a place.
     fn names(&self, prefix: &str) -> anyhow::Result<Vec<String>> {
-        Ok(self.bucket()?.list(&self.place(prefix).parse()?)?.into_iter().map(|object| object.name).collect())
+        Ok(self.server.bucket()?.list(&self.place(prefix).parse()?)?.into_iter().map(|object| object.name).collect())
     }
 
     /// A job that takes everything from there.
@@ -69,6 +60,8 @@ fn mb_2_a_run_that_is_kept_in_a_bucket_ends_with_the_bits_of_one_in_a_folder_who
     let store = Store::new()?;
     let calm = store.undisturbed()?;
     let job = store.job("kept")?;
+    // What a worker that is gone had half sent.
+    store.server.put("runs/kept/checkpoint-1/adapters.safetensors", b"half")?;
     let mut run = Run::set(&store.lab, &job, WORKERS, store.setting("runs/kept"))?;
     run.wait_for_step(25)?;
     run.kill_worker(0);
@@ -97,6 +90,7 @@ fn mb_2_a_run_that_is_kept_in_a_bucket_ends_with_the_bits_of_one_in_a_folder_who
     }
     let checkpoints = names.iter().filter(|name| name.ends_with("/trainer_state.json")).count();
     assert_eq!(checkpoints, 3, "the oldest go there as well: {names:?}");
+    assert!(!names.iter().any(|name| name.starts_with("checkpoint-1/")), "and what is half there: {names:?}");
     let exports = |names: &[String]| names.iter().filter(|name| name.starts_with("export/")).count();
     assert!(exports(&names) > 1, "{names:?}");
     Ok(())

@@ -6,10 +6,11 @@
 mod call;
 mod link;
 mod rendezvous;
+mod requests;
+mod search;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use esta_client::Credentials;
 use esta_engine::{
     run::{Message, Ready},
@@ -22,7 +23,6 @@ use esta_worker_engine::{
 };
 use thiserror::Error;
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{Instant, Interval, MissedTickBehavior},
 };
@@ -32,14 +32,13 @@ pub use link::{Caller, LinkError};
 use link::{Joined, Link};
 use rendezvous::Outstanding;
 pub use rendezvous::{SessionStore, StoreCall};
+use requests::Requests;
+use search::connect;
 
 use crate::{
     telemetry::{Place, Tracks},
     trainer::{SetupError, Trainer, TrainerOptions},
 };
-
-/// Between two attempts to reach a coordinator: another one may lead within seconds.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a worker that knows no job looks for a coordinator.
 const FIRST_BUDGET: Duration = Duration::from_secs(60);
@@ -417,68 +416,9 @@ async fn next_message(link: &mut Option<Link>) -> (&Link, Result<Option<v1::Coor
     }
 }
 
-/// Looks for a coordinator, address by address, with growing jittered pauses, until the budget is spent.
-async fn connect(options: SessionOptions, budget: Duration) -> Result<Joined, SessionError> {
-    let deadline = Instant::now() + budget;
-    let mut pauses = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(LONGEST_PAUSE)
-        .with_jitter()
-        .without_max_times()
-        .build();
-    let mut addresses = options.coordinators.iter().cycle();
-    let mut told: Option<String> = None;
-    loop {
-        let hearsay = told.is_some();
-        let address = told.take().or_else(|| addresses.next().cloned()).expect("the command line demands an address");
-        let error = match link::join(&address, &options.caller, &options.credentials).await {
-            Ok(joined) => return Ok(joined),
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(SessionError::Refused(error)),
-        };
-        // One that stands by knows who leads; but it may know of one that has just died.
-        told = error.leader().filter(|_| !hearsay);
-        if told.is_some() {
-            continue;
-        }
-        let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
-        if Instant::now() + pause > deadline {
-            return Err(SessionError::Unreachable { budget, source: error });
-        }
-        tracing::debug!(%error, ?pause, "trying again");
-        tokio::time::sleep(pause).await;
-    }
-}
-
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Requests that the process leave, from an orchestrator or from the keyboard.
-struct Requests([Option<Signal>; 2]);
-
-impl Requests {
-    fn listen() -> Self {
-        let listen = |kind| signal(kind).map_err(|error| tracing::warn!(%error, "a signal cannot be heard")).ok();
-        Self([listen(SignalKind::terminate()), listen(SignalKind::interrupt())])
-    }
-
-    async fn next(&mut self) {
-        let [terminate, interrupt] = &mut self.0;
-        tokio::select! {
-            Some(()) = heard(terminate) => {}
-            Some(()) = heard(interrupt) => {}
-            else => std::future::pending().await,
-        }
-    }
-}
-
-async fn heard(signal: &mut Option<Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => None,
     }
 }

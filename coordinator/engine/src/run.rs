@@ -11,6 +11,7 @@ mod ledger;
 mod liveness;
 mod members;
 mod message;
+mod phases;
 mod preparing;
 mod resuming;
 mod stepping;
@@ -26,6 +27,7 @@ pub use message::{
     Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Ready, Record, Report,
     Seat, Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
 };
+pub use phases::Phases;
 pub use tempo::{Normal, Tempo};
 
 use self::{agreement::Agreement, preparing::Preparing, resuming::Predecessor};

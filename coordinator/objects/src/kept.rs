@@ -1,6 +1,9 @@
 //! A run whose files are kept in object storage: a local folder that its processes work in, and what of it is in the bucket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use object_store::ObjectStoreExt;
 
@@ -72,6 +75,15 @@ impl Kept {
         let objects = self.bucket.list(&self.place)?;
         let folder = |name: &str| Some(name.strip_suffix(WHOLE)?.strip_suffix('/')?.to_owned());
         Ok(objects.iter().filter_map(|object| folder(&object.name)).filter(|name| !name.contains('/')).collect())
+    }
+
+    /// The folders of the run, one level below it, whole there or not, by name.
+    ///
+    /// # Errors
+    /// [`ObjectsError`].
+    pub fn folders(&self) -> Result<BTreeSet<String>, ObjectsError> {
+        let folder = |object: Object| Some(object.name.split_once('/')?.0.to_owned());
+        Ok(self.list()?.into_iter().filter_map(folder).collect())
     }
 
     /// Sends a folder of the run; whole there once this is done.

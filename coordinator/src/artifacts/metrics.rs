@@ -2,7 +2,11 @@
 
 use std::{fs::File, io, path::Path};
 
-use esta_engine::{law::Law, run::StepRecord, table::Table};
+use esta_engine::{
+    law::Law,
+    run::{Phases, StepRecord},
+    table::Table,
+};
 use esta_proto::BudgetId;
 use serde::{Deserialize, Serialize};
 
@@ -35,28 +39,13 @@ pub struct MetricsLine {
     /// Entropy in nats of the distribution inside the budget; `exp` of it is the number of stitches in play.
     #[serde(default)]
     pub entropy: Vec<f64>,
-    /// Where a step's time went; none before the first report, and on a line made up after a crash.
+    /// Where a step's time went, mean over the window's steps and ranks; none before the first report, and on a line made up after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<PhaseSeconds>,
+    pub seconds: Option<Phases<f64>>,
     /// Seconds of training so far, over all processes of the run.
     pub elapsed: f64,
     /// When it was written, in seconds since 1970.
     pub time: f64,
-}
-
-/// Seconds of a step by phase, mean over the window's steps and ranks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-pub struct PhaseSeconds {
-    /// Waiting for the plan.
-    pub plan: f64,
-    /// Waiting for batches.
-    pub batch: f64,
-    /// Forward and backward.
-    pub compute: f64,
-    /// All-reduce, waiting for slower ranks included.
-    pub reduce: f64,
-    /// Digest and optimizer.
-    pub apply: f64,
 }
 
 /// Sums over the steps since the last line.
@@ -67,10 +56,7 @@ pub struct Window {
     draws: Vec<u64>,
     /// By budget: loss summed, slots that gave it.
     losses: Vec<(f64, u64)>,
-    /// Sums over reports.
-    time: PhaseSeconds,
-    /// Reports summed in `time`.
-    reports: u32,
+    time: TimeSpent,
 }
 
 impl Window {
@@ -78,7 +64,7 @@ impl Window {
     #[must_use]
     pub fn new(budgets: usize) -> Self {
         let (draws, losses) = (vec![0; budgets], vec![(0.0, 0); budgets]);
-        Self { steps: 0, skipped: 0, draws, losses, time: PhaseSeconds::default(), reports: 0 }
+        Self { steps: 0, skipped: 0, draws, losses, time: TimeSpent::default() }
     }
 
     /// Whether nothing has been added.
@@ -104,20 +90,12 @@ impl Window {
 
     /// Adds where the time of some reports went.
     pub fn add_time(&mut self, spent: &TimeSpent) {
-        let sum = &mut self.time;
-        sum.plan += spent.plan.as_secs_f64();
-        sum.batch += spent.batch.as_secs_f64();
-        sum.compute += spent.compute.as_secs_f64();
-        sum.reduce += spent.reduce.as_secs_f64();
-        sum.apply += spent.apply.as_secs_f64();
-        self.reports += spent.reports;
+        self.time.sum(spent);
     }
 
-    fn phases(&self) -> Option<PhaseSeconds> {
-        let mean = |sum: f64| sum / f64::from(self.reports);
-        let PhaseSeconds { plan, batch, compute, reduce, apply } = self.time;
-        let (plan, batch, compute) = (mean(plan), mean(batch), mean(compute));
-        (self.reports > 0).then(|| PhaseSeconds { plan, batch, compute, reduce: mean(reduce), apply: mean(apply) })
+    fn phases(&self) -> Option<Phases<f64>> {
+        let TimeSpent { reports, phases } = self.time;
+        (reports > 0).then(|| phases.map(|sum| sum.as_secs_f64() / f64::from(reports)))
     }
 
     /// The line of this window; what the table and the clock know is left open.
@@ -174,10 +152,8 @@ pub fn scalars(line: &MetricsLine) -> Vec<(String, f64)> {
     ];
     let mut scalars: Vec<(String, f64)> =
         single.into_iter().filter_map(|(tag, value)| Some((tag.to_owned(), value?))).collect();
-    if let Some(PhaseSeconds { plan, batch, compute, reduce, apply }) = line.seconds {
-        let phases = [("plan", plan), ("batch", batch), ("compute", compute), ("reduce", reduce), ("apply", apply)];
-        scalars.extend(phases.map(|(phase, seconds)| (format!("seconds/{phase}"), seconds)));
-    }
+    let phases = line.seconds.iter().flat_map(Phases::named);
+    scalars.extend(phases.map(|(phase, seconds)| (format!("seconds/{phase}"), seconds)));
     let tag = |group: &str, budget: usize| format!("{group}/budget_{budget:02}");
     scalars.extend(line.draws.iter().enumerate().map(|(b, draws)| (tag("draws", b), *draws as f64)));
     scalars.extend(line.budget_loss.iter().enumerate().filter_map(|(b, loss)| Some((tag("loss", b), (*loss)?))));

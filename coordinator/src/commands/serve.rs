@@ -100,47 +100,44 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             say(&listening)?;
             shown.announce()?;
         }
-        let ending = tokio::select! {
-            ending = sitting.ended() => Some(ending),
-            () = interrupts.next() => None,
-        };
-        let ending = match ending {
-            Some(ending) => ending,
-            None => {
-                sitting.stop();
-                sitting.ended().await
+        // What a run came to stays to be seen. Its lead is kept until everything is written, so whoever follows finds it.
+        match ended(&mut sitting, &mut interrupts).await {
+            Ending::Deposed if site.is_shared() => sitting.set_aside()?,
+            // As long as a failure is shown nobody tries again, but for whoever leads because this process may not.
+            ending @ Ending::Failed(_) => {
+                let failed = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
+                let deposed = tokio::select! {
+                    () = stay(args.linger, &mut interrupts) => false,
+                    () = sitting.deposed() => true,
+                };
+                sitting.resign().await;
+                if !deposed {
+                    front.close().await;
+                    return failed;
+                }
             }
-        };
-        if let (Ending::Deposed, true) = (&ending, site.is_shared()) {
-            tracing::warn!("this coordinator leads no more and stands by again");
-            sitting.set_aside()?;
-            continue;
-        }
-        // What a run came to stays to be seen, also where it failed. An order to stop is no such end.
-        let failed = matches!(ending, Ending::Failed(_));
-        // The lead of a run that is over is kept meanwhile: whoever follows finds everything written.
-        let concluded = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
-        if failed {
-            // As long as a failure is shown here nobody tries again, but for whoever leads because this process may not.
-            let deposed = tokio::select! {
-                () = stay(args.linger, &mut interrupts) => false,
-                () = sitting.deposed() => true,
-            };
-            sitting.resign().await;
-            if deposed && site.is_shared() {
-                tracing::warn!("this coordinator leads no more and stands by again");
-                front.stand_by(None);
-                continue;
-            }
-        } else {
-            sitting.resign().await;
-            if concluded.is_ok() {
-                stay(args.linger, &mut interrupts).await;
+            ending => {
+                let concluded = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
+                sitting.resign().await;
+                if concluded.is_ok() {
+                    stay(args.linger, &mut interrupts).await;
+                }
+                front.close().await;
+                return concluded;
             }
         }
-        front.close().await;
-        return concluded;
+        tracing::warn!("this coordinator leads no more and stands by again");
+        front.stand_by(None);
     }
+}
+
+/// Waits until a run ends, or ends it when that is asked for.
+async fn ended(sitting: &mut Sitting, interrupts: &mut Interrupts) -> Ending {
+    tokio::select! {
+        ending = sitting.ended() => return ending,
+        () = interrupts.next() => sitting.stop(),
+    }
+    sitting.ended().await
 }
 
 /// Answers for a run that is over as long as it is wanted.

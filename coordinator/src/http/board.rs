@@ -13,12 +13,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use esta_engine::{law::Law, run::Notice, spec::JobSpec, table::Table};
+use esta_engine::{
+    law::Law,
+    run::{Notice, Phases},
+    spec::JobSpec,
+    table::Table,
+};
 use esta_proto::Step;
 
 use super::{
     series::Series,
-    state::{self, Inside, Progress, RunState, Shares, State},
+    state::{self, Inside, Progress, RunState, State},
 };
 use crate::{
     artifacts::{
@@ -427,17 +432,10 @@ impl Term {
         }
     }
 
-    fn shares(&self) -> Option<Shares> {
-        let TimeSpent { plan, batch, compute, reduce, apply, .. } = &self.spent;
-        let all = (*plan + *batch + *compute + *reduce + *apply).as_secs_f64();
-        let share = |part: &Duration| part.as_secs_f64() / all;
-        (all > 0.0).then(|| Shares {
-            plan: share(plan),
-            batch: share(batch),
-            compute: share(compute),
-            reduce: share(reduce),
-            apply: share(apply),
-        })
+    fn shares(&self) -> Option<Phases<f64>> {
+        let seconds = self.spent.phases.map(|spent| spent.as_secs_f64());
+        let all = seconds.total();
+        (all > 0.0).then(|| seconds.map(|part| part / all))
     }
 
     fn eval(&self) -> Option<&EvalFile> {

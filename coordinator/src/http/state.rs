@@ -5,7 +5,7 @@ use std::sync::Arc;
 use esta_engine::{
     budget::{Price, Unit},
     law::Law,
-    run::{Activity, Member, Run},
+    run::{Activity, Member, Phases, Run},
     spec::PaletteRule,
     table::{Row, Table},
 };
@@ -29,7 +29,8 @@ pub struct State<'a> {
     pub leader_page: Option<&'a str>,
     pub run: Option<RunState<'a>>,
     pub progress: Option<Progress>,
-    pub time: Option<Shares>,
+    /// Shares of the ranks' time.
+    pub time: Option<Phases<f64>>,
     pub loss: Option<Vec<(f64, f64)>>,
     pub speed: Option<Vec<(f64, f64)>>,
     pub cost: Option<Cost>,
@@ -72,16 +73,6 @@ pub struct Progress {
     pub seconds_left: Option<f64>,
     /// Passes over the training set.
     pub epoch: Option<f64>,
-}
-
-/// Shares of the ranks' time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Shares {
-    pub plan: f64,
-    pub batch: f64,
-    pub compute: f64,
-    pub reduce: f64,
-    pub apply: f64,
 }
 
 /// In what a stitch's cost is counted.

@@ -118,7 +118,7 @@ fn time_tile(evidence: &Evidence) -> String {
 fn phase_words(evidence: &Evidence) -> String {
     let seconds = || evidence.lines.iter().filter_map(|line| line.seconds);
     let (compute, reduce): (f64, f64) = (seconds().map(|s| s.compute).sum(), seconds().map(|s| s.reduce).sum());
-    let whole = compute + reduce + seconds().map(|s| s.plan + s.batch + s.apply).sum::<f64>();
+    let whole: f64 = seconds().map(|s| s.total()).sum();
     if whole <= 0.0 {
         return String::new();
     }

@@ -1,69 +1,33 @@
-//! The `Coordinator` service (HANDS): sessions become inputs of the leader, questions are put to it.
+//! The `Coordinator` service (HANDS): what this coordinator is at the moment, and how it answers each call in that role.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use esta_engine::{
     budget::Price,
     latency::Latency,
     law::Law,
-    run::{Hello, Ledger, Run},
+    run::{Ledger, Run},
     spec::PaletteRule,
     table::Table,
 };
 use esta_objects::RunPlace;
 use esta_proto::{
-    COMPLETE, Digest, FAILED, LEADER, LeaderEpoch, PROTOCOL, SessionId,
+    COMPLETE, FAILED, LEADER, PROTOCOL,
     v1::{
         self, JoinRequest, JoinResponse, PaletteRequest, PaletteResponse, PullRequest, StatusRequest, StatusResponse,
-        WorkerMessage, coordinator_server::Coordinator, worker_message::Body,
+        WorkerMessage, coordinator_server::Coordinator,
     },
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataValue};
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use super::{
-    message,
-    outbox::{self, Outbox, Outgoing},
+    office::{Office, Welcome},
+    outbox::{self, Outgoing},
     pull::{self, Parts},
     status,
 };
-use crate::{
-    leader::Input,
-    palette,
-    security::{Caller, Denied},
-    store::RecordTimes,
-    telemetry::TurnedAway,
-};
-
-/// How long a new session may stay silent.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
-
-/// Sessions that joined and have not said hello: workers load their anchors meanwhile, and thousands may do so at once.
-/// The oldest is forgotten beyond this.
-const EXPECTED: usize = 1 << 16;
-
-/// What a worker learns when it joins.
-#[derive(Debug, Clone)]
-pub struct Welcome {
-    /// Name of the run.
-    pub run_id: String,
-    /// The leader's term.
-    pub epoch: LeaderEpoch,
-    /// The resolved specification.
-    pub spec_json: String,
-    /// Digest of the job but for its time-outs.
-    pub spec_digest: Digest,
-    /// Slots of a step: ranks beyond are spares.
-    pub slots: u32,
-}
+use crate::{leader::Input, palette, security::Caller, store::RecordTimes, telemetry::TurnedAway};
 
 /// The service; clones are in the same role.
 #[derive(Debug, Clone, Default)]
@@ -119,27 +83,10 @@ impl Default for Role {
     }
 }
 
-/// The way to a leader in office; clones share it.
-#[derive(Debug, Clone)]
-struct Office {
-    welcome: Arc<Welcome>,
-    leader: mpsc::Sender<Input>,
-    expected: Arc<Mutex<Expected>>,
-    record: Arc<RecordTimes>,
-}
-
-/// Session numbers given out by Join and not yet used.
-#[derive(Debug, Default)]
-struct Expected {
-    last: u64,
-    /// To whom, and under which name.
-    waiting: BTreeMap<SessionId, (Caller, String)>,
-}
-
 impl Service {
     /// From here on calls go to a leader's inbox.
     pub fn lead(&self, welcome: Welcome, leader: mpsc::Sender<Input>, record: Arc<RecordTimes>) {
-        let office = Office { welcome: Arc::new(welcome), leader, expected: Arc::default(), record };
+        let office = Office::of(welcome, leader, record);
         *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Leading(office);
     }
 
@@ -221,117 +168,6 @@ impl Service {
     }
 }
 
-impl Office {
-    /// Puts a question to the leader.
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Run) -> T + Send + 'static) -> Result<T, Status> {
-        let (answer, answered) = oneshot::channel();
-        let inspection = Input::Inspect(Box::new(move |run| {
-            answer.send(question(run)).ok();
-        }));
-        self.tell(inspection).await?;
-        answered.await.map_err(|_| stopping())
-    }
-
-    async fn tell(&self, input: Input) -> Result<(), Status> {
-        self.leader.send(input).await.map_err(|_| stopping())
-    }
-
-    fn expected(&self) -> std::sync::MutexGuard<'_, Expected> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next_session(&self, caller: Caller, name: String) -> SessionId {
-        let mut expected = self.expected();
-        expected.last += 1;
-        let session = SessionId(expected.last);
-        expected.waiting.insert(session, (caller, name));
-        if expected.waiting.len() > EXPECTED {
-            expected.waiting.pop_first();
-        }
-        session
-    }
-
-    /// Takes a session number off the list. It stays there for whom it was given to when another tries it.
-    fn claim(&self, session: SessionId, caller: &Caller, name: &str) -> Result<(), Status> {
-        let mut expected = self.expected();
-        match expected.waiting.get(&session) {
-            Some((given_to, known_as)) if given_to == caller && known_as == name => {
-                expected.waiting.remove(&session);
-                Ok(())
-            }
-            Some(_) => {
-                tracing::warn!(session = session.0, name, "a session number was tried by another than it was given to");
-                Err(Denied::Stolen { session: session.0 }.into())
-            }
-            None => {
-                let why = format!("session {session} was not given out by this coordinator, or is in use; join again");
-                Err(Status::failed_precondition(why))
-            }
-        }
-    }
-
-    /// Runs one session from its Hello to its end.
-    async fn converse(
-        self,
-        caller: Caller,
-        mut inbound: Streaming<WorkerMessage>,
-        outbox: Outbox,
-        ended: CancellationToken,
-    ) {
-        let hello = tokio::select! {
-            () = ended.cancelled() => return,
-            hello = self.hello(&caller, &mut inbound) => hello,
-        };
-        let session = match hello {
-            Ok((session, hello)) => {
-                if self.tell(Input::Opened(session, hello, outbox)).await.is_err() {
-                    return;
-                }
-                session
-            }
-            Err(status) => return outbox.cut(status),
-        };
-        let last = tokio::select! {
-            () = ended.cancelled() => Input::Left(session),
-            flaw = self.listen(session, &mut inbound) => flaw.map_or(Input::Left(session), |f| Input::Broken(session, f)),
-        };
-        // A leader that is gone needs no word of it.
-        self.tell(last).await.ok();
-    }
-
-    async fn hello(
-        &self,
-        caller: &Caller,
-        inbound: &mut Streaming<WorkerMessage>,
-    ) -> Result<(SessionId, Hello), Status> {
-        let first = timeout(HELLO_WITHIN, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("the session did not begin with a Hello in time"))?;
-        let Some(WorkerMessage { body: Some(Body::Hello(hello)), .. }) = first.map_err(unreadable)? else {
-            return Err(Status::invalid_argument("a session begins with a Hello"));
-        };
-        let session = SessionId(hello.session_id);
-        self.claim(session, caller, &hello.name)?;
-        let hello = Hello::try_from(&hello).map_err(|flaw| Status::invalid_argument(flaw.to_string()))?;
-        Ok((session, hello))
-    }
-
-    /// Passes messages on until the stream ends; a malformed one ends it with a reason.
-    async fn listen(&self, session: SessionId, inbound: &mut Streaming<WorkerMessage>) -> Option<Status> {
-        loop {
-            match inbound.message().await {
-                Ok(Some(message)) => match message::input(session, message) {
-                    Ok(input) => self.tell(input).await.ok()?,
-                    Err(flaw) => return Some(Status::invalid_argument(flaw.to_string())),
-                },
-                Err(status) if matches!(status.code(), Code::Internal | Code::OutOfRange) => {
-                    return Some(unreadable(status));
-                }
-                Ok(None) | Err(_) => return None,
-            }
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl Coordinator for Service {
     type SessionStream = Outgoing;
@@ -383,7 +219,7 @@ impl Coordinator for Service {
         let office = self.office()?;
         let run_id = office.welcome.run_id.clone();
         let mut told = office.ask(move |run| status::describe(&run_id, run)).await?;
-        told["expected"] = office.expected().waiting.len().into();
+        told["expected"] = office.awaited().into();
         told["record"] = office.record.describe();
         Ok(Response::new(StatusResponse { json: told.to_string() }))
     }
@@ -429,18 +265,6 @@ impl Coordinator for Service {
 /// Whom the gate has let through.
 fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
     request.extensions().get().cloned().ok_or_else(|| Status::internal("a call came past the gate"))
-}
-
-/// Bytes that are no message: tonic calls that an error of its own, and whoever sent them would send them again.
-fn unreadable(status: Status) -> Status {
-    match status.code() {
-        Code::Internal => Status::invalid_argument(format!("a message cannot be read: {}", status.message())),
-        _ => status,
-    }
-}
-
-fn stopping() -> Status {
-    Status::unavailable("the coordinator is stopping")
 }
 
 /// Nobody is needed any more.

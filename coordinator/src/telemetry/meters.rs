@@ -96,14 +96,7 @@ impl Meters {
 
     /// Where the time of some reports went.
     pub fn spent(&self, spent: &TimeSpent) {
-        let phases = [
-            ("plan", spent.plan),
-            ("batch", spent.batch),
-            ("compute", spent.compute),
-            ("reduce", spent.reduce),
-            ("apply", spent.apply),
-        ];
-        for (phase, time) in phases {
+        for (phase, time) in spent.phases.named() {
             self.phases.add(time.as_secs_f64(), &[KeyValue::new("phase", phase)]);
         }
     }

@@ -2,9 +2,8 @@
 
 #include "esta-c10d/src/bridge.rs.h"
 
-#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
-#include <cuda_runtime_api.h>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
 namespace esta_c10d {
@@ -23,6 +22,11 @@ class Nccl final : public c10d::ProcessGroupNCCL {
   void terminateProcess(const std::string&) override {}
 };
 
+// Free and total bytes of the current device. libtorch asks the CUDA runtime, which nothing here links.
+std::pair<size_t, size_t> memory_info() {
+  return c10::cuda::CUDACachingAllocator::get()->getMemoryInfo(c10::cuda::current_device());
+}
+
 } // namespace
 
 std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store) {
@@ -36,14 +40,11 @@ std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store)
 }
 
 uint64_t free_cuda_memory() {
-  size_t free = 0, total = 0;
-  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-  return free;
+  return memory_info().first;
 }
 
 uint64_t used_cuda_memory() {
-  size_t free = 0, total = 0;
-  C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  const auto [free, total] = memory_info();
   return total - free;
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use esta_engine::run::{Report, StepTimings};
+use esta_engine::run::Report;
 use esta_telemetry::metrics::{meter, seconds};
 use opentelemetry::{
     KeyValue,
@@ -52,18 +52,10 @@ impl Meters {
 
     /// A step was applied that reduced so many bytes.
     pub fn stepped(&self, Report { timings, .. }: &Report, bytes: u64) {
-        let StepTimings { plan, batch, slots, reduce, apply } = timings;
-        let phases = [
-            ("plan", *plan),
-            ("batch", *batch),
-            ("compute", timings.compute()),
-            ("reduce", *reduce),
-            ("apply", *apply),
-        ];
-        for (phase, time) in phases {
+        for (phase, time) in timings.phases().named() {
             self.phases.add(time.as_secs_f64(), &[KeyValue::new("phase", phase)]);
         }
-        slots.iter().for_each(|(_, took)| self.slots.record(took.as_secs_f64(), &[]));
+        timings.slots.iter().for_each(|(_, took)| self.slots.record(took.as_secs_f64(), &[]));
         self.reduced.add(bytes, &[]);
         self.applied.add(1, &[]);
     }

@@ -220,9 +220,9 @@ impl CheckpointFolder {
                 kept.push(&self.run_dir, &name)?;
             }
             let complete = self.complete()?;
-            for old in &complete[..complete.len().saturating_sub(self.limit)] {
-                kept.remove(&name_of(*old))?;
-            }
+            let stay = &complete[complete.len().saturating_sub(self.limit)..];
+            let old = |name: &String| step_of(name).is_some_and(|old| old < step && !stay.contains(&old));
+            kept.folders()?.iter().filter(|name| old(name)).try_for_each(|name| kept.remove(name))?;
         }
         let complete = self.complete_here();
         for old in &complete[..complete.len().saturating_sub(self.limit)] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use esta_proto::{Digest, Fence, Generation, Rank, SessionId, SlotId, Step};
 use serde::{Deserialize, Serialize};
 
+use super::Phases;
 use crate::{
     palette::Choice,
     plan::RankPlan,
@@ -188,6 +189,13 @@ impl StepTimings {
     #[must_use]
     pub fn compute(&self) -> Duration {
         self.slots.iter().map(|(_, took)| *took).sum()
+    }
+
+    /// By phase.
+    #[must_use]
+    pub fn phases(&self) -> Phases<Duration> {
+        let Self { plan, batch, reduce, apply, .. } = *self;
+        Phases { plan, batch, compute: self.compute(), reduce, apply }
     }
 }
 

@@ -34,7 +34,8 @@ fn trained(law: &Arc<Law>, run_id: &str) -> Board {
         term.see(law, &meters, Observation::Committed { steps, table, total: Step(STEPS), elapsed });
     });
     let second = Duration::from_secs(1);
-    let spent = TimeSpent { reports: 1, plan: second, batch: second, compute: second, reduce: second, apply: second };
+    let phases = Phases { plan: second, batch: second, compute: second, reduce: second, apply: second };
+    let spent = TimeSpent { reports: 1, phases };
     term.see(law, &meters, Observation::Timed(spent));
     board.shown().term = Some(term);
     board
