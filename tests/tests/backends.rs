@@ -69,13 +69,14 @@ fn targets(run: &Run<'_>, page: &str, workers: usize) -> anyhow::Result<Vec<Targ
     std::iter::once(Ok(coordinator)).chain((0..workers).map(worker)).collect()
 }
 
-/// The alert rules that the chart makes of a scenario, as Prometheus reads them: what stands below `spec` in its document.
+/// The alert rules that the chart makes of a scenario with two workers, as Prometheus reads them: what stands below `spec` in its document.
 fn rules(stalled_for: &str) -> anyhow::Result<String> {
     let root = repository();
     let done = Command::new(root.join(".cache/chart/bin/helm"))
         .args(["template", "esta", "charts/esta", "--namespace", "train", "--kube-version", "1.37.0"])
         .args(["--values", "charts/esta/ci/multi-node-values.yaml", "--show-only", "templates/prometheusrule.yaml"])
         .args(["--set", &format!("metrics.rules.stalledFor={stalled_for}")])
+        .args(["--set", "workers.replicas=2,workers.podDisruptionBudget.minAvailable=1"])
         .current_dir(&root)
         .output()
         .context("helm does not start; scripts/telemetry-tools.sh brings it")?;
