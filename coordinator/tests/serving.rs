@@ -196,7 +196,8 @@ async fn a_session_number_serves_once() {
         samples: SAMPLES,
         ..v1::Hello::default()
     };
-    let _first = open(&mut client, message(Some(Body::Hello(hello.clone())))).await;
+    let mut first = open(&mut client, message(Some(Body::Hello(hello.clone())))).await;
+    first.next().await.expect("it was given to this one");
     let mut again = open(&mut client, message(Some(Body::Hello(hello)))).await;
     assert_eq!(again.next().await.expect_err("it is in use").code(), Code::FailedPrecondition);
 }
