@@ -73,7 +73,7 @@ function phaseOf({ run }) {
 }
 
 function leadOf({ run, budgets, stitches, rule, now }) {
-  const time = run.began ? `, led from here since ${day(run.began)} ${clock(run.began)}` : '';
+  const time = run.began ? `, under its present leader since ${day(run.began)} ${clock(run.began)}` : '';
   const long = run.began ? ` (${duration((now - run.began) / 1000)})` : '';
   const space = `${many(stitches.length, 'stitch', 'stitches')} in ${many(budgets.length, 'budget')}`;
   return `Run ${run.id}${time}${long}. ${space}; ${MODES[run.mode] ?? run.mode}; deployed by ${rule}.`;
