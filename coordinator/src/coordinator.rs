@@ -256,7 +256,7 @@ impl Office {
         self.tenure.over().await;
     }
 
-    /// Lets go of the record.
+    /// Lets go of the record: where there are others, they answer for the run as well from here on, or try again what failed.
     pub async fn resign(&mut self) {
         if let Some(resign) = self.resign.take() {
             resign.await;

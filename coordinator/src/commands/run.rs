@@ -98,7 +98,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     };
     front.close().await;
     crew.dismiss(farewell).await;
-    let concluded = sitting.conclude(ending, &front);
+    let concluded = sitting.papers.conclude(ending, &front);
     match (concluded, deserted) {
         (Err(Failure::Interrupted), Some(gone)) => Err(Failure::Workers(gone.to_string())),
         (concluded, _) => concluded,

@@ -101,24 +101,26 @@ pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
             shown.announce()?;
         }
         // What a run came to stays to be seen. Its lead is kept until everything is written, so whoever follows finds it.
-        match ended(&mut sitting, &mut interrupts).await {
-            Ending::Deposed if site.is_shared() => sitting.set_aside()?,
+        let ending = ended(&mut sitting, &mut interrupts).await;
+        let Sitting { mut office, papers } = sitting;
+        match ending {
+            Ending::Deposed if site.is_shared() => papers.set_aside()?,
             // As long as a failure is shown nobody tries again, but for whoever leads because this process may not.
             ending @ Ending::Failed(_) => {
-                let failed = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
+                let failed = tokio::task::block_in_place(|| papers.conclude(ending, &front));
                 let deposed = tokio::select! {
                     () = stay(args.linger, &mut interrupts) => false,
-                    () = sitting.deposed() => true,
+                    () = office.deposed() => true,
                 };
-                sitting.resign().await;
+                office.resign().await;
                 if !deposed {
                     front.close().await;
                     return failed;
                 }
             }
             ending => {
-                let concluded = tokio::task::block_in_place(|| sitting.conclude(ending, &front));
-                sitting.resign().await;
+                let concluded = tokio::task::block_in_place(|| papers.conclude(ending, &front));
+                office.resign().await;
                 if concluded.is_ok() {
                     stay(args.linger, &mut interrupts).await;
                 }

@@ -38,13 +38,17 @@ const GRACE: Duration = Duration::from_secs(60);
 
 /// A run that is being led by this process.
 pub(super) struct Sitting {
+    pub office: Office,
+    pub papers: Papers,
+}
+
+/// What is written of a run in a sitting.
+pub(super) struct Papers {
     law: Arc<Law>,
     place: RunPlace,
     archivist: Option<Archivist>,
     run_id: String,
-    office: Office,
-    /// Until it is concluded.
-    watch: Option<JoinHandle<Watch>>,
+    watch: JoinHandle<Watch>,
 }
 
 impl Sitting {
@@ -75,7 +79,7 @@ impl Sitting {
             from_step = step.0,
             "leading"
         );
-        Ok(Self { law, place, archivist, run_id, office, watch: Some(watch) })
+        Ok(Self { office, papers: Papers { law, place, archivist, run_id, watch } })
     }
 
     /// Interrupts the run.
@@ -83,42 +87,31 @@ impl Sitting {
         self.office.stop();
     }
 
-    /// Waits until this process may lead no longer.
-    pub async fn deposed(&self) {
-        self.office.deposed().await;
-    }
-
     /// Waits until the run ends.
     pub async fn ended(&mut self) -> Ending {
         self.office.ended().await
     }
+}
 
-    /// Lets go of the record: where there are others, they answer for the run as well from here on, or try again what failed.
-    pub async fn resign(&mut self) {
-        self.office.resign().await;
-    }
-
+impl Papers {
     /// Closes what this term wrote: another coordinator goes on.
-    pub fn set_aside(mut self) -> Result<(), Failure> {
-        let watch = self.watch.take().map(JoinHandle::join);
-        watch.transpose().map_err(|_| Failure::Other("the watching thread broke".into()))?;
+    pub fn set_aside(self) -> Result<(), Failure> {
+        self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
         // Whoever leads next writes the run's files: what this one has of them is not sent over theirs.
         Ok(())
     }
 
     /// Writes what remains and prints the palette; an ending that is no completion is a failure. Whoever still asks the front is
-    /// told how the run ended. Takes as long as the files do: not for a thread that others need. To be called once.
-    pub fn conclude(&mut self, ending: Ending, front: &Front) -> Result<(), Failure> {
-        let broke = || Failure::Other("the watching thread broke".into());
-        let watch = self.watch.take().ok_or_else(broke)?.join().map_err(|_| broke())?;
-        let archivist = self.archivist.take();
+    /// told how the run ended. Takes as long as the files do: not for a thread that others need.
+    pub fn conclude(self, ending: Ending, front: &Front) -> Result<(), Failure> {
+        let watch = self.watch.join().map_err(|_| Failure::Other("the watching thread broke".into()))?;
         let brought = match &ending {
             Ending::Complete => archive::bring_evaluation(&self.place),
             _ => Ok(()),
         };
         let finished = watch.conclude();
         // Whoever goes on after a stop may lead already, and has files of its own to send.
-        let archivist = archivist.filter(|_| !matches!(ending, Ending::Stopped));
+        let archivist = self.archivist.filter(|_| !matches!(ending, Ending::Stopped));
         if let Err(failure) = ending.into_result() {
             front.board().fail(&failure.line());
             if let Some(Err(error)) = archivist.map(Archivist::end) {
@@ -135,8 +128,7 @@ impl Sitting {
         let page = report::write(&self.place.folder)?;
         archivist.map_or(Ok(()), Archivist::end_with_report)?;
         let shown = self.place.shown().join(page.file_name().unwrap_or_default());
-        let (run_id, law, place) = (self.run_id.clone(), self.law.clone(), self.place.clone());
-        front.retire(Retired { run_id, law, table, place, written: true });
+        front.retire(Retired { run_id: self.run_id, law: self.law, table, place: self.place, written: true });
         say(&format!("report: {}", shown.display()))
     }
 }
