@@ -10,8 +10,14 @@ check_programs() { # check_programs GOAL: make's, which builds them
     fail "no binaries in $bin: run 'make $1' or 'make build'"
 }
 
-default_workers() {
-  if [ "$DEVICE" = cuda ]; then nvidia-smi --list-gpus | wc -l; else echo 2; fi
+default_workers() { # on GPUs one for each that may be used
+  if [ "$DEVICE" != cuda ]; then
+    echo 2
+  elif [ -n "${CUDA_VISIBLE_DEVICES-}" ]; then
+    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l
+  else
+    nvidia-smi --list-gpus | wc -l
+  fi
 }
 
 pretrain() { # pretrain CONFIG ANCHOR STEPS [FLAG...]

@@ -3,6 +3,7 @@
 mod catalog;
 mod children;
 mod config;
+mod devices;
 mod exposure;
 mod live;
 mod memory;

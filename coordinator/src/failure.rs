@@ -77,6 +77,18 @@ pub enum Failure {
     /// Nobody is left to train.
     #[error("every worker is gone and the run is not complete: {0}")]
     Workers(String),
+    /// Fewer devices are visible than workers are wanted.
+    #[error(
+        "--workers {workers} --device cuda: every worker needs a device of its own, and CUDA_VISIBLE_DEVICES names {} ({})",
+        named.len(),
+        named.join(",")
+    )]
+    Devices {
+        /// Workers that are wanted.
+        workers: u32,
+        /// What is visible.
+        named: Vec<String>,
+    },
     /// The worker program cannot be started.
     #[error("cannot start {}; build it, or name it in ESTA_WORKER", program.display())]
     Worker {
@@ -114,7 +126,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Kept(ObjectsError::Place(_)) => 3,
             Self::Kept(_) | Self::Worker { .. } | Self::Artifacts { .. } | Self::Report(_) | Self::Other(_) => 1,
-            Self::PlainText { .. } => 2,
+            Self::PlainText { .. } | Self::Devices { .. } => 2,
             Self::Config(_) => 3,
             Self::Store(_) => 4,
             Self::Diverged(_) => 5,

@@ -22,6 +22,7 @@ fn main() {
         .file("shim/group.cpp")
         .file("shim/store.cpp")
         .file("shim/version.cpp")
+        .file("shim/reproducible.cpp")
         .file("shim/gloo.cpp");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
         build.define("USE_C10D_NCCL", None).includes(nccl_headers(&libtorch)).file("shim/nccl.cpp");

@@ -19,9 +19,11 @@ use esta_engine::{
     profile::{Measurement, order},
     spec::Precision,
 };
-use esta_model::{Input, Network, ParamStore, Phase, Start, StitchedNet, Texts, Weights, random_anchor, random_layers};
+use esta_model::{
+    Input, Network, ParamStore, Phase, Start, StitchedNet, Texts, Weights, random_anchor, random_layers, wait_for,
+};
 use esta_proto::StitchId;
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use file::{Target, UnwritableProfile};
 pub use hardware::name as hardware;
@@ -133,9 +135,7 @@ impl Bench {
     }
 
     fn settle(&self) {
-        if let Device::Cuda(index) = self.device() {
-            Cuda::synchronize(index as i64);
-        }
+        wait_for(self.device());
     }
 }
 

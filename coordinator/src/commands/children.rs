@@ -20,7 +20,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::run::Device;
 use crate::failure::Failure;
 
 /// How long children that were told to stop may take to leave by themselves.
@@ -53,15 +52,16 @@ pub(super) struct Gone {
 }
 
 impl Crew {
-    /// Starts this many workers for the coordinator at `url`.
-    pub fn start(url: &str, count: u32, device: Device) -> Result<Self, Failure> {
+    /// Starts this many workers for the coordinator at `url`, each on a CUDA device of its own where such are named.
+    pub fn start(url: &str, count: u32, devices: Option<&[String]>) -> Result<Self, Failure> {
         let program = program();
         let (leave, gone) = mpsc::unbounded_channel();
         let end = CancellationToken::new();
         let mut crew = Self { alive: 0, gone, keepers: Vec::new(), end };
         for index in 0..count {
             let name = format!("worker-{index}");
-            let spawned = command(&program, url, &name, device, index).spawn();
+            let device = devices.map(|devices| devices[index as usize].as_str());
+            let spawned = command(&program, url, &name, device).spawn();
             let child = spawned.map_err(|source| Failure::Worker { program: program.clone(), source })?;
             crew.alive += 1;
             crew.keepers.push(tokio::spawn(keep(name, child, leave.clone(), crew.end.clone())));
@@ -111,11 +111,12 @@ fn program() -> PathBuf {
     beside.unwrap_or_else(|| "esta-worker".into())
 }
 
-fn command(program: &Path, url: &str, name: &str, device: Device, index: u32) -> Command {
+/// A worker, on a CUDA device of its own where one is named.
+fn command(program: &Path, url: &str, name: &str, device: Option<&str>) -> Command {
     let mut command = Command::new(program);
     command.args(["train", "--coordinator", url, "--name", name]);
-    if device == Device::Cuda {
-        command.args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", visible_device(index));
+    if let Some(device) = device {
+        command.args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", device);
     }
     // What this process shows other coordinators is not for its own children, which reach it on this machine.
     for variable in ENVIRONMENT {
@@ -123,13 +124,6 @@ fn command(program: &Path, url: &str, name: &str, device: Device, index: u32) ->
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     command
-}
-
-/// The device of one worker: the index-th of those this process may see.
-fn visible_device(index: u32) -> String {
-    let visible = env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
-    let device = visible.split(',').filter(|device| !device.is_empty()).nth(index as usize);
-    device.map_or_else(|| index.to_string(), str::to_owned)
 }
 
 /// Watches over one child until it leaves or is ended.

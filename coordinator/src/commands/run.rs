@@ -11,6 +11,7 @@ use esta_config::JobArgs;
 
 use super::{
     children::{Crew, Farewell, Gone},
+    devices::Devices,
     exposure::ExposureArgs,
     law,
     sitting::{Interrupts, Sitting},
@@ -43,11 +44,21 @@ pub struct RunArgs {
 
 /// Where a worker's tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Device {
+enum Device {
     /// The processor.
     Cpu,
     /// An NVIDIA device.
     Cuda,
+}
+
+impl Device {
+    /// The CUDA device of each worker, where they compute on any.
+    fn for_each(self, workers: u32) -> Result<Option<Vec<String>>, Failure> {
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Cuda => Devices::of_environment().for_each(workers).map(Some),
+        }
+    }
 }
 
 /// What happened next to a run with children.
@@ -58,6 +69,7 @@ enum Next {
 }
 
 pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
+    let devices = args.device.for_each(args.workers)?;
     let interrupts = Interrupts::listen()?;
     let mut interrupts = if args.leash { interrupts.on_leash()? } else { interrupts };
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -68,7 +80,7 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     shown.announce()?;
     let opened = Opened::open(law.clone(), Path::new(&law.spec.run_dir()))?;
     let mut sitting = Sitting::begin(law, &front, opened, args.workers)?;
-    let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, args.device)?;
+    let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, devices.as_deref())?;
     let (ending, deserted) = loop {
         let next = tokio::select! {
             ending = sitting.ended() => Next::Ended(ending),

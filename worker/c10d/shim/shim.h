@@ -56,7 +56,7 @@ class Pending {
 class Group {
  public:
   struct State;
-  explicit Group(std::unique_ptr<State> state);
+  explicit Group(std::shared_ptr<State> state);
   ~Group();
   std::unique_ptr<Pending> all_reduce_sum(const Tensor& tensor) const;
   std::unique_ptr<Pending> broadcast(const Tensor& tensor, int64_t root) const;
@@ -65,7 +65,7 @@ class Group {
   void abort() const;
 
  private:
-  std::unique_ptr<State> state_;
+  std::shared_ptr<State> state_;
 };
 
 std::shared_ptr<Group> form_gloo(
@@ -74,6 +74,9 @@ std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store)
 
 // Of the headers this was compiled against, such as 2.11.0.
 rust::String torch_version();
+
+// Holds CUDA's operators of this process to the same bits for the same operands.
+void be_reproducible_on_cuda();
 
 // The CUDA device that the calling thread currently uses.
 int32_t current_cuda_device();

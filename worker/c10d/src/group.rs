@@ -1,6 +1,7 @@
 //! One process's end of a group: forming it, its collectives, leaving it (room: HANDS).
 
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -114,8 +115,8 @@ impl GroupConfig {
 
 /// One rank's end of a group. Collectives must be issued in the same order on all ranks.
 ///
-/// Dropping it leaves the group in about 20 ms, while gloo's threads end; [`abandon`](Self::abandon) does not wait for them.
-/// Collectives still pending end on their own in the background.
+/// Dropping it leaves a Gloo group in about 20 ms, while gloo's threads end; [`abandon`](Self::abandon) does not wait for them.
+/// Collectives still pending end on their own in the background. An NCCL group is always left as if it were abandoned.
 pub struct ProcessGroup {
     backend: Backend,
     rank: u32,
@@ -182,9 +183,13 @@ impl ProcessGroup {
 
     /// Leaves a group whose peers may hang, without ever blocking. NCCL's collectives are aborted; Gloo has no abort, so the
     /// group and its pending collectives stay with a background thread until they time out.
-    pub fn abandon(self) {
-        if let Members::Several(group) = self.members {
-            reaper::bury(Abandoned { group, pending: UniquePtr::null() });
+    pub fn abandon(mut self) {
+        self.leave();
+    }
+
+    fn leave(&mut self) {
+        if let Members::Several(group) = mem::replace(&mut self.members, Members::Alone) {
+            reaper::bury(Abandoned { group, pending: UniquePtr::null(), backend: self.backend });
         }
     }
 
@@ -197,7 +202,9 @@ impl ProcessGroup {
         let ticket = Ticket { operation, sequence, rank: self.rank, world: self.world };
         let Members::Several(group) = &self.members else { return Ok(Work::done(ticket)) };
         match start(group) {
-            Ok(pending) => Ok(Work::running(ticket, Abandoned { group: group.clone(), pending })),
+            Ok(pending) => {
+                Ok(Work::running(ticket, Abandoned { group: group.clone(), pending, backend: self.backend }))
+            }
             Err(exception) => Err(ticket.failure(exception.what())),
         }
     }
@@ -217,6 +224,14 @@ impl ProcessGroup {
             return Err(unfit(operation, format!("shape {:?} is not contiguous", tensor.size())));
         }
         Ok(())
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        if self.backend == Backend::Nccl {
+            self.leave();
+        }
     }
 }
 

@@ -27,6 +27,14 @@ pub fn torch_version() -> String {
     bridge::ffi::torch_version()
 }
 
+/// Holds the CUDA operators of this process to the same bits for the same operands, where `CUBLAS_WORKSPACE_CONFIG` is
+/// `:4096:8` or `:16:8`; without it libtorch then refuses products of matrices. Single precision is computed in single
+/// precision throughout. For good, and to be called before the first operator.
+pub fn be_reproducible_on_cuda() {
+    // It sets flags alone; an error could only say that there are none.
+    drop(bridge::ffi::be_reproducible_on_cuda());
+}
+
 /// Bytes that the current CUDA device has free; none without one.
 #[must_use]
 pub fn free_cuda_memory() -> Option<u64> {

@@ -1,7 +1,8 @@
 //! Keeps what libtorch has not let go of, so that nobody has to wait for it (room: HANDS).
 //!
 //! Destroying a Gloo group waits for its pending collectives, and their buffers may be written to until then. So every
-//! pending collective owns a share of its group, and an abandoned one lives here until it has ended.
+//! pending collective owns a share of its group, and an abandoned one lives here until it has ended. Aborting and destroying
+//! an NCCL group takes from milliseconds to minutes, however little of it is left: each has a thread of its own for that.
 
 use std::mem;
 use std::sync::OnceLock;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use cxx::{SharedPtr, UniquePtr};
 
 use crate::bridge::ffi::{Group, Pending, Phase};
+use crate::group::Backend;
 
 /// Time between two looks at what has been abandoned.
 const ROUND: Duration = Duration::from_millis(20);
@@ -20,6 +22,7 @@ const ROUND: Duration = Duration::from_millis(20);
 pub(crate) struct Abandoned {
     pub(crate) pending: UniquePtr<Pending>,
     pub(crate) group: SharedPtr<Group>,
+    pub(crate) backend: Backend,
 }
 
 impl Abandoned {
@@ -35,10 +38,38 @@ impl Abandoned {
             drop(group.abort());
         }
     }
+
+    /// Waits for its end, and leaves.
+    fn see_off(self) {
+        self.abort();
+        while self.is_running() {
+            thread::sleep(ROUND);
+        }
+    }
 }
 
 /// Takes over; never blocks.
 pub(crate) fn bury(abandoned: Abandoned) {
+    match abandoned.backend {
+        Backend::Gloo => to_the_reaper(abandoned),
+        Backend::Nccl => alone(abandoned),
+    }
+}
+
+/// A thread for this one. Without any, leaking is the only way not to wait.
+fn alone(abandoned: Abandoned) {
+    let (sender, only) = mpsc::channel();
+    let thread = thread::Builder::new().name("c10d-reaper".to_owned());
+    let started = thread.spawn(move || only.into_iter().for_each(Abandoned::see_off));
+    let kept = match started {
+        Ok(_) => sender.send(abandoned).err().map(|error| error.0),
+        Err(_) => Some(abandoned),
+    };
+    mem::forget(kept);
+}
+
+/// One thread for all, which only looks at them.
+fn to_the_reaper(abandoned: Abandoned) {
     static INBOX: OnceLock<Option<Sender<Abandoned>>> = OnceLock::new();
     let refused = match INBOX.get_or_init(start) {
         Some(inbox) => inbox.send(abandoned).err().map(|error| error.0),
@@ -58,10 +89,7 @@ fn reap(inbox: &Receiver<Abandoned>) {
     loop {
         let wait = if kept.is_empty() { Duration::MAX } else { ROUND };
         match inbox.recv_timeout(wait) {
-            Ok(abandoned) => {
-                abandoned.abort();
-                kept.push(abandoned);
-            }
+            Ok(abandoned) => kept.push(abandoned),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

@@ -1,11 +1,12 @@
 //! A collective under way, polled to its end (room: HANDS).
 
 use std::hint;
+use std::mem;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::bridge::ffi::Phase;
-use crate::error::{C10dError, Operation, read_libtorch};
+use crate::error::{C10dError, Cause, Operation, read_libtorch};
 use crate::reaper::{self, Abandoned};
 
 /// How long a wait spins before it sleeps between glances. Short, because gloo's threads may need the core: on two cores
@@ -58,8 +59,15 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     pub(crate) fn failure(&self, text: &str) -> C10dError {
+        self.error(read_libtorch(text))
+    }
+
+    fn too_late(&self, limit: Duration) -> C10dError {
+        self.error((Cause::TimedOut, format!("not done within {limit:?}")))
+    }
+
+    fn error(&self, (cause, reason): (Cause, String)) -> C10dError {
         let Self { operation, sequence, rank, world } = *self;
-        let (cause, reason) = read_libtorch(text);
         C10dError::Collective { operation, sequence, rank, world, cause, reason }
     }
 }
@@ -77,15 +85,30 @@ impl Work {
     pub fn poll(&mut self) -> Result<Progress, C10dError> {
         if let State::Running(started) = &self.state {
             let look = started.pending.look();
-            self.state = match look.phase {
-                Phase::Finished => State::Ended(Ok(())),
-                Phase::Failed => State::Ended(Err(self.ticket.failure(&look.reason))),
+            let ended = match look.phase {
+                Phase::Finished => Ok(()),
+                Phase::Failed => Err(self.ticket.failure(&look.reason)),
                 _ => return Ok(Progress::Pending),
             };
+            let failed = ended.is_err();
+            if let State::Running(started) = mem::replace(&mut self.state, State::Ended(ended))
+                && failed
+            {
+                // It may hold the last share of a group that takes long to destroy.
+                reaper::bury(started);
+            }
         }
         match &self.state {
             State::Ended(Err(error)) => Err(error.clone()),
             _ => Ok(Progress::Done),
+        }
+    }
+
+    /// Waits until the collective is done; one that takes longer than `limit` is an error.
+    pub fn finish(mut self, limit: Duration) -> Result<(), C10dError> {
+        match self.wait_until(Instant::now() + limit, &|| false)? {
+            Outcome::Done => Ok(()),
+            Outcome::DeadlinePassed | Outcome::Cancelled => Err(self.ticket.too_late(limit)),
         }
     }
 
@@ -111,7 +134,7 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let state = std::mem::replace(&mut self.state, State::Ended(Ok(())));
+        let state = mem::replace(&mut self.state, State::Ended(Ok(())));
         if let State::Running(started) = state {
             reaper::bury(started);
         }

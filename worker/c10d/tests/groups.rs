@@ -237,3 +237,20 @@ fn finish_both(one: &ProcessGroup, other: &ProcessGroup) {
     let works = [one, other].map(|group| group.barrier().unwrap());
     works.into_iter().for_each(|work| finish(work).unwrap());
 }
+
+#[test]
+fn a_work_that_takes_longer_than_its_limit_is_an_error() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let join = |rank| {
+        let store = store.clone();
+        move || ProcessGroup::new(&config(rank, 2), store).unwrap()
+    };
+    let silent = thread::spawn(join(1));
+    let group = join(0)();
+    let silent = silent.join().unwrap();
+    let late = group.barrier().unwrap();
+    let error = late.finish(Duration::from_millis(5)).unwrap_err().to_string();
+    assert_eq!(error, "barrier (number 0 of its group) timed out on rank 0 of 2: not done within 5ms");
+    group.abandon();
+    silent.abandon();
+}

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use esta_c10d::{C10dError, Cause, Operation, Outcome, ProcessGroup, Progress, Work};
+use esta_c10d::{Backend, C10dError, Cause, Operation, Outcome, ProcessGroup, Progress, Work};
 use support::failing_store::DiesOnceSet;
 use support::peer::{PATIENCE, Peer, Role};
 use support::tcp_store;
@@ -22,6 +22,7 @@ fn peer() {
         "collectives of 2" => collectives(&role, 2),
         "collectives of 3" => collectives(&role, 3),
         "reduce until a peer dies" => reduce_until_a_peer_dies(&role),
+        "abort past a stopped peer" => abort_past_a_stopped_peer(&role),
         "reduce past a stopped peer" => reduce_past_a_stopped_peer(&role),
         "exit past a stopped peer" => exit_past_a_stopped_peer(&role),
         "die in the rendezvous" => die_in_the_rendezvous(&role),
@@ -31,8 +32,12 @@ fn peer() {
 }
 
 fn start(role: &str, world: u32) -> Vec<Peer> {
+    start_on(Backend::Gloo, role, world)
+}
+
+fn start_on(backend: Backend, role: &str, world: u32) -> Vec<Peer> {
     let store = tcp_store::serve();
-    (0..world).map(|rank| Peer::start("peer", role, rank, store)).collect()
+    (0..world).map(|rank| Peer::start("peer", (role, backend), rank, store)).collect()
 }
 
 fn finish(mut work: Work) {
@@ -48,14 +53,14 @@ fn collectives(role: &Role, world: u32) {
     let group = role.join(0, world, PATIENCE).unwrap();
     let (rank, world) = (i64::from(group.rank()), i64::from(group.world()));
     for kind in [Kind::Int64, Kind::Float] {
-        let tensor = ramp(kind, rank + 1);
+        let tensor = ramp(kind, rank + 1).to_device(role.device());
         finish(group.all_reduce_sum(&tensor).unwrap());
-        assert_eq!(tensor, ramp(kind, world * (world + 1) / 2), "{kind:?} summed over {world}");
+        assert_eq!(tensor.to_device(Device::Cpu), ramp(kind, world * (world + 1) / 2), "{kind:?} summed over {world}");
     }
     for root in 0..group.world() {
-        let tensor = ramp(Kind::Double, rank + 1);
+        let tensor = ramp(Kind::Double, rank + 1).to_device(role.device());
         finish(group.broadcast(&tensor, root).unwrap());
-        assert_eq!(tensor, ramp(Kind::Double, i64::from(root) + 1), "broadcast from {root}");
+        assert_eq!(tensor.to_device(Device::Cpu), ramp(Kind::Double, i64::from(root) + 1), "broadcast from {root}");
     }
     role.say("at the barrier");
     // Rank 0 comes when told to; until then nobody passes.
@@ -66,8 +71,8 @@ fn collectives(role: &Role, world: u32) {
     role.say("past the barrier");
 }
 
-fn check_collectives(world: u32) {
-    let mut peers = start(&format!("collectives of {world}"), world);
+fn check_collectives(backend: Backend, world: u32) {
+    let mut peers = start_on(backend, &format!("collectives of {world}"), world);
     peers.iter().for_each(|peer| assert_eq!(peer.hear(), "at the barrier"));
     assert!(peers.iter().all(|peer| peer.said_nothing()));
     peers[0].tell("pass");
@@ -77,18 +82,23 @@ fn check_collectives(world: u32) {
 
 #[test]
 fn two_processes_reduce_broadcast_and_meet() {
-    check_collectives(2);
+    check_collectives(Backend::Gloo, 2);
 }
 
 #[test]
 fn three_processes_reduce_broadcast_and_meet() {
-    check_collectives(3);
+    check_collectives(Backend::Gloo, 3);
+}
+
+#[test]
+fn processes_with_a_rehearsed_device_each_reduce_broadcast_and_meet() {
+    check_collectives(Backend::Nccl, 3);
 }
 
 /// Reduces until an error comes, and says which.
 fn reduce_until_a_peer_dies(role: &Role) {
     let group = role.join(0, 3, PATIENCE).unwrap();
-    let tensor = Tensor::ones([1 << 20], (Kind::Int64, Device::Cpu));
+    let tensor = Tensor::ones([1 << 20], (Kind::Int64, role.device()));
     let deadline = Instant::now() + PATIENCE;
     let error = loop {
         let mut work = group.all_reduce_sum(&tensor).unwrap();
@@ -176,6 +186,40 @@ fn a_stopped_peer_is_left_behind_in_milliseconds() {
     both(&mut peers, "it is gone");
     for peer in peers.into_iter().take(2) {
         assert_eq!(peer.hear(), "still reducing");
+        assert!(peer.join().success());
+    }
+}
+
+/// An NCCL group that is abandoned is aborted: what was under way fails at once, though it looks like what is done.
+fn abort_past_a_stopped_peer(role: &Role) {
+    let old = role.join(0, 3, PATIENCE).unwrap();
+    finish(old.barrier().unwrap());
+    role.say("together");
+    assert_eq!(role.listen(), "one has stopped");
+    let device = |kind| ramp(kind, 1).to_device(role.device());
+    let mut hung = old.all_reduce_sum(&device(Kind::Float)).unwrap();
+    assert_eq!(hung.poll(), Ok(Progress::Pending));
+    old.abandon();
+    match hung.wait_until(Instant::now() + PATIENCE, &|| false) {
+        Err(C10dError::Collective { sequence: 1, reason, .. }) => role.say(&reason),
+        other => panic!("{other:?}"),
+    }
+    let next = role.join(1, 2, PATIENCE).unwrap();
+    let tensor = device(Kind::Int64);
+    finish(next.all_reduce_sum(&tensor).unwrap());
+    assert_eq!(tensor.to_device(Device::Cpu), ramp(Kind::Int64, 2));
+    role.say("reduced with the next group");
+}
+
+#[test]
+fn what_an_abort_ends_has_failed() {
+    let mut peers = start_on(Backend::Nccl, "abort past a stopped peer", 3);
+    peers.iter().for_each(|peer| assert_eq!(peer.hear(), "together"));
+    peers[2].stop();
+    peers[..2].iter_mut().for_each(|peer| peer.tell("one has stopped"));
+    for peer in peers.drain(..2) {
+        assert_eq!(peer.hear(), "the group was aborted");
+        assert_eq!(peer.hear(), "reduced with the next group");
         assert!(peer.join().success());
     }
 }

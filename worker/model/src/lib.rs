@@ -66,7 +66,7 @@ pub use network::Network;
 pub use optim::{AdamW, InvalidStep, Update};
 pub use params::{GroupParams, ParamError, ParamStore, ParamTensor, Start};
 pub use refine::refine_layers;
-pub use slot::{PacedSlot, Slot, SlotError, SlotOptions, SlotResult, Teacher, run_slot};
+pub use slot::{PacedSlot, Slot, SlotError, SlotOptions, SlotResult, Teacher, run_slot, wait_for};
 pub use stitched::{StitchError, StitchedNet};
 pub use weights::{Weights, WeightsError};
 pub use windows::{Opening, Windows};

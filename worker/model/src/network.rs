@@ -191,8 +191,9 @@ impl Network {
 
     /// The tensors of [`Self::merged`] by timm's or Hugging Face's names, one block after the other. Blocks are numbered in
     /// order of execution, stitching layers are `stitch_layers.{j}` for the j-th on the path: a lone anchor is an ordinary state.
+    /// They lie in the host's memory, and one block at a time on the device.
     pub(crate) fn merged_weights(&self, origin: String) -> Weights {
-        let mut weights = Weights::new(origin);
+        let mut weights = Weights::on_host(origin);
         self.front.merged().export(&mut weights);
         let (blocks_name, layers_name) = match self.front {
             Front::Patches(_) => ("blocks", "stitch_layers"),

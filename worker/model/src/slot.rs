@@ -302,7 +302,7 @@ impl Measure<'_> {
 }
 
 /// Waits until a device has done what it was given: elsewhere everything is done when it was called.
-fn wait_for(device: Device) {
+pub fn wait_for(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);
     }

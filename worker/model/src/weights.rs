@@ -100,13 +100,21 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
     /// What sees to the tensors of blocks, where they take turns in memory.
     windows: Option<Arc<Windows>>,
+    /// Whether tensors are kept in the host's memory, wherever they come from.
+    on_host: bool,
 }
 
 impl Weights {
     /// An empty set; `origin` names it in errors.
     #[must_use]
     pub fn new(origin: impl Into<String>) -> Self {
-        Self { origin: origin.into(), tensors: BTreeMap::new(), windows: None }
+        Self { origin: origin.into(), tensors: BTreeMap::new(), windows: None, on_host: false }
+    }
+
+    /// An empty set that keeps its tensors in the host's memory: for what is made one by one on a device to be written.
+    #[must_use]
+    pub(crate) fn on_host(origin: impl Into<String>) -> Self {
+        Self { on_host: true, ..Self::new(origin) }
     }
 
     /// Reads every tensor of a safetensors file, or of `model.safetensors` in a folder, onto the CPU: floating-point
@@ -134,6 +142,7 @@ impl Weights {
 
     /// Adds or replaces a tensor.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        let tensor = if self.on_host { tensor.to_device(Device::Cpu) } else { tensor };
         self.tensors.insert(name.into(), tensor);
     }
 
@@ -201,7 +210,7 @@ impl Weights {
     /// The same names with other tensors.
     pub(crate) fn map(&self, change: impl Fn(&str, &Tensor) -> Tensor) -> Self {
         let tensors = self.tensors.iter().map(|(name, tensor)| (name.clone(), change(name, tensor))).collect();
-        Self { origin: self.origin.clone(), tensors, windows: self.windows.clone() }
+        Self { origin: self.origin.clone(), tensors, windows: self.windows.clone(), on_host: self.on_host }
     }
 
     /// Takes over all tensors of `other`, each name behind `prefix`.

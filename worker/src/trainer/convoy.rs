@@ -8,7 +8,7 @@ use esta_engine::{
     run::Activity,
     shard::{BlockId, Round, Stop, Tour},
 };
-use esta_model::{Opening, PacedSlot, SlotResult, Windows};
+use esta_model::{Opening, PacedSlot, SlotResult, Windows, wait_for};
 use esta_proto::{SlotId, Step};
 use tch::{Device, Kind, Tensor};
 
@@ -109,7 +109,8 @@ pub struct Traveller<'a> {
     pub slot: PacedSlot<'a>,
     pub tour: &'a Tour,
     /// What it is in the step.
-    pub place: (Step, SlotId),
+    place: (Step, SlotId),
+    device: Device,
     /// Stops it has made since it set out or turned.
     done: usize,
     computed: Duration,
@@ -117,8 +118,8 @@ pub struct Traveller<'a> {
 
 impl<'a> Traveller<'a> {
     /// A slot that has not set out.
-    pub fn new(slot: PacedSlot<'a>, tour: &'a Tour, place: (Step, SlotId)) -> Self {
-        Self { slot, tour, place, done: 0, computed: Duration::ZERO }
+    pub fn new(slot: PacedSlot<'a>, tour: &'a Tour, place: (Step, SlotId), device: Device) -> Self {
+        Self { slot, tour, place, device, done: 0, computed: Duration::ZERO }
     }
 
     /// Forward, the turn, and back: what the slot found. `computed` is how long it took without waiting for blocks.
@@ -159,6 +160,8 @@ impl<'a> Traveller<'a> {
         doing.begin(Activity::Compute(step, slot));
         let started = Instant::now();
         run(&mut self.slot);
+        // A device is given its work and goes on by itself: its time is what is measured.
+        wait_for(self.device);
         self.computed += started.elapsed();
     }
 }

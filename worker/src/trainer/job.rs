@@ -46,14 +46,18 @@ impl fmt::Display for DeviceKind {
 pub struct DeviceError;
 
 impl DeviceKind {
-    /// The libtorch device.
+    /// The libtorch device. On a GPU operators are held to the same bits for the same operands from here on: slots are run
+    /// again, and by other ranks (RD-4).
     ///
     /// # Errors
     /// [`DeviceError`] when there is none.
     pub fn device(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+            Self::Cuda if tch::Cuda::is_available() => {
+                esta_c10d::be_reproducible_on_cuda();
+                Ok(Device::Cuda(0))
+            }
             Self::Cuda => Err(DeviceError),
         }
     }

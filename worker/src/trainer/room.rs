@@ -5,6 +5,7 @@ use esta_engine::{
     spec::JobSpec,
 };
 use esta_text::TextSet;
+use tch::Device;
 use thiserror::Error;
 
 use super::family::Outline;
@@ -36,7 +37,7 @@ pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
     match machine::free_memory(outline.device) {
         Some(free) if spec.train.check_memory && plan.least() > free => Err(RoomError { free, plan }),
         Some(free) => {
-            let blocks = (free - free / MARGIN).saturating_sub(plan.least());
+            let blocks = (free - free / MARGIN).saturating_sub(plan.least() + beside_tensors(outline.device));
             Ok(Room { blocks, planned: Some(plan.peak(1)) })
         }
         None => Ok(Room { planned: Some(plan.peak(1)), ..Room::default() }),
@@ -45,6 +46,13 @@ pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
 
 /// The share of free memory that is the allocator's: one in so many bytes.
 const MARGIN: u64 = 20;
+
+/// Bytes that a GPU will hold beside tensors once it computes and reduces: its kernels, cuBLAS's workspaces, and the buffers of
+/// four communicators (of all ranks and of a node's, each again for the generation to come). A generous guess: what it leaves
+/// unused costs a block's broadcast.
+fn beside_tensors(device: Device) -> u64 {
+    if device.is_cuda() { 3 << 30 } else { 0 }
+}
 
 /// What a rank may keep beside what it cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

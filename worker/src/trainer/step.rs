@@ -292,9 +292,9 @@ impl Stepper {
             let told = traced.map(|traced| traced.slot(slot, stitch));
             let result = share.with_slot(&batch, (slot, stitch), self.dropout, |work| {
                 match PacedSlot::new(&state.net, &state.store, work, &self.options) {
-                    Ok(paced) => {
-                        Traveller::new(paced, &tour, (plan.step, slot)).go(convoy, round, &mut computed).map(Ok)
-                    }
+                    Ok(paced) => Traveller::new(paced, &tour, (plan.step, slot), convoy.device)
+                        .go(convoy, round, &mut computed)
+                        .map(Ok),
                     Err(error) => Ok(Err(error)),
                 }
             })?;

@@ -73,6 +73,7 @@ pub fn main(spec: JobSpec, context: Context, loaded: Loaded, work: mpsc::Receive
         thread.context.doing.begin(Activity::Idle);
         idle_since = Instant::now();
     }
+    thread.leave();
 }
 
 struct Thread {

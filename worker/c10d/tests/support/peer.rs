@@ -10,12 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use esta_c10d::{Backend, C10dError, GroupConfig, Host, PrefixStore, ProcessGroup, Store};
+use tch::Device;
 
 use super::tcp_store::TcpStore;
 
 const ROLE: &str = "ESTA_C10D_TEST_ROLE";
 const RANK: &str = "ESTA_C10D_TEST_RANK";
 const STORE: &str = "ESTA_C10D_TEST_STORE";
+const BACKEND: &str = "ESTA_C10D_TEST_BACKEND";
 /// Lines of a peer to its parent start with this, to tell them from the test harness's own.
 const MARK: &str = "peer> ";
 
@@ -37,15 +39,19 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts this executable's test `entry` in `role`.
-    pub fn start(entry: &str, role: &str, rank: u32, store: SocketAddr) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+    /// Starts this executable's test `entry` in `role`, on a CUDA device of host memory where the backend is NCCL.
+    pub fn start(entry: &str, (role, backend): (&str, Backend), rank: u32, store: SocketAddr) -> Self {
+        let mut program = Command::new(env::current_exe().unwrap());
+        program
             .args([entry, "--exact", "--nocapture", "--test-threads=1"])
             .envs([(ROLE, role.to_owned()), (RANK, rank.to_string()), (STORE, store.to_string())])
+            .env(BACKEND, backend.to_string())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        if backend == Backend::Nccl {
+            program.env("LD_PRELOAD", esta_rehearsal::library());
+        }
+        let mut child = program.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -108,6 +114,7 @@ impl Drop for Peer {
 pub struct Role {
     pub name: String,
     pub rank: u32,
+    pub backend: Backend,
     store: Arc<dyn Store>,
 }
 
@@ -116,18 +123,28 @@ impl Role {
         let name = env::var(ROLE).ok()?;
         let rank = env::var(RANK).unwrap().parse().unwrap();
         let store = Arc::new(TcpStore(env::var(STORE).unwrap().parse().unwrap()));
-        Some(Self { name, rank, store })
+        let backends = [Backend::Gloo, Backend::Nccl];
+        let backend = backends.into_iter().find(|backend| env::var(BACKEND).unwrap() == backend.to_string()).unwrap();
+        Some(Self { name, rank, backend, store })
     }
 
     /// The same role with its store wrapped.
     pub fn with_store(&self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
-        Self { name: self.name.clone(), rank: self.rank, store: wrap(self.store.clone()) }
+        Self { name: self.name.clone(), rank: self.rank, backend: self.backend, store: wrap(self.store.clone()) }
+    }
+
+    /// Where the tensors of its groups live.
+    pub fn device(&self) -> Device {
+        match self.backend {
+            Backend::Gloo => Device::Cpu,
+            Backend::Nccl => Device::Cuda(0),
+        }
     }
 
     /// Forms the group of a generation, with this rank.
     pub fn join(&self, generation: u32, world: u32, timeout: Duration) -> Result<ProcessGroup, C10dError> {
         let host = Some(Host::Hostname("127.0.0.1".to_owned()));
-        let config = GroupConfig { backend: Backend::Gloo, rank: self.rank, world, timeout, host };
+        let config = GroupConfig { backend: self.backend, rank: self.rank, world, timeout, host };
         ProcessGroup::new(&config, Arc::new(PrefixStore::new(format!("generation/{generation}"), self.store.clone())))
     }
 

@@ -1,0 +1,74 @@
+//! Which CUDA device each worker of `run` gets (HANDS).
+
+use std::env;
+
+use crate::failure::Failure;
+
+const VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
+
+/// The devices that workers of this process may use.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Devices {
+    /// Whatever the machine has, by number.
+    All,
+    /// Those that `CUDA_VISIBLE_DEVICES` names, by its own words.
+    Named(Vec<String>),
+}
+
+impl Devices {
+    /// As the environment has it.
+    pub fn of_environment() -> Self {
+        Self::visible(env::var(VARIABLE).ok().as_deref())
+    }
+
+    /// CUDA reads the list up to the first entry that names no device.
+    fn visible(list: Option<&str>) -> Self {
+        let named = |list: &str| {
+            let entries = list.split(',').map(str::trim);
+            entries.take_while(|entry| !entry.is_empty() && *entry != "-1").map(str::to_owned).collect()
+        };
+        list.map_or(Self::All, |list| Self::Named(named(list)))
+    }
+
+    /// One device for each worker, as `CUDA_VISIBLE_DEVICES` takes it.
+    ///
+    /// # Errors
+    /// [`Failure::Devices`] when fewer are named than there are workers.
+    pub fn for_each(self, workers: u32) -> Result<Vec<String>, Failure> {
+        match self {
+            Self::All => Ok((0..workers).map(|worker| worker.to_string()).collect()),
+            Self::Named(named) if named.len() < workers as usize => Err(Failure::Devices { workers, named }),
+            Self::Named(mut named) => {
+                named.truncate(workers as usize);
+                Ok(named)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(list: Option<&str>, workers: u32) -> Result<Vec<String>, String> {
+        Devices::visible(list).for_each(workers).map_err(|failure| failure.line())
+    }
+
+    #[test]
+    fn every_worker_has_a_device_of_its_own_among_those_that_are_visible() {
+        assert_eq!(given(None, 3), Ok(["0", "1", "2"].map(str::to_owned).to_vec()));
+        assert_eq!(given(Some("5, GPU-7c,3"), 2), Ok(["5", "GPU-7c"].map(str::to_owned).to_vec()));
+        assert_eq!(given(Some("2,-1,3"), 1), Ok(vec!["2".to_owned()]));
+    }
+
+    #[test]
+    fn devices_that_were_not_given_are_not_taken() {
+        let refused = |list, workers| given(Some(list), workers).unwrap_err();
+        assert_eq!(
+            refused("2,3", 4),
+            "--workers 4 --device cuda: every worker needs a device of its own, and CUDA_VISIBLE_DEVICES names 2 (2,3)"
+        );
+        assert!(refused("", 1).contains("names 0"), "an empty list hides every device");
+        assert!(refused("2,-1,3", 2).contains("names 1 (2)"));
+    }
+}
