@@ -1,7 +1,8 @@
 //! What a stitched run of language models takes of memory, against what the plan says before anything is loaded: resident
-//! memory as the kernel counts it, in a process of its own that gives back what it frees.
+//! memory as the kernel counts it, in a process of its own that gives back what it frees, and what lies at most on a rehearsed
+//! device.
 
-use std::{collections::BTreeMap, env, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, env, ffi::OsStr, fs, path::Path, process::Command};
 
 use esta_engine::{
     memory::{Bytes, MemoryPlan, Pass},
@@ -9,8 +10,9 @@ use esta_engine::{
     plan::{Plan, RankPlan},
     run::StepTimings,
     sampler::{Draw, Reason},
-    spec::JobSpec,
+    spec::{AnchorSpec, JobSpec, Precision},
 };
+use esta_model::random_llama;
 use esta_proto::{BudgetId, Step, StitchId};
 use esta_text::train_tokenizer;
 use esta_worker::trainer::{DeviceKind, Job, State, Stepper};
@@ -54,6 +56,45 @@ fn job(folder: &Path) -> JobSpec {
 
 #[test]
 fn a_stitched_run_of_language_models_takes_the_memory_that_was_planned() {
+    let test = "a_stitched_run_of_language_models_takes_the_memory_that_was_planned";
+    // glibc maps every larger tensor by itself, and unmaps it when it is freed.
+    measured_in_a_process(test, ("MALLOC_MMAP_THRESHOLD_", "65536".as_ref()), |folder| {
+        let meter = Meter::resident();
+        let job = Job::from_scratch(job(folder), meter.device()).expect("all is there");
+        measure(&job, &meter);
+    });
+}
+
+#[test]
+fn it_takes_no_more_of_a_device() {
+    let library = esta_rehearsal::library().as_os_str();
+    measured_in_a_process("it_takes_no_more_of_a_device", ("LD_PRELOAD", library), |folder| {
+        let whole = Job::from_scratch(job(folder), DeviceKind::Cuda).expect("all is there");
+        measure(&whole, &Meter::Device);
+        let mut little = job(folder);
+        little.train.precision = Precision::Bf16;
+        little.train.gradient_checkpointing = true;
+        little.family.anchors.iter_mut().for_each(|anchor| write(anchor, folder));
+        drop(whole);
+        measure(&Job::load(little, DeviceKind::Cuda).expect("all is there"), &Meter::Device);
+    });
+}
+
+/// Writes an anchor as a Hugging Face folder, from which it is read in its own precision.
+fn write(anchor: &mut AnchorSpec, folder: &Path) {
+    let place = folder.join(&anchor.name);
+    let config = anchor.config.clone().expect("it is described");
+    fs::create_dir(&place).expect("writable");
+    let mut said = serde_json::to_value(&config).expect("a config");
+    said["architectures"] = json!(["LlamaForCausalLM"]);
+    said["model_type"] = json!("llama");
+    fs::write(place.join("config.json"), said.to_string()).expect("writable");
+    random_llama(&config, 3).save(&place.join("model.safetensors")).expect("writable");
+    anchor.weights = place.display().to_string();
+}
+
+/// Runs `measure` in a process of its own, with this variable.
+fn measured_in_a_process(test: &str, (name, value): (&str, &OsStr), measure: impl FnOnce(&Path)) {
     if let Some(folder) = env::var_os(MEASURED) {
         return measure(folder.as_ref());
     }
@@ -67,10 +108,9 @@ fn a_stitched_run_of_language_models_takes_the_memory_that_was_planned() {
     let lines: Vec<String> = texts.iter().map(|text| json!({ "text": text }).to_string()).collect();
     fs::write(folder.path().join("texts.jsonl"), lines.join("\n")).expect("writable");
     let measured = Command::new(env::current_exe().expect("this test"))
-        .args(["--exact", "--nocapture", "a_stitched_run_of_language_models_takes_the_memory_that_was_planned"])
+        .args(["--exact", "--nocapture", test])
         .env(MEASURED, folder.path())
-        // glibc maps every larger tensor by itself, and unmaps it when it is freed.
-        .env("MALLOC_MMAP_THRESHOLD_", "65536")
+        .env(name, value)
         .output()
         .expect("it starts");
     let [said, failed] = [&measured.stdout, &measured.stderr].map(|text| String::from_utf8_lossy(text));
@@ -78,36 +118,78 @@ fn a_stitched_run_of_language_models_takes_the_memory_that_was_planned() {
     assert!(measured.status.success(), "{failed}");
 }
 
-fn measure(folder: &Path) {
-    tch::set_num_threads(1);
-    // What a process holds after a first product and its gradient is its libraries', not a model's.
-    let matrix = Tensor::randn([64, 64], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-    matrix.matmul(&matrix).sum(Kind::Float).backward();
-    let before = resident("VmRSS:");
-    let peak = || resident("VmHWM:") - before;
+/// Where memory is counted.
+enum Meter {
+    /// By the kernel, beyond what the process held before.
+    Resident { before: u64 },
+    /// On the rehearsed device.
+    Device,
+}
 
-    let job = Job::from_scratch(job(folder), DeviceKind::Cpu).expect("all is there");
+impl Meter {
+    fn resident() -> Self {
+        // What a process holds after a first product and its gradient is its libraries', not a model's.
+        let matrix = Tensor::randn([64, 64], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        matrix.matmul(&matrix).sum(Kind::Float).backward();
+        Self::Resident { before: resident("VmRSS:") }
+    }
+
+    fn device(&self) -> DeviceKind {
+        match self {
+            Self::Resident { .. } => DeviceKind::Cpu,
+            Self::Device => DeviceKind::Cuda,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        match self {
+            Self::Resident { before } => resident("VmRSS:") - before,
+            Self::Device => esta_c10d::used_cuda_memory().expect("there is a device"),
+        }
+    }
+
+    /// Since it was forgotten.
+    fn peak(&self) -> u64 {
+        match self {
+            Self::Resident { before } => resident("VmHWM:") - before,
+            Self::Device => esta_rehearsal::take_peak().expect("there is a device"),
+        }
+    }
+
+    fn forget_peak(&self) {
+        match self {
+            Self::Resident { .. } => {
+                fs::write("/proc/self/clear_refs", "5").expect("a process may reset its own peak");
+            }
+            Self::Device => drop(esta_rehearsal::take_peak()),
+        }
+    }
+}
+
+fn measure(job: &Job, meter: &Meter) {
+    tch::set_num_threads(1);
     let plan = MemoryPlan::of(&job.family.law, Pass { rows: ROWS, tokens: TOKENS, learned: ROWS * TOKENS })
         .expect("they speak");
-    within("anchors alone", resident("VmRSS:") - before, plan.anchors);
+    within("anchors alone", meter.now(), plan.anchors);
 
-    forget_peak();
-    let mut state = State::fresh(&job).expect("it fits");
+    meter.forget_peak();
+    let mut state = State::fresh(job).expect("it fits");
     // Here few texts are fitted on, and the plan is for any number of them: it is an upper bound.
-    println!("fit: {} measured, {} planned", Bytes(peak()), Bytes(plan.anchors + plan.fit));
-    assert!(peak() as f64 <= 1.1 * (plan.anchors + plan.fit) as f64, "the fit took {}, planned {plan}", Bytes(peak()));
+    let peak = meter.peak();
+    println!("fit: {} measured, {} planned", Bytes(peak), Bytes(plan.anchors + plan.fit));
+    assert!(peak as f64 <= 1.1 * (plan.anchors + plan.fit) as f64, "the fit took {}, planned {plan}", Bytes(peak));
 
-    forget_peak();
-    let mut stepper = Stepper::new(&job);
+    meter.forget_peak();
+    let mut stepper = Stepper::new(job);
     let stitches: Vec<StitchId> = job.family.law.catalog.stitches().map(|stitch| stitch.id).collect();
     for (step, stitch) in (0..).map(Step).zip(stitches) {
-        let share = plan_of(&job, step, stitch);
+        let share = plan_of(job, step, stitch);
         let batch = job.prefetcher.request(step.0 * ROWS..(step.0 + 1) * ROWS);
         let sum =
-            stepper.accumulate(&job, &state, &share, vec![batch], &mut StepTimings::default(), None).expect("it runs");
+            stepper.accumulate(job, &state, &share, vec![batch], &mut StepTimings::default(), None).expect("it runs");
         stepper.apply(&mut state, &share, sum);
     }
-    within("training", peak(), plan.anchors + plan.layers + plan.training + plan.activations + plan.logits);
+    within("training", meter.peak(), plan.anchors + plan.layers + plan.training + plan.activations + plan.logits);
 }
 
 /// The whole step for one rank.
@@ -128,8 +210,4 @@ fn resident(line: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let found = status.lines().find_map(|found| found.strip_prefix(line)).expect("Linux counts it");
     1024 * found.split_whitespace().next().and_then(|count| count.parse::<u64>().ok()).expect("a number")
-}
-
-fn forget_peak() {
-    fs::write("/proc/self/clear_refs", "5").expect("a process may reset its own peak");
 }

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -114,9 +115,9 @@ size_t Arena::used() const {
   return used_;
 }
 
-size_t Arena::peak() const {
+size_t Arena::take_peak() {
   std::lock_guard<std::mutex> lock(mutex_);
-  return peak_;
+  return std::exchange(peak_, used_);
 }
 
 } // namespace rehearsal

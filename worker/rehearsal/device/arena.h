@@ -24,8 +24,8 @@ class Arena {
 
   size_t total() const;
   size_t used() const;
-  // The most that was in use at once.
-  size_t peak() const;
+  // The most that was in use at once since this was last asked.
+  size_t take_peak();
 
  private:
   Arena();

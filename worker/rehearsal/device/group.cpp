@@ -102,6 +102,10 @@ extern "C" __attribute__((visibility("default"))) c10d::Backend* esta_rehearsal_
   return c10::make_intrusive<Nccl>(rank, size, std::move(gloo)).release();
 }
 
+extern "C" __attribute__((visibility("default"))) uint64_t esta_rehearsal_take_peak() {
+  return rehearsal::Arena::get().take_peak();
+}
+
 // Free and total bytes of the device.
 extern "C" __attribute__((visibility("default"))) void esta_rehearsal_memory(uint64_t* free, uint64_t* total) {
   const auto& arena = rehearsal::Arena::get();
