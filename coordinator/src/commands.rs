@@ -3,7 +3,6 @@
 mod catalog;
 mod children;
 mod config;
-mod devices;
 mod exposure;
 mod live;
 mod memory;

@@ -15,7 +15,7 @@
 
 use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use esta_client::DialError;
+use esta_client::{DialError, TooFewDevices};
 use esta_config::ConfigError;
 use esta_objects::ObjectsError;
 use thiserror::Error;
@@ -78,17 +78,8 @@ pub enum Failure {
     #[error("every worker is gone and the run is not complete: {0}")]
     Workers(String),
     /// Fewer devices are visible than workers are wanted.
-    #[error(
-        "--workers {workers} --device cuda: every worker needs a device of its own, and CUDA_VISIBLE_DEVICES names {} ({})",
-        named.len(),
-        named.join(",")
-    )]
-    Devices {
-        /// Workers that are wanted.
-        workers: u32,
-        /// What is visible.
-        named: Vec<String>,
-    },
+    #[error(transparent)]
+    Devices(#[from] TooFewDevices),
     /// The worker program cannot be started.
     #[error("cannot start {}; build it, or name it in ESTA_WORKER", program.display())]
     Worker {
@@ -126,7 +117,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Kept(ObjectsError::Place(_)) => 3,
             Self::Kept(_) | Self::Worker { .. } | Self::Artifacts { .. } | Self::Report(_) | Self::Other(_) => 1,
-            Self::PlainText { .. } | Self::Devices { .. } => 2,
+            Self::PlainText { .. } | Self::Devices(_) => 2,
             Self::Config(_) => 3,
             Self::Store(_) => 4,
             Self::Diverged(_) => 5,

@@ -134,7 +134,7 @@ TABLES = {
         ("workers.schedulerName", "mine", f"{WORKER} schedulerName", "mine"),
     ]),
     "GPUs, RDMA and a queue": (GPU, {}, [
-        ("workers.gpu.resource", "n/mig", f"{TRAINING} resources limits n/mig", 1),
+        ("workers.gpu.resource", "n/mig", f"{TRAINING} resources limits n/mig", 8),
         ("workers.gpu.resource", "n/mig", f"{WORKER} tolerations 0 key", "n/mig"),
         ("workers.rdma.enabled", True, f"{TRAINING} securityContext capabilities add", ["IPC_LOCK"]),
         ("workers.rdma.resource", "r/hca", f"{TRAINING} resources requests r/hca", 2),
@@ -175,9 +175,12 @@ TABLES = {
     "what is switched off on GPUs": (GPU, {}, [
         ("workers.gpu.tolerate", False, f"{WORKER} tolerations", None),
     ]),
+    "GPUs of a pod": (CPU, {"networkPolicy": {"enabled": True, "httpFrom": [POD]}}, [
+        ("workers.gpu.count", 4, f"{FENCE} ingress 1 ports", [{"protocol": "TCP", "port": 7702, "endPort": 7705}]),
+    ]),
     "no GPU": (GPU, {}, [
         ("workers.gpu.count", 0, f"{TRAINING} args --device", "cpu"),
-        ("workers.gpu.count", 0, f"{TRAINING} resources limits", {"memory": "64Gi"}),
+        ("workers.gpu.count", 0, f"{TRAINING} resources limits", {"memory": "512Gi"}),
         ("workers.gpu.count", 0, f"{WORKER} tolerations", None),
     ]),
     "names": (CPU, {}, [

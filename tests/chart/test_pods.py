@@ -185,7 +185,10 @@ class Coordinators(unittest.TestCase):
             budgets = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PodDisruptionBudget"}
             self.assertEqual(budgets["esta-coordinator"]["maxUnavailable"], 1)
             self.assertNotIn("minAvailable", budgets["esta-coordinator"])
-            self.assertLess(budgets["esta-worker"]["minAvailable"], merged(scenario)["workers"]["replicas"])
+            replicas = merged(scenario)["workers"].get("replicas", 1)
+            self.assertEqual("esta-worker" in budgets, replicas > 1)
+            if replicas > 1:
+                self.assertLess(budgets["esta-worker"]["minAvailable"], replicas)
             self.assertTrue(all(budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for budget in budgets.values()))
         alone = render(CPU, {"workers": {"replicas": 1}})
         self.assertEqual([d["metadata"]["name"] for d in alone if d["kind"] == "PodDisruptionBudget"], ["esta-coordinator"])
@@ -257,10 +260,11 @@ class Workers(unittest.TestCase):
                 self.assertLessEqual(service["selector"].items(), template["metadata"]["labels"].items())
 
     def test_they_are_asked_on_the_page_of_their_own_port(self):
-        for scenario in (CPU, GPU, MULTI):
+        of_each = {f"http-{number}": 7702 + number for number in range(1, 8)}
+        for scenario, further in ((CPU, {}), (GPU, of_each), (MULTI, {})):
             pod = worker(scenario)
             container = container_of(pod)
-            self.assertEqual({p["name"]: p["containerPort"] for p in container["ports"]}, {"http": 7702})
+            self.assertEqual({p["name"]: p["containerPort"] for p in container["ports"]}, {"http": 7702} | further)
             self.assertEqual(env_of(pod)["ESTA_HTTP"], "0.0.0.0:7702")
             for probe, path in (("startup", "/healthz"), ("liveness", "/healthz"), ("readiness", "/readyz")):
                 self.assertEqual(container[f"{probe}Probe"]["httpGet"], {"path": path, "port": "http"})
@@ -283,7 +287,7 @@ class Workers(unittest.TestCase):
         self.assertIn("--device=cuda", container_of(pod)["args"])
         self.assertEqual(container_of(pod)["image"], "esta-worker:0.1.0-cuda")
         for side in ("limits", "requests"):
-            self.assertEqual(container_of(pod)["resources"][side]["nvidia.com/gpu"], 1)
+            self.assertEqual(container_of(pod)["resources"][side]["nvidia.com/gpu"], 8)
         self.assertIn({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}, pod["tolerations"])
         self.assertEqual((pod["runtimeClassName"], pod["priorityClassName"]), ("nvidia", "training"))
         self.assertEqual(container_of(pod)["envFrom"], [{"secretRef": {"name": "hub-token", "optional": True}}])
@@ -291,10 +295,25 @@ class Workers(unittest.TestCase):
         self.assertEqual(container_of(cpu)["image"], "esta-worker:0.1.0-cpu")
         self.assertNotIn("tolerations", cpu)
         slice_ = container_of(worker(GPU, {"workers": {"gpu": {"resource": "nvidia.com/mig-3g.40gb"}}}))
-        self.assertEqual(slice_["resources"]["limits"]["nvidia.com/mig-3g.40gb"], 1)
+        self.assertEqual(slice_["resources"]["limits"]["nvidia.com/mig-3g.40gb"], 8)
+
+    def test_every_gpu_of_a_pod_has_a_worker(self):
+        self.assertIn("--processes=8", container_of(worker(GPU))["args"])
+        for count in (0, 1):
+            self.assertFalse([a for a in container_of(worker(GPU, {"workers": {"gpu": {"count": count}}}))["args"] if "processes" in a])
+        for replicas, count, expected in ((1, 8, "8"), (3, 2, "6"), (5, 0, "5")):
+            change = {"workers": {"replicas": replicas, "gpu": {"count": count}}}
+            found = render(GPU, change)
+            self.assertEqual(named(found, "ConfigMap", "esta-size")["data"], {"workers": expected})
+            rules = [rule for group in named(found, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]]
+            missing = next(rule for rule in rules if rule.get("alert") == "EstaWorkersMissing")
+            self.assertIn(f"\n< {expected}\n", missing["expr"])
+            scraped = [e["port"] for e in named(found, "PodMonitor")["spec"]["podMetricsEndpoints"]]
+            offered = [p["name"] for p in container_of(worker(GPU, change))["ports"]]
+            self.assertEqual(scraped, offered)
 
     def test_shared_memory_is_memory(self):
-        for scenario, size in ((CPU, "256Mi"), (GPU, "8Gi")):
+        for scenario, size in ((CPU, "256Mi"), (GPU, "32Gi")):
             volume = next(v for v in worker(scenario)["volumes"] if v["name"] == "shm")
             self.assertEqual(volume["emptyDir"], {"medium": "Memory", "sizeLimit": size})
             self.assertIn({"name": "shm", "mountPath": "/dev/shm"}, container_of(worker(scenario))["volumeMounts"])
@@ -316,7 +335,8 @@ class Workers(unittest.TestCase):
     def test_they_are_packed(self):
         near = worker(MULTI)["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
         self.assertEqual([(t["weight"], t["podAffinityTerm"]["topologyKey"]) for t in near], [(100, "kubernetes.io/hostname"), (70, "topology.kubernetes.io/zone")])
-        must = worker(GPU)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        packed = {"packing": {"mode": "required", "topologyKeys": ["kubernetes.io/hostname"]}}
+        must = worker(GPU, {"workers": packed})["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         self.assertEqual([t["topologyKey"] for t in must], ["kubernetes.io/hostname"])
         self.assertNotIn("affinity", worker(JOBSET))
         own = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}

@@ -47,13 +47,13 @@ class Upgrades(unittest.TestCase):
             self.upgrade(JOBSET, {"jobFile": text.replace("learning_rate: 1e-4", "learning_rate: 1e-2")}, "")
 
     def test_another_number_of_workers_patches_the_same_job_and_starts_nothing_again(self):
-        for scenario in (CPU, GPU, MULTI):
+        for scenario, each in ((CPU, 1), (GPU, 8), (MULTI, 1)):
             with self.subTest(scenario.name):
                 before, after = self.upgrade(scenario, {"workers": {"replicas": 12}}, "workers record folder job coordinators")
                 old, new = named(before, "Job")["spec"], named(after, "Job")["spec"]
                 self.assertEqual((new["parallelism"], new["completions"]), (12, 12))
                 self.assertEqual({k for k in old if old[k] != new[k]}, {"parallelism", "completions"})
-                self.assertEqual(named(after, "ConfigMap", "esta-size")["data"], {"workers": "12"})
+                self.assertEqual(named(after, "ConfigMap", "esta-size")["data"], {"workers": str(12 * each)})
 
     def test_another_number_of_workers_is_another_jobset(self):
         self.upgrade(JOBSET, {"workers": {"replicas": 12}}, "record folder job coordinators")

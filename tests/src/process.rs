@@ -204,6 +204,29 @@ impl Process {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
+
+    /// The processes that it started and that live, by id.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn children(&self) -> anyhow::Result<Vec<u32>> {
+        let (parent, mut children) = (self.id().to_string(), Vec::new());
+        for entry in std::fs::read_dir("/proc")? {
+            // A process that ends meanwhile has no status to read.
+            let Ok(status) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
+            // Its name, in brackets, may hold anything; state and parent follow.
+            let Some((id, rest)) = status.split_once(" (").and_then(|(id, rest)| Some((id, rest.rsplit_once(") ")?.1)))
+            else {
+                continue;
+            };
+            let mut fields = rest.split(' ');
+            if fields.next() != Some("Z") && fields.next() == Some(&parent) {
+                children.push(id.parse()?);
+            }
+        }
+        children.sort_unstable();
+        Ok(children)
+    }
 }
 
 impl Drop for Process {

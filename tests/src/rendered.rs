@@ -191,7 +191,7 @@ impl Cluster {
     pub fn until_members(&mut self, count: usize) -> anyhow::Result<()> {
         let member = |member: &&Value| member["ready"] == true && member["draining"] != true;
         self.until(&format!("{count} workers"), |cluster| {
-            let ready = cluster.job.pods().filter(|pod| pod.ready_since().is_some()).count();
+            let ready = cluster.job.pods().filter(|pod| pod.ready_since().is_some()).map(Pod::workers).sum::<usize>();
             let state = cluster.state().filter(|_| ready == count)?;
             let members = state["members"].as_array()?;
             (members.iter().filter(member).count() == count && members.len() == count).then_some(())

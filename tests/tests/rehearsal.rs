@@ -96,6 +96,28 @@ fn members_that_die_and_join_change_no_bit_on_the_device() -> anyhow::Result<()>
 }
 
 #[test]
+fn one_command_starts_a_worker_for_each_device_of_a_node() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("calm", "", 120)?;
+    let calm = Run::set(&lab, &job, 1, on("cpu"))?.finish()?;
+    let job = lab.write_job("node", "", 120)?;
+    let run = Run::serve(&lab, &job, 2)?;
+    let (url, log) = (run.url(), "node-crew");
+    let crew = |name: &str, devices: &str| {
+        let mut program = Command::new(binary("esta-worker"));
+        program.args(["train", "--coordinator", &url, "--device", "cuda", "--processes", "2", "--host", "127.0.0.1"]);
+        Process::spawn(lab.path(), name, program.envs([preloaded()]).env("CUDA_VISIBLE_DEVICES", devices))
+    };
+    let said = crew("few", "4")?.fails_with(2)?;
+    assert!(said.contains("CUDA_VISIBLE_DEVICES names 1 (4)"), "{said}");
+    let mut crew = crew(log, "4,7")?;
+    assert!(calm == run.finish()?, "other bits");
+    let status = crew.wait()?;
+    ensure!(status.success(), "the crew ended with {status}:\n{}", crew.log());
+    Ok(())
+}
+
+#[test]
 fn texts_end_on_the_device_with_the_bits_of_the_cpu_and_their_models_answer() -> anyhow::Result<()> {
     let lab = TextLab::new()?;
     let run = |name: &str, (train, sections): (&str, &str), workers: u32, device: &str| {

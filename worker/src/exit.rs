@@ -2,6 +2,7 @@
 
 use std::{error::Error, ffi::c_int, io::Write};
 
+use esta_client::TooFewDevices;
 use esta_config::ConfigError;
 use esta_data::DataError;
 use esta_engine::{run::exit as engine_exit, spec::SpecError};
@@ -73,7 +74,7 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(CheckpointError::Kept(_))) {
         return Some(OUTPUT);
     }
-    if cause.is::<NoForm>() {
+    if cause.is::<NoForm>() || cause.is::<TooFewDevices>() {
         return Some(USAGE);
     }
     if cause.is::<HubError>() || cause.is::<FetchError>() {

@@ -32,7 +32,7 @@ pub use link::{Caller, LinkError};
 use link::{Joined, Link};
 use rendezvous::Outstanding;
 pub use rendezvous::{SessionStore, StoreCall};
-use requests::Requests;
+pub use requests::Requests;
 use search::connect;
 
 use crate::{
@@ -59,6 +59,8 @@ pub struct SessionOptions {
     pub trainer: TrainerOptions,
     /// Where it stands, for whoever looks.
     pub place: Arc<Place>,
+    /// Whether the end of standard input asks it to leave, as a signal does.
+    pub on_leash: bool,
 }
 
 /// Why a worker could not take part.
@@ -125,7 +127,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Joined, SessionError>> + Se
 /// [`SessionError`] when the worker could not take part; how its part ended otherwise is in [`Ended`].
 pub async fn run(options: SessionOptions) -> Result<Ended, SessionError> {
     // From its first moment on: the first process of a container is not sent what it does not listen for.
-    let mut requests = Requests::listen();
+    let mut requests = Requests::listen(options.on_leash);
     let joined = tokio::select! {
         joined = connect(options.clone(), options.reconnect_budget.unwrap_or(FIRST_BUDGET)) => joined,
         () = requests.next() => return Ok(Ended::unneeded()),

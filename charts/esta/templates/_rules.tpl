@@ -102,7 +102,7 @@ with their first event, and with every start of a process. */}}
   # The number is the values', not what a coordinator read when it started: another one starts none again.
   expr: |-
     sum {{ $by }} (esta_members{state=~"ready|forming|spare",{{ $s }}} and on (namespace, pod, instance) esta_leading{ {{- $s -}} } == 1)
-    < {{ int $.Values.workers.replicas }}
+    < {{ include "esta.workers.total" $ }}
     unless on (namespace, esta_release) {{ include "esta.led" (list $s "esta_run_complete") }} == 1
     unless on (namespace, esta_release) {{ include "esta.all.durable" (list $s) }}
   for: 30m
@@ -110,7 +110,7 @@ with their first event, and with every start of a process. */}}
   summary: Fewer workers than expected
   description: >-
     {{`{{ $value }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} have been here for half an hour,
-    fewer than the {{ int $.Values.workers.replicas }} of the values. It goes on, more slowly.
+    fewer than the {{ include "esta.workers.total" $ }} of the values. It goes on, more slowly.
 - alert: EstaWorkersTurnedAway
   # By whichever coordinator was asked.
   expr: {{ include "esta.grown" (list $s "esta_workers_turned_away_total" "15m") }} > 0

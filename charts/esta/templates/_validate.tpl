@@ -184,13 +184,14 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- if eq $replicas 0 }}
 - workers.replicas is 0, and a Job of none is complete at once: workers.suspend stops them.
 {{- end -}}
-{{- if gt (int (default 1 .Values.coordinator.waitForWorkers)) (max $replicas 1) }}
-- coordinator.waitForWorkers of {{ int .Values.coordinator.waitForWorkers }} is more than workers.replicas of {{ $replicas }}: the first step would wait for workers that do not come.
+{{- $total := include "esta.workers.total" . | int -}}
+{{- if gt (int (default 1 .Values.coordinator.waitForWorkers)) (max $total 1) }}
+- coordinator.waitForWorkers of {{ int .Values.coordinator.waitForWorkers }} is more than the {{ $total }} of workers.replicas and gpu.count: the first step would wait for workers that do not come.
 {{- end -}}
 {{- $together := and (eq $workers.packing.mode "required") (has "kubernetes.io/hostname" $workers.packing.topologyKeys) (gt $replicas 1) -}}
 {{- $paired := and (eq $workers.kind "JobSet") (eq $workers.jobSet.exclusiveTopology "kubernetes.io/hostname") (gt $replicas (int $workers.jobSet.groups)) -}}
 {{- if and $workers.network.hostNetwork $workers.http.enabled (or $together $paired) }}
-- workers have to be on one node (workers.packing or workers.jobSet.exclusiveTopology), and on its own network only one of them can have port 7702: set workers.http.enabled to false, or workers.network.hostNetwork.
+- workers have to be on one node (workers.packing or workers.jobSet.exclusiveTopology), and on its own network only one pod of them can have port 7702: set workers.http.enabled to false, or workers.network.hostNetwork.
 {{- end -}}
 {{- if eq $workers.kind "Job" -}}
 {{- if or (gt (int $workers.jobSet.groups) 1) $workers.jobSet.exclusiveTopology }}

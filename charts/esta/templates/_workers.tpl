@@ -7,6 +7,20 @@ deadlines) are in workers.yaml. */}}
 {{- toYaml (merge $own .Values.workers.podLabels) -}}
 {{- end -}}
 
+{{/* Workers of each pod, and of all. */}}
+{{- define "esta.workers.each" -}}
+{{- max 1 (int .Values.workers.gpu.count) -}}
+{{- end -}}
+
+{{- define "esta.workers.total" -}}
+{{- mul (int .Values.workers.replicas) (include "esta.workers.each" .) -}}
+{{- end -}}
+
+{{/* What the http port of a pod's worker of this number is called. */}}
+{{- define "esta.workers.port" -}}
+{{- ternary "http" (printf "http-%d" (int .)) (eq (int .) 0) -}}
+{{- end -}}
+
 {{- define "esta.workers.resources" -}}
 {{- $devices := dict -}}
 {{- with .Values.workers -}}
@@ -125,6 +139,9 @@ spec:
       args:
         - train
         - --device={{ ternary "cuda" "cpu" (gt (int $values.gpu.count) 0) }}
+        {{- if gt (int $values.gpu.count) 1 }}
+        - --processes={{ int $values.gpu.count }}
+        {{- end }}
         - --reconnect-budget={{ int $values.reconnectSeconds }}
         {{- range $values.extraArgs }}
         - {{ . | quote }}
@@ -181,7 +198,9 @@ spec:
       {{- end }}
       {{- if $values.http.enabled }}
       ports:
-        - {name: http, containerPort: 7702}
+        {{- range $number := until (include "esta.workers.each" . | int) }}
+        - {name: {{ include "esta.workers.port" $number }}, containerPort: {{ add 7702 $number }}}
+        {{- end }}
       startupProbe:
         {{- include "esta.probe" (list "/healthz" $values.probes.startup) | nindent 8 }}
       livenessProbe:

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use esta_client::ENVIRONMENT;
+use esta_client::{Devices, ENVIRONMENT};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -116,7 +116,7 @@ fn command(program: &Path, url: &str, name: &str, device: Option<&str>) -> Comma
     let mut command = Command::new(program);
     command.args(["train", "--coordinator", url, "--name", name]);
     if let Some(device) = device {
-        command.args(["--device", "cuda"]).env("CUDA_VISIBLE_DEVICES", device);
+        command.args(["--device", "cuda"]).env(Devices::VARIABLE, device);
     }
     // What this process shows other coordinators is not for its own children, which reach it on this machine.
     for variable in ENVIRONMENT {

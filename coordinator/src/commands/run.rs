@@ -7,11 +7,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use esta_client::Devices;
 use esta_config::JobArgs;
 
 use super::{
     children::{Crew, Farewell, Gone},
-    devices::Devices,
     exposure::ExposureArgs,
     law,
     sitting::{Interrupts, Sitting},
@@ -56,7 +56,7 @@ impl Device {
     fn for_each(self, workers: u32) -> Result<Option<Vec<String>>, Failure> {
         match self {
             Self::Cpu => Ok(None),
-            Self::Cuda => Devices::of_environment().for_each(workers).map(Some),
+            Self::Cuda => Ok(Some(Devices::of_environment().for_each(workers)?)),
         }
     }
 }

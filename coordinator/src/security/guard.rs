@@ -55,7 +55,7 @@ impl ServiceAccounts {
     async fn identity(&self, token: &str, now: u64) -> Result<Identity, Denied> {
         let subject = self.keys.current().await.verify(token, &self.expected, now)?;
         let Some(&role) = self.roles.get(&subject.name) else { return Err(Denied::Nobody { subject: subject.name }) };
-        let name = subject.pod.as_deref().and_then(NamePattern::exactly);
+        let name = subject.pod.filter(|pod| !pod.is_empty()).map(NamePattern::Pod);
         Ok(Identity { subject: subject.name, name, role })
     }
 }

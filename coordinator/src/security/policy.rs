@@ -97,42 +97,57 @@ impl fmt::Display for Role {
     }
 }
 
-/// A worker's name, or with `*` at its end every name that begins so.
+/// What workers may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamePattern(String);
+pub enum NamePattern {
+    /// This, and nothing else.
+    Exactly(String),
+    /// Whatever begins so; written with `*` at its end.
+    Begins(String),
+    /// As this pod, whatever is in its name, or as one of several workers in it: `<pod>/<number>`.
+    Pod(String),
+}
 
 impl NamePattern {
-    /// This name and no other, whatever is in it.
-    #[must_use]
-    pub fn exactly(name: &str) -> Option<Self> {
-        (!name.is_empty() && !name.contains('*')).then(|| Self(name.to_owned()))
-    }
-
     /// Whether a worker may call itself that.
     #[must_use]
     pub fn fits(&self, name: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == self.0,
+        match self {
+            Self::Exactly(own) => name == own,
+            Self::Begins(start) => name.starts_with(start.as_str()),
+            Self::Pod(pod) => name.strip_prefix(pod.as_str()).is_some_and(is_place_in_pod),
         }
     }
+}
+
+/// What may follow a pod's name.
+fn is_place_in_pod(rest: &str) -> bool {
+    let number = rest.strip_prefix('/');
+    rest.is_empty()
+        || number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl FromStr for NamePattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_suffix('*').unwrap_or(text) {
-            start if start.contains('*') => Err(format!("{text:?} has a * that is not at its end")),
+        let start = text.strip_suffix('*');
+        match start {
+            _ if start.unwrap_or(text).contains('*') => Err(format!("{text:?} has a * that is not at its end")),
             _ if text.is_empty() => Err("a name is empty".to_owned()),
-            _ => Ok(Self(text.to_owned())),
+            Some(start) => Ok(Self::Begins(start.to_owned())),
+            None => Ok(Self::Exactly(text.to_owned())),
         }
     }
 }
 
 impl fmt::Display for NamePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Exactly(name) => f.write_str(name),
+            Self::Begins(start) => write!(f, "{start}*"),
+            Self::Pod(pod) => write!(f, "{pod} or {pod}/N"),
+        }
     }
 }
 
@@ -280,12 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_has_its_star_at_its_end_and_a_pod_has_none() {
+    fn a_pattern_has_its_star_at_its_end_and_a_pod_has_workers() {
         for flawed in ["", "a*b", "**"] {
             assert!(flawed.parse::<NamePattern>().is_err(), "{flawed:?}");
         }
-        assert_eq!(NamePattern::exactly("w-*"), None);
-        assert!(NamePattern::exactly("w").is_some_and(|name| name.fits("w") && !name.fits("w-1")));
+        let pod = NamePattern::Pod("w".to_owned());
+        assert!(["w", "w/0", "w/17"].iter().all(|name| pod.fits(name)));
+        assert!(["w-1", "w/", "w/x", "w/1/2", "v/0", ""].iter().all(|name| !pod.fits(name)));
+        assert_eq!(pod.to_string(), "w or w/N");
     }
 
     #[test]

@@ -333,10 +333,12 @@ async fn a_pod_joins_under_its_own_name_with_the_token_of_its_cluster() {
 
     let good = lab.bearing(&issuer.token(&claims("pod-0", |_| {})));
     let mut worker = reach(&good, "http", at).await.expect("it connects");
-    worker.join(join_request("pod-0")).await.expect("it is that pod");
+    for own in ["pod-0", "pod-0/0", "pod-0/7"] {
+        worker.join(join_request(own)).await.expect("it is that pod");
+    }
     let (code, words, _) = turned_away(&good, at, "pod-1").await;
     assert_eq!(code, Code::PermissionDenied);
-    assert!(words.ends_with("may not be the worker \"pod-1\": it may be called pod-0"), "{words}");
+    assert!(words.ends_with("may not be the worker \"pod-1\": it may be called pod-0 or pod-0/N"), "{words}");
 
     let expired = issuer.token(&claims("pod-0", |claims| claims["exp"] = 1_600_000_000.into()));
     let (code, words, refusal) = turned_away(&lab.bearing(&expired), at, "pod-0").await;

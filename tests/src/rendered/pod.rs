@@ -93,6 +93,11 @@ impl Pod {
         Ok(command)
     }
 
+    /// Workers in it: as many as it has pages, or one that has none.
+    pub fn workers(&self) -> usize {
+        self.workload.ports.keys().filter(|name| name.starts_with("http")).count().max(1)
+    }
+
     /// Does what a kubelet has to do by now.
     ///
     /// # Errors

@@ -1,10 +1,13 @@
 //! `esta-worker train` (HANDS): takes part in a run; an address is all it needs.
 
+mod crew;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
 use esta_client::Credentials;
 use esta_telemetry::{Exposure, http};
+use tokio::runtime::Runtime;
 
 use crate::{
     machine,
@@ -25,6 +28,10 @@ pub struct Args {
     /// Where tensors live.
     #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
     device: DeviceKind,
+    /// Start as many workers, called `<name>/0`, `<name>/1` and so on, each on a GPU of its own with `--device cuda`, and with the next
+    /// port of `--http`. One that crashes is started again.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    processes: Option<u32>,
     /// Address other workers reach this one at, for Gloo; `GLOO_SOCKET_IFNAME` is understood too.
     #[arg(long, env = "ESTA_WORKER_HOST")]
     host: Option<String>,
@@ -43,6 +50,9 @@ pub struct Args {
     /// Serve metrics and probes at this address, in plain HTTP and to whoever asks.
     #[arg(long, value_name = "ADDRESS|off", env = "ESTA_HTTP", default_value_t = Exposure::Off)]
     http: Exposure,
+    /// Leave, as at a signal, when standard input ends: for a program that starts workers and must not leave any behind.
+    #[arg(long)]
+    leash: bool,
     #[command(flatten)]
     credentials: Credentials,
 }
@@ -52,6 +62,15 @@ pub struct Args {
 /// # Errors
 /// When the worker could not take part.
 pub fn run(args: Args) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let name = args.name.clone().unwrap_or_else(default_name);
+    match args.processes {
+        Some(processes) => runtime.block_on(crew::run(&args, &name, processes)),
+        None => take_part(args, name, &runtime),
+    }
+}
+
+fn take_part(args: Args, name: String, runtime: &Runtime) -> anyhow::Result<u8> {
     let place = Place::watched(args.device);
     let _shown = match args.http {
         Exposure::Off => None,
@@ -62,14 +81,14 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
             Some(served)
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let options = SessionOptions {
         coordinators: args.coordinator,
-        caller: Caller { name: args.name.unwrap_or_else(default_name), incarnation: incarnation() },
+        caller: Caller { name, incarnation: incarnation() },
         credentials: args.credentials,
         reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
         trainer: TrainerOptions { device: args.device, host: args.host, node: args.node.unwrap_or_else(machine::name) },
         place,
+        on_leash: args.leash,
     };
     let ended = runtime.block_on(run_session(options))?;
     if ended.exit_code == 0 {

@@ -1,22 +1,38 @@
-//! Which CUDA device each worker of `run` gets (HANDS).
+//! Which CUDA device each worker of a machine gets (HANDS): libtorch sees one device in a process, its first.
 
 use std::env;
 
-use crate::failure::Failure;
+use thiserror::Error;
 
 const VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
 
-/// The devices that workers of this process may use.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Devices {
+/// The devices that workers which this process starts may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Devices {
     /// Whatever the machine has, by number.
     All,
     /// Those that `CUDA_VISIBLE_DEVICES` names, by its own words.
     Named(Vec<String>),
 }
 
+/// Fewer devices are visible than workers are wanted.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "{workers} workers with --device cuda need as many devices, one each, and CUDA_VISIBLE_DEVICES names {} ({})",
+    named.len(),
+    named.join(",")
+)]
+pub struct TooFewDevices {
+    workers: u32,
+    named: Vec<String>,
+}
+
 impl Devices {
+    /// The variable that shows a process its devices.
+    pub const VARIABLE: &str = VARIABLE;
+
     /// As the environment has it.
+    #[must_use]
     pub fn of_environment() -> Self {
         Self::visible(env::var(VARIABLE).ok().as_deref())
     }
@@ -30,14 +46,14 @@ impl Devices {
         list.map_or(Self::All, |list| Self::Named(named(list)))
     }
 
-    /// One device for each worker, as `CUDA_VISIBLE_DEVICES` takes it.
+    /// One device for each worker, as [`Self::VARIABLE`] takes it.
     ///
     /// # Errors
-    /// [`Failure::Devices`] when fewer are named than there are workers.
-    pub fn for_each(self, workers: u32) -> Result<Vec<String>, Failure> {
+    /// [`TooFewDevices`] when fewer are named than there are workers.
+    pub fn for_each(self, workers: u32) -> Result<Vec<String>, TooFewDevices> {
         match self {
             Self::All => Ok((0..workers).map(|worker| worker.to_string()).collect()),
-            Self::Named(named) if named.len() < workers as usize => Err(Failure::Devices { workers, named }),
+            Self::Named(named) if named.len() < workers as usize => Err(TooFewDevices { workers, named }),
             Self::Named(mut named) => {
                 named.truncate(workers as usize);
                 Ok(named)
@@ -51,7 +67,7 @@ mod tests {
     use super::*;
 
     fn given(list: Option<&str>, workers: u32) -> Result<Vec<String>, String> {
-        Devices::visible(list).for_each(workers).map_err(|failure| failure.line())
+        Devices::visible(list).for_each(workers).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -66,7 +82,7 @@ mod tests {
         let refused = |list, workers| given(Some(list), workers).unwrap_err();
         assert_eq!(
             refused("2,3", 4),
-            "--workers 4 --device cuda: every worker needs a device of its own, and CUDA_VISIBLE_DEVICES names 2 (2,3)"
+            "4 workers with --device cuda need as many devices, one each, and CUDA_VISIBLE_DEVICES names 2 (2,3)"
         );
         assert!(refused("", 1).contains("names 0"), "an empty list hides every device");
         assert!(refused("2,-1,3", 2).contains("names 1 (2)"));
