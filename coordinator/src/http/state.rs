@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Everything the page shows. Times are Unix milliseconds, durations seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct State<'a> {
     pub version: &'static str,
     pub now: u64,

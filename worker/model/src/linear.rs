@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use esta_engine::spec::Precision;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::weights::Weights;
 
@@ -35,11 +35,44 @@ pub(crate) struct Linear {
 /// What is added to a linear map; nothing by default.
 #[derive(Debug, Default)]
 pub(crate) struct Adaptation {
-    /// Which of the P parts are adapted, ascending; T of them.
-    pub targets: Vec<i64>,
+    pub targets: Targets,
     pub lora: Option<Lora>,
     /// The stitch's own bias [T, O], or [O] where P is 1.
     pub bias: Option<Tensor>,
+}
+
+/// Which of the P parts are adapted, ascending; T of them.
+#[derive(Debug, Default)]
+pub(crate) struct Targets {
+    numbers: Vec<i64>,
+    /// The same [T] where the parts are, so that no pass brings them there; none where all parts are adapted.
+    index: Option<Tensor>,
+}
+
+impl Targets {
+    pub fn of(numbers: Vec<i64>, parts: i64, device: Device) -> Self {
+        let index = (numbers.len() as i64) < parts;
+        Self { index: index.then(|| Tensor::from_slice(&numbers).to_device(device)), numbers }
+    }
+
+    fn len(&self) -> i64 {
+        self.numbers.len() as i64
+    }
+
+    /// Where the targets among the parts of `range` begin, and how many they are.
+    fn within(&self, range: &Range<i64>) -> (i64, i64) {
+        let before = |end: i64| self.numbers.partition_point(|target| *target < end) as i64;
+        (before(range.start), before(range.end) - before(range.start))
+    }
+
+    /// `rows [n, ..]` with `own [count, ..]` added to those of its parts that are targets: of the P parts those from `start` on,
+    /// of the T targets those from `first` on.
+    fn add(&self, rows: &Tensor, own: &Tensor, (start, first): (i64, i64)) -> Tensor {
+        match &self.index {
+            None => rows + own,
+            Some(index) => rows.index_add(0, &(index.narrow(0, first, own.size()[0]) - start), own),
+        }
+    }
 }
 
 /// A low-rank pair per adapted part.
@@ -110,8 +143,7 @@ impl Linear {
             (None, Some(own)) => Some(own.view(-1)),
             (Some(bias), Some(own)) if own.numel() == bias.numel() => Some(bias + own.view(-1)),
             (Some(bias), Some(own)) => {
-                let parts = Tensor::from_slice(&self.adaptation.targets).to_device(own.device());
-                Some(bias.view([self.parts, -1]).index_add(0, &parts, own).view(-1))
+                Some(self.adaptation.targets.add(&bias.view([self.parts, -1]), own, (0, 0)).view(-1))
             }
         }
     }
@@ -119,25 +151,23 @@ impl Linear {
     /// Adds the pairs of the parts of `range` to `y [n, M, O]`.
     fn add_pairs(&self, lora: &Lora, x: &Tensor, y: Tensor, (range, phase): (&Range<i64>, Phase)) -> Tensor {
         let targets = &self.adaptation.targets;
-        let first = targets.partition_point(|target| *target < range.start);
-        let count = targets.partition_point(|target| *target < range.end) - first;
+        let (first, count) = targets.within(range);
         if count == 0 {
             return y;
         }
         let pairs = |tensor: &Tensor| match count == targets.len() {
             true => self.precision.cast(tensor),
-            false => self.precision.cast(&tensor.narrow(0, first as i64, count as i64)),
+            false => self.precision.cast(&tensor.narrow(0, first, count)),
         };
         // One product for all A: [M, T r], then one small product per part.
         let a = pairs(&lora.a);
         let z = lora.dropped(x, phase).matmul(&a.reshape([-1, a.size()[2]]).tr());
-        let z = z.view([x.size()[0], count as i64, -1]).transpose(0, 1);
+        let z = z.view([x.size()[0], count, -1]).transpose(0, 1);
         let b = pairs(&lora.b).transpose(1, 2);
-        if count as i64 == range.end - range.start {
+        if count == range.end - range.start {
             return y.baddbmm(&z, &b, 1.0, lora.scale);
         }
-        let places: Vec<i64> = targets[first..first + count].iter().map(|target| target - range.start).collect();
-        y.index_add(0, &Tensor::from_slice(&places).to_device(y.device()), &scaled(z.bmm(&b), lora.scale))
+        targets.add(&y, &scaled(z.bmm(&b), lora.scale), (range.start, first))
     }
 
     /// The same map with its adaptation folded in: the sum is made in single precision and kept in the weight's kind.
@@ -163,10 +193,9 @@ impl Linear {
         if self.parts == 1 {
             return (weight + delta).to_kind(self.weight.kind());
         }
-        let targets = Tensor::from_slice(&self.adaptation.targets).to_device(delta.device());
         let [rows, inputs] = self.weight.size()[..] else { unreachable!("weights are matrices") };
         let weight = weight.view([self.parts, rows / self.parts, inputs]);
-        weight.index_add(0, &targets, &delta).view([rows, inputs]).to_kind(self.weight.kind())
+        self.adaptation.targets.add(&weight, &delta, (0, 0)).view([rows, inputs]).to_kind(self.weight.kind())
     }
 }
 

@@ -4,7 +4,7 @@
 use esta_engine::spec::{Precision, PstSpec, Target};
 use tch::{Device, Tensor};
 
-use crate::linear::{Adaptation, Linear, Lora};
+use crate::linear::{Adaptation, Linear, Lora, Targets};
 use crate::llama::RmsNorm;
 use crate::params::ParamStore;
 use crate::vit::LayerNorm;
@@ -86,7 +86,7 @@ impl Source<'_> {
         let (a, b) = (pair("lora_A"), pair("lora_B"));
         let (scale, dropout) = (linear.scale, self.pst.lora_dropout);
         Adaptation {
-            targets: self.targets(linear.parts),
+            targets: Targets::of(self.targets(linear.parts), linear.parts, self.device()),
             lora: a.zip(b).map(|(a, b)| Lora { a, b, scale, dropout }),
             bias: own("bias"),
         }

@@ -408,9 +408,17 @@ fn outcome(slot: &SlotOutcome) -> Outcome {
     Outcome { score: slot.score, loss: slot.loss, grad_norm: slot.grad_norm, valid: slot.valid }
 }
 
+/// Bytes of a reduced buffer that several processors digest together.
+const LARGE: usize = 16 << 20;
+
 /// RD-3: the digest of a step covers all steps before it.
 fn chain(before: Digest, reduced: &[u8]) -> Digest {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&before.0).update(reduced);
+    hasher.update(&before.0);
+    match reduced.len() {
+        // What one processor digests in a few milliseconds is not worth waking others for.
+        ..LARGE => hasher.update(reduced),
+        _ => hasher.update_rayon(reduced),
+    };
     Digest(*hasher.finalize().as_bytes())
 }

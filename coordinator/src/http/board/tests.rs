@@ -1,11 +1,17 @@
 //! The board against the page's own fixtures: the same keys, hostile strings as text, short lists, every way a run can stand.
 
+use std::{path::PathBuf, time::Duration};
+
+use esta_engine::{
+    run::{Notice, Phases},
+    table::Table,
+};
 use esta_objects::RunPlace;
 use esta_proto::{Generation, SessionId, Step};
 use serde_json::Value;
 
-use super::*;
-use crate::artifacts::fixture;
+use super::{term::EVENTS, *};
+use crate::{artifacts::fixture, http::state, observer::TimeSpent};
 
 const STEPS: u64 = 40;
 
@@ -267,7 +273,10 @@ fn a_complete_run_stays_to_be_seen_with_its_accuracies() {
     let table = table.expect("a table");
     let place = RunPlace { folder: dir.path().to_owned(), kept: None };
     let retired = Retired { run_id: "quickstart-1a2b".to_owned(), law: law.clone(), table, place, written: true };
-    for board in [trained(&law, "quickstart-1a2b"), Board::new(law.clone())] {
+    // Whoever tried again what failed under this leader got there.
+    let failed = trained(&law, "quickstart-1a2b");
+    failed.fail("its peers are out of reach");
+    for board in [trained(&law, "quickstart-1a2b"), Board::new(law.clone()), failed] {
         board.found(Inside { members: vec![member("gpu-0")], ..Inside::default() });
         board.retire(&retired);
         board.stand_by(None);
@@ -279,6 +288,7 @@ fn a_complete_run_stays_to_be_seen_with_its_accuracies() {
         assert!(state["stitches"].as_array().is_some_and(|all| all.iter().all(|stitch| stitch["accuracy"].is_f64())));
         let files = state["palette"].as_array().expect("a palette").iter().map(|choice| choice["file"].as_str());
         assert!(files.flatten().all(|file| file.starts_with("models/")), "no path of this machine is told");
-        assert!(board.measure(|_, view| view.is_some_and(|view| view.complete)));
+        assert_eq!(state["run"]["failed"], Value::Null);
+        assert!(board.measure(|_, view| view.is_some_and(|view| view.complete && !view.failed)));
     }
 }
