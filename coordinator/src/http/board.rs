@@ -107,7 +107,7 @@ impl Board {
 
     /// The results of a run are written, in this term or long ago.
     pub fn retire(&self, run: &Retired) {
-        let eval = read_optional(&run.place.folder.join("eval.json")).ok().flatten();
+        let eval = read_optional(&run.place.folder.join("eval.json")).ok().flatten().map(Box::new);
         let name = TermName { run_id: run.run_id.clone(), run_dir: run.place.shown() };
         let mut shown = self.shown();
         let history = || History::read(&run.place.folder).unwrap_or_default();

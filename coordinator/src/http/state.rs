@@ -167,7 +167,7 @@ impl Inside {
                 ready: member.ready,
                 draining: member.draining,
                 spare: member.rank.is_some_and(|rank| rank.0 >= slots),
-                straggler: member.tempo.flagged,
+                straggler: member.tempo.is_flagged(),
                 slowness: member.slowness(normal),
             }
         };

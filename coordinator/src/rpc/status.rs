@@ -20,7 +20,7 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
             "applied": member.applied,
             "ready": member.ready,
             "draining": member.draining,
-            "straggler": member.tempo.flagged,
+            "straggler": member.tempo.is_flagged(),
             "slowness": member.slowness(normal),
         })
     });

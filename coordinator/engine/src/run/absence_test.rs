@@ -131,6 +131,9 @@ fn a_slow_rank_is_flagged_within_5_steps_and_gets_fewer_slots() {
     assert!(slots(W1) * 2 < slots(W0), "{} of {}", slots(W1), slots(W0));
     world.slow = None;
     (0..60).for_each(|_| assert!(world.step()));
+    assert!(!world.notices.contains(&Notice::KeepsUp("w1".into())), "it has to for some time");
+    world.now += Duration::from_secs(30);
+    assert!(world.step());
     assert!(world.notices.contains(&Notice::KeepsUp("w1".into())));
     assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::Straggler(name, _) if name == "w0")));
 }

@@ -27,7 +27,7 @@ impl Run {
             if let Phase::Running(cursor) = &mut self.phase {
                 cursor.began = Some(now);
             }
-            self.compare_tempi(out);
+            self.compare_tempi(now, out);
         }
         // While a new leader waits, who is still away may have something to say.
         if finding == Finding::Open || self.phase == Phase::Resuming {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use esta_proto::{Fence, SessionId, Step};
 
-use super::{Agreement, Command, Cursor, Member, Message, Notice, Phase, Ready, Record, Report, Run, Verdict};
+use super::{
+    Agreement, Command, Cursor, Member, Message, Notice, Phase, Ready, Record, Report, Run, Verdict, tempo::Change,
+};
 use crate::{plan::RankPlan, table::Outcome};
 
 /// Generations that may break in a row without finishing one step before the run gives up.
@@ -142,19 +144,16 @@ impl Run {
     }
 
     /// Once per step: who is slow beside the others.
-    pub(super) fn compare_tempi(&mut self, out: &mut Vec<Command>) {
+    pub(super) fn compare_tempi(&mut self, now: Duration, out: &mut Vec<Command>) {
         self.normal = self.members.normal();
         let Some(normal) = self.normal else { return };
         for session in self.members.ranks().to_vec() {
             let Some(member) = self.members.get_mut(session) else { continue };
-            let Some(ratio) = member.tempo.ratio() else { continue };
-            let flag = normal.flags(ratio, member.tempo.flagged);
-            if flag != member.tempo.flagged {
-                member.tempo.flagged = flag;
-                let name = member.name.clone();
-                let times = ratio / normal.median;
-                out.push(Command::Notice(if flag { Notice::Straggler(name, times) } else { Notice::KeepsUp(name) }));
-            }
+            let name = || member.name.clone();
+            out.extend(member.tempo.compare(&normal, now).map(|change| match change {
+                Change::Slow(times) => Command::Notice(Notice::Straggler(name(), times)),
+                Change::KeepsUp => Command::Notice(Notice::KeepsUp(name())),
+            }));
         }
     }
 

@@ -15,16 +15,18 @@ const DEVIATIONS: f64 = 4.0;
 const MAD_TO_SIGMA: f64 = 1.4826;
 /// A rank this much slower than the median is slow, however alike the others are.
 const SLOWER: f64 = 0.5;
-/// A flag falls when a rank is this much less slow than it takes to be flagged.
+/// A flagged rank keeps up when it is this much less slow than it takes to be flagged,
 const RELIEF: f64 = 0.7;
+/// and its flag falls once it has for this long: an operator is told once of a rank that is slow now and then.
+const KEPT_UP: Duration = Duration::from_secs(30);
 
 /// The tempo of one rank: time taken over time expected of its last steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tempo {
     ratios: VecDeque<f64>,
     idle: u32,
-    /// It is slow, and its operator knows.
-    pub flagged: bool,
+    /// When it was slow last, while it is flagged.
+    slow: Option<Duration>,
 }
 
 impl Tempo {
@@ -44,11 +46,43 @@ impl Tempo {
         }
     }
 
+    /// Whether it is slow, and its operator knows.
+    #[must_use]
+    pub fn is_flagged(&self) -> bool {
+        self.slow.is_some()
+    }
+
+    /// Compares it with what is normal by now. Something changes if it is to be flagged, with how many times the median it
+    /// takes, or if its flag falls.
+    pub fn compare(&mut self, normal: &Normal, now: Duration) -> Option<Change> {
+        let ratio = self.ratio()?;
+        match (normal.flags(ratio, self.is_flagged()), self.slow) {
+            (true, before) => {
+                self.slow = Some(now);
+                before.is_none().then_some(Change::Slow(ratio / normal.median))
+            }
+            (false, Some(slow)) if now.saturating_sub(slow) >= KEPT_UP => {
+                self.slow = None;
+                Some(Change::KeepsUp)
+            }
+            (false, _) => None,
+        }
+    }
+
     /// The median ratio of its last steps, once there are enough of them.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         (self.ratios.len() >= ENOUGH).then(|| lower_median(self.ratios.iter().copied().collect())).flatten()
     }
+}
+
+/// What an operator is told of a rank.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// It takes this many times the median.
+    Slow(f64),
+    /// It keeps up again.
+    KeepsUp,
 }
 
 /// What is normal in a group.
@@ -117,6 +151,21 @@ mod tests {
         assert!(normal.flags(5.0, false) && !normal.flags(1.0, false));
         assert!(normal.flags(1.4, true) && !normal.flags(1.4, false) && !normal.flags(1.3, true));
         assert_eq!(Normal::of(vec![5.0]), None, "nobody is slow alone");
+    }
+
+    #[test]
+    fn a_rank_that_is_slow_now_and_then_is_told_of_once() {
+        let normal = Normal::of(vec![1.0, 1.0]).expect("two ranks");
+        let (mut tempo, mut told) = (Tempo::default(), Vec::new());
+        // Five steps slow, five not, a second each; then it keeps up.
+        let slow = |step: u32| step < 100 && step / 5 % 2 == 0;
+        for step in 0..160 {
+            tempo.hear(if slow(step) { 2 * SECOND } else { SECOND }, Some(SECOND));
+            told.extend(tempo.compare(&normal, step * SECOND).map(|change| (step, change)));
+        }
+        // Its last slow step that the median of five shows is 96.
+        assert_eq!(told, [(2, Change::Slow(2.0)), (126, Change::KeepsUp)]);
+        assert!(!tempo.is_flagged());
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Term {
 
     fn eval(&self) -> Option<&EvalFile> {
         match &self.over {
-            Some(End::Complete(eval)) => eval.as_ref(),
+            Some(End::Complete(eval)) => eval.as_deref(),
             Some(End::Failed(_)) | None => None,
         }
     }

@@ -58,7 +58,7 @@ pub(super) enum End {
     /// It cannot go on, and why.
     Failed(String),
     /// Its results are written; what was measured of them, where it can be read.
-    Complete(Option<EvalFile>),
+    Complete(Option<Box<EvalFile>>),
 }
 
 impl Term {

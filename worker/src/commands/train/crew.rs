@@ -28,9 +28,9 @@ use crate::{exit, session::Requests, trainer::DeviceKind};
 const STARTS: u32 = 10;
 /// The pause before the second start; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A worker that lived this long is not in a row with the ends before.
-const STEADY: Duration = Duration::from_mins(10);
+const STEADY: Duration = Duration::from_secs(600);
 
 /// What the workers are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
