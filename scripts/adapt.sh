@@ -13,8 +13,9 @@ check_programs() { # check_programs GOAL: make's, which builds them
 default_workers() { # on GPUs one for each that may be used
   if [ "$DEVICE" != cuda ]; then
     echo 2
-  elif [ -n "${CUDA_VISIBLE_DEVICES-}" ]; then
-    tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l
+  elif [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    # As CUDA reads it: up to the first entry that names no device.
+    tr -d ' ' <<<"$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | sed '/^$/Q; /^-1$/Q' | wc -l
   else
     nvidia-smi --list-gpus | wc -l
   fi

@@ -8,6 +8,6 @@ set -euo pipefail
 
 [ $# -gt 0 ] || { echo "rehearse.sh: a command is missing" >&2; exit 2; }
 target=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}
-library=$(find "$target" -path '*/build/esta-rehearsal-*/out/libesta_rehearsal.so' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p')
+library=$(find "$target" -path '*/build/esta-rehearsal-*/out/libesta_rehearsal.so' -printf '%T@ %p\n' 2>/dev/null | sort -rn | sed -n '1s/^[^ ]* //p') || true
 [ -n "$library" ] || { echo "rehearse.sh: no device below $target: run 'cargo build --workspace' first" >&2; exit 1; }
 LD_PRELOAD=$(realpath "$library") exec "$@"

@@ -176,7 +176,7 @@ TABLES = {
         ("workers.gpu.tolerate", False, f"{WORKER} tolerations", None),
     ]),
     "GPUs of a pod": (CPU, {"networkPolicy": {"enabled": True, "httpFrom": [POD]}}, [
-        ("workers.gpu.count", 4, f"{FENCE} ingress 1 ports", [{"protocol": "TCP", "port": 7702, "endPort": 7705}]),
+        ("workers.gpu.count", 4, f"{FENCE} ingress 1 ports", [{"protocol": "TCP", "port": 7702, "endPort": 7706}]),
     ]),
     "no GPU": (GPU, {}, [
         ("workers.gpu.count", 0, f"{TRAINING} args --device", "cpu"),

@@ -91,6 +91,7 @@ CONTRADICTIONS = {
     ),
     "no workers": (CPU, {"workers": {"replicas": 0}}, "workers.replicas is 0, and a Job of none is complete at once: workers.suspend stops them"),
     "a first step that waits for nobody": (CPU, {"coordinator": {"waitForWorkers": 3}}, "coordinator.waitForWorkers of 3 is more than the 2 of workers.replicas and gpu.count"),
+    "slices of a GPU for one process": (GPU, {"workers": {"gpu": {"resource": "nvidia.com/mig-3g.40gb"}}}, "a process sees one MIG slice. Set workers.gpu.count to 1"),
     "one port for all pods of a node": (
         GPU,
         {"workers": {"replicas": 2, "packing": {"mode": "required", "topologyKeys": ["kubernetes.io/hostname"]}, "network": {"hostNetwork": True}}},

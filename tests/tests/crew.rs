@@ -17,9 +17,9 @@ fn workers(crew: &Process, count: usize) -> anyhow::Result<Vec<u32>> {
     deadline(&format!("{count} workers"), || crew.children().ok().filter(|workers| workers.len() == count))
 }
 
-fn kill(process: u32) -> anyhow::Result<()> {
-    let killed = Command::new("kill").args(["-9", &process.to_string()]).status()?;
-    anyhow::ensure!(killed.success(), "{process} cannot be killed");
+fn signal(process: u32, signal: &str) -> anyhow::Result<()> {
+    let sent = Command::new("kill").args([format!("-{signal}"), process.to_string()]).status()?;
+    anyhow::ensure!(sent.success(), "{process} cannot be sent SIG{signal}");
     Ok(())
 }
 
@@ -35,7 +35,7 @@ fn mb_2_a_crew_of_three_ends_with_the_same_bits_though_one_of_it_is_killed() -> 
     let mut run = Run::serve(&lab, &job, 3)?;
     let mut crew = run.worker("node", &THREE)?;
     run.wait_for_step(20)?;
-    kill(workers(&crew, 3)?[1])?;
+    signal(workers(&crew, 3)?[1], "KILL")?;
     deadline("a second start", || crew.log().contains("a worker is started again").then_some(()))?;
     assert!(crew.log().contains(r#""end":"signal 9""#), "{}", crew.log());
     assert!(calm == run.finish_without_latecomers()?, "the crew ended with other bits");
@@ -51,8 +51,12 @@ fn a_crew_that_is_asked_to_leave_drains_and_the_run_waits_for_others() -> anyhow
     let mut run = Run::serve(&lab, &job, 3)?;
     let mut crew = run.worker("node", &THREE)?;
     run.wait_for_step(20)?;
-    crew.signal("TERM")?;
+    // As a terminal does, or Slurm: everybody is sent the signal, and it is one request.
+    for process in workers(&crew, 3)?.into_iter().chain([crew.id()]) {
+        signal(process, "TERM")?;
+    }
     assert_eq!(crew.wait()?.code(), Some(77), "{}", crew.log());
+    assert_eq!(crew.log().matches("asked to leave: finishing the steps given out").count(), 3, "{}", crew.log());
     run.add_worker()?;
     assert!(calm == run.finish()?, "the run ended with other bits");
     Ok(())
@@ -78,7 +82,8 @@ fn a_job_that_no_worker_fits_ends_the_crew_with_their_code() -> anyhow::Result<(
     std::fs::remove_file(lab.path().join("images.idx"))?;
     let mut crew = run.worker("node", &["--processes", "2"])?;
     let said = crew.fails_with(7)?;
-    assert!(said.contains("images.idx"), "{said}");
+    assert_eq!(said, "esta-worker: all 2 workers of node have ended, the first with code 7; each has said why");
+    assert_eq!(crew.log().matches("images.idx").count(), 2, "{}", crew.log());
     assert!(!crew.log().contains("started again"), "{}", crew.log());
     Ok(())
 }

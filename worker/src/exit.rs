@@ -14,6 +14,7 @@ use crate::hub::FetchError;
 use crate::places::DataPlaceError;
 use crate::trainer::{CheckpointError, SetupError, VocabularyError};
 use crate::{
+    commands::train::crew::NoPort,
     export::{ExportError, NoForm},
     pretrain::PretrainError,
     profile::UnwritableProfile,
@@ -74,7 +75,7 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if matches!(cause.downcast_ref(), Some(CheckpointError::Kept(_))) {
         return Some(OUTPUT);
     }
-    if cause.is::<NoForm>() || cause.is::<TooFewDevices>() {
+    if cause.is::<NoForm>() || cause.is::<TooFewDevices>() || cause.is::<NoPort>() {
         return Some(USAGE);
     }
     if cause.is::<HubError>() || cause.is::<FetchError>() {
@@ -117,7 +118,7 @@ fn is_output(cause: &(dyn Error + 'static)) -> bool {
 
 fn of_weights(error: &WeightsError) -> u8 {
     match error {
-        WeightsError::Write { .. } => OUTPUT,
+        WeightsError::Write { .. } | WeightsError::Unwritable { .. } => OUTPUT,
         _ => WEIGHTS,
     }
 }

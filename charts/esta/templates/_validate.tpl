@@ -6,7 +6,7 @@ base name seed output_dir recipe mode family model pst budgets sampling score re
 
 {{/* What the chart gives the programs; a user's own would stand beside it. */}}
 {{- define "esta.coordinator.flags" -}}
---config --set --listen --http --workers --store --advertise --advertise-http --linger --plain-text --max-connections --tls-cert --tls-key --tls-client-ca --tokens --token-jwks --token-issuer --token-audience --token-role --store-ca --store-cert --store-key
+--config --set --listen --http --workers --store --advertise --advertise-http --linger --plain-text --max-connections --tls-cert --tls-key --tls-client-ca --tokens --token-jwks --token-issuer --token-audience --token-role --workers-per-pod --store-ca --store-cert --store-key
 {{- end -}}
 {{- define "esta.coordinator.variables" -}}
 POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLAIN_TEXT ESTA_TLS_CERT ESTA_TLS_KEY ESTA_TLS_CLIENT_CA ESTA_TOKENS ESTA_TOKEN_JWKS ESTA_TOKEN_ISSUER ESTA_TOKEN_AUDIENCE ESTA_TOKEN_ROLE ESTA_STORE ESTA_STORE_CA ESTA_STORE_CERT ESTA_STORE_KEY ESTA_ADVERTISE ESTA_ADVERTISE_HTTP ESTA_MAX_CONNECTIONS ESTA_CACHE OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_ENDPOINT OTEL_TRACES_SAMPLER_ARG OTEL_METRIC_EXPORT_INTERVAL OTEL_RESOURCE_ATTRIBUTES AWS_ENDPOINT_URL AWS_ALLOW_HTTP AWS_REGION AWS_VIRTUAL_HOSTED_STYLE_REQUEST
@@ -205,6 +205,9 @@ POD_NAME NODE_NAME EXPECTED_WORKERS HOME RUST_LOG ESTA_HTTP ESTA_LINGER ESTA_PLA
 {{- end -}}
 {{- if and $workers.kueue.priorityClass (not $workers.kueue.queueName) }}
 - workers.kueue.priorityClass is given without a queue: name workers.kueue.queueName.
+{{- end -}}
+{{- if and (gt (int $workers.gpu.count) 1) (contains "/mig-" $workers.gpu.resource) }}
+- workers.gpu.count is {{ int $workers.gpu.count }} and workers.gpu.resource {{ $workers.gpu.resource }}: a process sees one MIG slice. Set workers.gpu.count to 1, and workers.replicas to their number.
 {{- end -}}
 {{- if and $workers.rdma.enabled (eq (int $workers.gpu.count) 0) }}
 - workers.rdma is on and workers.gpu.count is 0: NCCL alone uses RDMA, and needs a GPU.

@@ -16,9 +16,25 @@ deadlines) are in workers.yaml. */}}
 {{- mul (int .Values.workers.replicas) (include "esta.workers.each" .) -}}
 {{- end -}}
 
-{{/* What the http port of a pod's worker of this number is called. */}}
-{{- define "esta.workers.port" -}}
-{{- ternary "http" (printf "http-%d" (int .)) (eq (int .) 0) -}}
+{{/* Where a pod is asked: its only worker, or the program that starts several, and after that each of those. */}}
+{{- define "esta.workers.ports" -}}
+{{- $each := include "esta.workers.each" . | int -}}
+- {name: http, containerPort: 7702}
+{{- if gt $each 1 }}
+{{- range $number := until $each }}
+- {name: http-{{ $number }}, containerPort: {{ add 7703 $number }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The ports where workers' metrics are. */}}
+{{- define "esta.workers.scraped" -}}
+{{- $each := include "esta.workers.each" . | int -}}
+{{- if eq $each 1 }}["http"]{{ else -}}
+{{- $names := list -}}
+{{- range $number := until $each }}{{ $names = append $names (printf "http-%d" $number) }}{{ end -}}
+{{- toJson $names -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "esta.workers.resources" -}}
@@ -198,9 +214,7 @@ spec:
       {{- end }}
       {{- if $values.http.enabled }}
       ports:
-        {{- range $number := until (include "esta.workers.each" . | int) }}
-        - {name: {{ include "esta.workers.port" $number }}, containerPort: {{ add 7702 $number }}}
-        {{- end }}
+        {{- include "esta.workers.ports" . | nindent 8 }}
       startupProbe:
         {{- include "esta.probe" (list "/healthz" $values.probes.startup) | nindent 8 }}
       livenessProbe:

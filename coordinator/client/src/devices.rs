@@ -15,16 +15,29 @@ pub enum Devices {
     Named(Vec<String>),
 }
 
-/// Fewer devices are visible than workers are wanted.
+/// There are fewer devices than workers are wanted.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "{workers} workers with --device cuda need as many devices, one each, and CUDA_VISIBLE_DEVICES names {} ({})",
-    named.len(),
-    named.join(",")
-)]
-pub struct TooFewDevices {
-    workers: u32,
-    named: Vec<String>,
+pub enum TooFewDevices {
+    /// Fewer are visible.
+    #[error(
+        "{workers} workers with --device cuda need as many devices, one each, and CUDA_VISIBLE_DEVICES names {} ({})",
+        named.len(),
+        named.join(",")
+    )]
+    Named {
+        /// Workers that are wanted.
+        workers: u32,
+        /// What is visible.
+        named: Vec<String>,
+    },
+    /// Fewer are there.
+    #[error("{workers} workers with --device cuda need as many devices, one each, and CUDA shows {present} here")]
+    Present {
+        /// Workers that are wanted.
+        workers: u32,
+        /// What CUDA counts.
+        present: u32,
+    },
 }
 
 impl Devices {
@@ -49,11 +62,11 @@ impl Devices {
     /// One device for each worker, as [`Self::VARIABLE`] takes it.
     ///
     /// # Errors
-    /// [`TooFewDevices`] when fewer are named than there are workers.
+    /// [`TooFewDevices::Named`].
     pub fn for_each(self, workers: u32) -> Result<Vec<String>, TooFewDevices> {
         match self {
             Self::All => Ok((0..workers).map(|worker| worker.to_string()).collect()),
-            Self::Named(named) if named.len() < workers as usize => Err(TooFewDevices { workers, named }),
+            Self::Named(named) if named.len() < workers as usize => Err(TooFewDevices::Named { workers, named }),
             Self::Named(mut named) => {
                 named.truncate(workers as usize);
                 Ok(named)

@@ -43,6 +43,11 @@ pub struct ProtectionArgs {
     #[arg(long, value_name = "ACCOUNT=ROLE", env = "ESTA_TOKEN_ROLE", value_delimiter = ',', requires = "token_jwks")]
     #[arg(value_parser = account)]
     token_role: Vec<(String, Role)>,
+    /// Workers that a pod's token is good for: one, called as the pod, or so many, called `<pod>/0` and so on, as
+    /// `esta-worker train --processes` calls them.
+    #[arg(long, value_name = "N", env = "ESTA_WORKERS_PER_POD", default_value_t = 1, requires = "token_jwks")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers_per_pod: u32,
     /// Connections that may stand at once; more are closed.
     #[arg(long, value_name = "N", env = "ESTA_MAX_CONNECTIONS", default_value_t = MAX_CONNECTIONS as u32)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -64,7 +69,8 @@ impl ProtectionArgs {
         let tokens = self.tokens.map(Tokens::watch).transpose()?;
         let accounts = match (self.token_jwks, self.token_issuer, self.token_audience) {
             (Some(jwks), Some(issuer), Some(audience)) => {
-                Some(ServiceAccounts::watch(jwks, issuer, audience, self.token_role.into_iter().collect())?)
+                let roles = self.token_role.into_iter().collect();
+                Some(ServiceAccounts::watch(jwks, issuer, audience, (roles, self.workers_per_pod))?)
             }
             _ => None,
         };

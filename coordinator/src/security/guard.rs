@@ -33,6 +33,7 @@ pub struct ServiceAccounts {
     keys: Watched<Keys>,
     expected: Expected,
     roles: BTreeMap<String, Role>,
+    workers_per_pod: u32,
 }
 
 impl ServiceAccounts {
@@ -44,18 +45,19 @@ impl ServiceAccounts {
         jwks: PathBuf,
         issuer: String,
         audience: String,
-        roles: BTreeMap<String, Role>,
+        (roles, workers_per_pod): (BTreeMap<String, Role>, u32),
     ) -> Result<Self, FileError> {
         let keys = Watched::open(vec![jwks.clone()], move |contents| {
             Keys::parse(&contents[0]).map_err(|flaw| FileError::content(&jwks, flaw))
         })?;
-        Ok(Self { keys, expected: Expected { issuer, audience }, roles })
+        Ok(Self { keys, expected: Expected { issuer, audience }, roles, workers_per_pod })
     }
 
     async fn identity(&self, token: &str, now: u64) -> Result<Identity, Denied> {
         let subject = self.keys.current().await.verify(token, &self.expected, now)?;
         let Some(&role) = self.roles.get(&subject.name) else { return Err(Denied::Nobody { subject: subject.name }) };
-        let name = subject.pod.filter(|pod| !pod.is_empty()).map(NamePattern::Pod);
+        let workers = self.workers_per_pod;
+        let name = subject.pod.filter(|pod| !pod.is_empty()).map(|pod| NamePattern::Pod { pod, workers });
         Ok(Identity { subject: subject.name, name, role })
     }
 }

@@ -104,8 +104,13 @@ pub enum NamePattern {
     Exactly(String),
     /// Whatever begins so; written with `*` at its end.
     Begins(String),
-    /// As this pod, whatever is in its name, or as one of several workers in it: `<pod>/<number>`.
-    Pod(String),
+    /// As this pod, whatever is in its name; or, where each pod has several workers, as one of so many: `<pod>/<number>`.
+    Pod {
+        /// Its name.
+        pod: String,
+        /// Workers of a pod: a token is good for no more of them than there are.
+        workers: u32,
+    },
 }
 
 impl NamePattern {
@@ -115,16 +120,13 @@ impl NamePattern {
         match self {
             Self::Exactly(own) => name == own,
             Self::Begins(start) => name.starts_with(start.as_str()),
-            Self::Pod(pod) => name.strip_prefix(pod.as_str()).is_some_and(is_place_in_pod),
+            Self::Pod { pod, workers: 1 } => name == pod,
+            Self::Pod { pod, workers } => {
+                let number = name.strip_prefix(pod.as_str()).and_then(|rest| rest.strip_prefix('/'));
+                number.is_some_and(|number| (0..*workers).any(|own| own.to_string() == number))
+            }
         }
     }
-}
-
-/// What may follow a pod's name.
-fn is_place_in_pod(rest: &str) -> bool {
-    let number = rest.strip_prefix('/');
-    rest.is_empty()
-        || number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl FromStr for NamePattern {
@@ -146,7 +148,8 @@ impl fmt::Display for NamePattern {
         match self {
             Self::Exactly(name) => f.write_str(name),
             Self::Begins(start) => write!(f, "{start}*"),
-            Self::Pod(pod) => write!(f, "{pod} or {pod}/N"),
+            Self::Pod { pod, workers: 1 } => f.write_str(pod),
+            Self::Pod { pod, workers } => write!(f, "{pod}/0 to {pod}/{}", workers.saturating_sub(1)),
         }
     }
 }
@@ -299,10 +302,13 @@ mod tests {
         for flawed in ["", "a*b", "**"] {
             assert!(flawed.parse::<NamePattern>().is_err(), "{flawed:?}");
         }
-        let pod = NamePattern::Pod("w".to_owned());
-        assert!(["w", "w/0", "w/17"].iter().all(|name| pod.fits(name)));
-        assert!(["w-1", "w/", "w/x", "w/1/2", "v/0", ""].iter().all(|name| !pod.fits(name)));
-        assert_eq!(pod.to_string(), "w or w/N");
+        let pod = |workers| NamePattern::Pod { pod: "w".to_owned(), workers };
+        assert!(pod(1).fits("w") && !pod(1).fits("w/0"));
+        assert!(["w/0", "w/7"].iter().all(|name| pod(8).fits(name)));
+        assert!(
+            ["w", "w/8", "w/07", "w/+7", "w-1", "w/", "w/x", "w/1/2", "v/0", ""].iter().all(|name| !pod(8).fits(name))
+        );
+        assert_eq!([pod(1), pod(8)].map(|pod| pod.to_string()), ["w", "w/0 to w/7"]);
     }
 
     #[test]

@@ -326,19 +326,19 @@ async fn a_pod_joins_under_its_own_name_with_the_token_of_its_cluster() {
     let roles = [("worker", Role::Worker), ("ops", Role::Viewer)];
     let roles: BTreeMap<_, _> =
         roles.iter().map(|(name, role)| (format!("system:serviceaccount:esta:{name}"), *role)).collect();
-    let accounts = ServiceAccounts::watch(lab.path("jwks.json"), "https://cluster".into(), "esta".into(), roles);
+    let accounts = ServiceAccounts::watch(lab.path("jwks.json"), "https://cluster".into(), "esta".into(), (roles, 8));
     let authorities = Authorities { tokens: None, accounts: Some(accounts.expect("a key set")) };
     let (served, ..) = serve_at(Entrance { guard: Guard::new(authorities), ..Entrance::open(local()) }).await;
     let at = served.address;
 
     let good = lab.bearing(&issuer.token(&claims("pod-0", |_| {})));
     let mut worker = reach(&good, "http", at).await.expect("it connects");
-    for own in ["pod-0", "pod-0/0", "pod-0/7"] {
+    for own in ["pod-0/0", "pod-0/7"] {
         worker.join(join_request(own)).await.expect("it is that pod");
     }
-    let (code, words, _) = turned_away(&good, at, "pod-1").await;
+    let (code, words, _) = turned_away(&good, at, "pod-0/8").await;
     assert_eq!(code, Code::PermissionDenied);
-    assert!(words.ends_with("may not be the worker \"pod-1\": it may be called pod-0 or pod-0/N"), "{words}");
+    assert!(words.ends_with("may not be the worker \"pod-0/8\": it may be called pod-0/0 to pod-0/7"), "{words}");
 
     let expired = issuer.token(&claims("pod-0", |claims| claims["exp"] = 1_600_000_000.into()));
     let (code, words, refusal) = turned_away(&lab.bearing(&expired), at, "pod-0").await;

@@ -93,9 +93,9 @@ impl Pod {
         Ok(command)
     }
 
-    /// Workers in it: as many as it has pages, or one that has none.
+    /// Workers in it: each of several has a port of its own.
     pub fn workers(&self) -> usize {
-        self.workload.ports.keys().filter(|name| name.starts_with("http")).count().max(1)
+        self.workload.ports.keys().filter(|name| name.starts_with("http-")).count().max(1)
     }
 
     /// Does what a kubelet has to do by now.

@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cxx::{SharedPtr, UniquePtr};
 
@@ -17,6 +17,8 @@ use crate::group::Backend;
 
 /// Time between two looks at what has been abandoned.
 const ROUND: Duration = Duration::from_millis(20);
+/// How long a thread of its own waits for what was abandoned: longer than any time-out that libtorch keeps.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// A group, and a collective of it or null for the group itself. The collective is destroyed first.
 pub(crate) struct Abandoned {
@@ -39,10 +41,14 @@ impl Abandoned {
         }
     }
 
-    /// Waits for its end, and leaves.
+    /// Waits for its end, and leaves; what does not end for long is left to the end of the process.
     fn see_off(self) {
         self.abort();
+        let until = Instant::now() + PATIENCE;
         while self.is_running() {
+            if Instant::now() > until {
+                return mem::forget(self);
+            }
             thread::sleep(ROUND);
         }
     }

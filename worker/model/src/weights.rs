@@ -137,7 +137,7 @@ impl Weights {
     /// Takes over all tensors of `other`, each name behind `prefix`.
     pub fn absorb(&mut self, prefix: &str, other: Self) {
         self.windows = self.windows.take().or(other.windows);
-        self.tensors.extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+        other.tensors.into_iter().for_each(|(name, tensor)| self.insert(format!("{prefix}{name}"), tensor));
     }
 
     /// Tensors of blocks are views of these windows from now on.

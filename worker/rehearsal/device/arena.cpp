@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -19,8 +20,10 @@ constexpr size_t kMebibyte = size_t{1} << 20;
 constexpr size_t kGrain = 512;
 
 size_t size_from_environment() {
-  const char* mebibytes = std::getenv("ESTA_REHEARSAL_MIB");
-  return (mebibytes == nullptr ? 8192 : std::strtoul(mebibytes, nullptr, 10)) * kMebibyte;
+  const char* said = std::getenv("ESTA_REHEARSAL_MIB");
+  const size_t mebibytes = said == nullptr ? 8192 : std::strtoul(said, nullptr, 10);
+  TORCH_CHECK(mebibytes > 0, "ESTA_REHEARSAL_MIB is no number of mebibytes: ", said);
+  return mebibytes * kMebibyte;
 }
 
 char* map(int memory, size_t bytes, int rights) {

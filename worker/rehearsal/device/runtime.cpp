@@ -8,6 +8,10 @@
 #include <c10/core/Allocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
 namespace rehearsal {
 namespace {
 
@@ -17,6 +21,12 @@ using c10::DeviceType;
 using c10::Stream;
 
 const Device kDevice(DeviceType::CUDA, 0);
+
+// As many as CUDA_VISIBLE_DEVICES names, of which the first is there; one where it is not set.
+DeviceIndex count_devices() {
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  return visible == nullptr ? 1 : static_cast<DeviceIndex>(1 + std::count(visible, visible + std::strlen(visible), ','));
+}
 
 struct Allocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
@@ -110,10 +120,10 @@ struct Hooks final : at::CUDAHooksInterface {
     return kDevice;
   }
   DeviceIndex deviceCount() const override {
-    return 1;
+    return count_devices();
   }
   int getNumGPUs() const override {
-    return 1;
+    return count_devices();
   }
   DeviceIndex current_device() const override {
     return 0;

@@ -1,8 +1,8 @@
 //! A CUDA device made of host memory: the path of a GPU, rehearsed on machines that have none (room: HANDS).
 //!
-//! The library of this crate is preloaded (by tests, and by `scripts/rehearse.sh`) into a process that links the CPU's libtorch, and registers there what
-//! `libtorch_cuda` would: an allocator, a device guard, the hooks, operators, and a process group in NCCL's place. The process
-//! then has one device, `cuda:0`, and takes every step that it takes on a real one. What is shown by it and what is not:
+//! The library of this crate is preloaded (by tests, and by `scripts/rehearse.sh`) into a process that links the CPU's libtorch,
+//! and registers there what `libtorch_cuda` would: an allocator, a device guard, the hooks, operators, and a process group in
+//! NCCL's place. The process then has one device, `cuda:0`, and takes every step that it takes on a real one. What is shown by it and what is not:
 //!
 //! - Memory of the device cannot be read by the host: a pointer that is followed outside an operator ends the process.
 //! - Operands on different devices are refused as CUDA refuses them; fresh memory is filled with NaN.

@@ -1,6 +1,6 @@
 //! `esta-worker train` (HANDS): takes part in a run; an address is all it needs.
 
-mod crew;
+pub(crate) mod crew;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,8 +28,8 @@ pub struct Args {
     /// Where tensors live.
     #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
     device: DeviceKind,
-    /// Start as many workers, called `<name>/0`, `<name>/1` and so on, each on a GPU of its own with `--device cuda`, and with the next
-    /// port of `--http`. One that crashes is started again.
+    /// Start as many workers, called `<name>/0`, `<name>/1` and so on, each on a GPU of its own with `--device cuda`. One that crashes
+    /// is started again. `--http` serves probes then, and the workers serve metrics on the ports that follow.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     processes: Option<u32>,
     /// Address other workers reach this one at, for Gloo; `GLOO_SOCKET_IFNAME` is understood too.

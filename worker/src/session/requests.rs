@@ -5,28 +5,46 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Requests that the process leave, from an orchestrator, from the keyboard, or from whoever holds its standard input.
+/// Requests that the process leave, from an orchestrator or from the keyboard; or, on a leash, from whoever holds its standard
+/// input, and from nobody else: a signal to all processes of a group asks the holder too, and is one request.
 pub struct Requests {
     signals: [Option<Signal>; 2],
-    /// Ends with standard input; none where that says nothing, or was heard.
-    let_go: Option<oneshot::Receiver<()>>,
+    leash: Leash,
+}
+
+enum Leash {
+    None,
+    /// Ends with standard input.
+    Held(oneshot::Receiver<()>),
+    Cut,
 }
 
 impl Requests {
-    /// Listens from here on; `on_leash` to standard input too, which ends however the parent does, by a kill as well.
+    /// Listens from here on; `on_leash` to standard input alone, which ends however the parent does, by a kill as well.
     pub fn listen(on_leash: bool) -> Self {
         let listen = |kind| signal(kind).map_err(|error| tracing::warn!(%error, "a signal cannot be heard")).ok();
         let signals = [listen(SignalKind::terminate()), listen(SignalKind::interrupt())];
-        Self { signals, let_go: on_leash.then(leash) }
+        Self { signals, leash: if on_leash { Leash::Held(leash()) } else { Leash::None } }
     }
 
     /// Waits for the next one.
     pub async fn next(&mut self) {
         let [terminate, interrupt] = &mut self.signals;
+        if let Leash::Held(end) = &mut self.leash {
+            // Its thread ends with the input, or could not be started: then nothing is ever heard.
+            if end.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            self.leash = Leash::Cut;
+            return;
+        }
+        if let Leash::Cut = self.leash {
+            // It ends once.
+            return std::future::pending().await;
+        }
         tokio::select! {
             Some(()) = heard(terminate) => {}
             Some(()) = heard(interrupt) => {}
-            Some(()) = cut(&mut self.let_go) => {}
             else => std::future::pending().await,
         }
     }
@@ -51,11 +69,4 @@ async fn heard(signal: &mut Option<Signal>) -> Option<()> {
         Some(signal) => signal.recv().await,
         None => None,
     }
-}
-
-/// It ends once; a thread that could not be started never tells.
-async fn cut(leash: &mut Option<oneshot::Receiver<()>>) -> Option<()> {
-    let cut = leash.as_mut()?.await;
-    *leash = None;
-    cut.ok()
 }

@@ -48,8 +48,8 @@ pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
 const MARGIN: u64 = 20;
 
 /// Bytes that a GPU will hold beside tensors once it computes and reduces: its kernels, cuBLAS's workspaces, and the buffers of
-/// four communicators (of all ranks and of a node's, each again for the generation to come). A generous guess: what it leaves
-/// unused costs a block's broadcast.
+/// four communicators (of all ranks and of a node's, each again for the generation to come). A generous guess for what may be kept
+/// beside what is needed: what it leaves unused costs a block's broadcast. Nothing is refused for its sake.
 fn beside_tensors(device: Device) -> u64 {
     if device.is_cuda() { 3 << 30 } else { 0 }
 }

@@ -75,8 +75,10 @@ pub enum WeightsError {
         name: String,
     },
     /// A tensor of a type that files of weights do not hold here.
-    #[error("tensor {name} is of type {kind:?}, which is not written")]
+    #[error("cannot write {}: tensor {name} is of type {kind:?}", path.display())]
     Unwritable {
+        /// The file.
+        path: PathBuf,
         /// The tensor.
         name: String,
         /// Its type.

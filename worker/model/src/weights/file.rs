@@ -98,7 +98,10 @@ pub(crate) fn save_tensors<'a>(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}", std::process::id()));
     let temporary = path.with_file_name(name);
-    let views = tensors.map(|(name, tensor)| Ok((name, SavedTensor::new(name, tensor)?)));
+    let views = tensors.map(|(name, tensor)| {
+        let unwritable = |kind| WeightsError::Unwritable { path: path.to_owned(), name: name.to_owned(), kind };
+        Ok((name, SavedTensor::new(tensor).map_err(unwritable)?))
+    });
     let views: Vec<_> = views.collect::<Result<_, WeightsError>>()?;
     let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
     // safetensors gives its files to their owner alone; models are for whom the user's umask says.
@@ -174,9 +177,9 @@ struct SavedTensor {
 }
 
 impl SavedTensor {
-    fn new(name: &str, tensor: &Tensor) -> Result<Self, WeightsError> {
-        let kind = tensor.kind();
-        let dtype = dtype_of(kind).ok_or_else(|| WeightsError::Unwritable { name: name.to_owned(), kind })?;
+    /// None but its type of one that files do not hold.
+    fn new(tensor: &Tensor) -> Result<Self, Kind> {
+        let dtype = dtype_of(tensor.kind()).ok_or_else(|| tensor.kind())?;
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let shape = tensor.size().iter().map(|&side| usize::try_from(side).expect("sides are not negative")).collect();
         Ok(Self { tensor, dtype, shape })
@@ -213,7 +216,7 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let mask = Tensor::zeros([2], (Kind::Bool, Device::Cpu));
         let error = save_tensors([("mask", &mask)].into_iter(), &path).expect_err("it is no number");
-        assert_eq!(error.to_string(), "tensor mask is of type Bool, which is not written");
+        assert_eq!(error.to_string(), format!("cannot write {}: tensor mask is of type Bool", path.display()));
         assert_eq!(fs::read_dir(folder.path()).expect("it is there").count(), 0);
     }
 }

@@ -5,26 +5,32 @@ use std::{
     env,
     ffi::OsString,
     io,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::ExitStatusExt,
     process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context;
-use esta_client::Devices;
+use esta_client::{Devices, TooFewDevices};
 use esta_engine::run::exit as engine_exit;
-use esta_telemetry::Exposure;
+use esta_telemetry::{Exposure, http};
+use thiserror::Error;
 use tokio::{
     process::{Child, Command},
     sync::watch,
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, interval, sleep},
 };
 
 use super::Args;
 use crate::{exit, session::Requests, trainer::DeviceKind};
 
-/// Starts in a row that a worker may need.
+/// Starts in a row that a worker may need, the first among them.
 const STARTS: u32 = 10;
 /// The pause before the second start; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -32,10 +38,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A worker that lived this long is not in a row with the ends before.
 const STEADY: Duration = Duration::from_secs(600);
 
+/// How often workers are asked whether they have joined.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// What the workers are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Order {
     Stay,
+    /// The run is complete: nobody is started again.
+    Complete,
     /// Finish what was given out.
     Leave,
     Now,
@@ -53,35 +64,118 @@ struct Seat {
 /// Starts as many workers, keeps them running until each has done what it can, and answers what the command ends with.
 ///
 /// # Errors
-/// When there are fewer devices, or a worker cannot be started at all.
+/// When there are fewer devices, an address cannot be had, or a worker cannot be started at all.
 pub(super) async fn run(args: &Args, name: &str, processes: u32) -> anyhow::Result<u8> {
-    let devices = match args.device {
-        DeviceKind::Cpu => None,
-        DeviceKind::Cuda => Some(Devices::of_environment().for_each(processes)?),
-    };
+    let devices = devices(args.device, processes)?;
     let mut requests = Requests::listen(args.leash);
+    let pages = pages(args.http, processes)?;
+    let seats = (0..).zip(&pages).map(|(number, page)| {
+        let name = format!("{name}/{number}");
+        let arguments = arguments(env::args_os().skip(1), &name, *page);
+        let device = devices.as_ref().map(|devices| devices[number].clone());
+        Seat { name, arguments, device, drained: args.drained_exit_code }
+    });
+    let joined = Arc::new(AtomicBool::new(false));
+    let _shown = show(args.http, joined.clone())?;
     let (order, told) = watch::channel(Order::Stay);
     let mut crew = JoinSet::new();
-    for number in 0..processes {
-        let name = format!("{name}/{number}");
-        let arguments = arguments(env::args_os().skip(1), &name, args.http, u16::try_from(number)?)?;
-        let device = devices.as_ref().map(|devices| devices[number as usize].clone());
-        let seat = Seat { name, arguments, device, drained: args.drained_exit_code };
+    for seat in seats {
         let first = seat.start()?;
         crew.spawn(seat.keep(first, told.clone()));
     }
     let mut codes = Vec::new();
+    let mut look = interval(LOOK_EVERY);
     loop {
         tokio::select! {
             ended = crew.join_next() => match ended {
-                Some(code) => codes.push(code.context("a worker's keeper panicked")?),
-                None => return Ok(code_of_all(&codes, args.drained_exit_code)),
+                Some(code) => {
+                    codes.push(code.context("a worker's keeper panicked")?);
+                    order.send_if_modified(|order| {
+                        let complete = *order == Order::Stay && codes.last() == Some(&0);
+                        if complete {
+                            *order = Order::Complete;
+                        }
+                        complete
+                    });
+                }
+                None => {
+                    let code = code_of_all(&codes, args.drained_exit_code);
+                    if code != 0 && *order.borrow() < Order::Leave {
+                        eprintln!("esta-worker: all {processes} workers of {name} have ended, the first with code {code}; each has said why");
+                    }
+                    return Ok(code);
+                }
             },
             () = requests.next() => order.send_modify(|order| {
-                *order = if *order == Order::Stay { Order::Leave } else { Order::Now };
+                *order = if *order < Order::Leave { Order::Leave } else { Order::Now };
             }),
+            _ = look.tick() => {
+                let pages = pages.clone();
+                let joined = joined.clone();
+                // Beside this loop: who does not answer keeps nobody waiting.
+                tokio::spawn(async move { joined.store(any_is_ready(&pages).await, Ordering::Relaxed) });
+            }
         }
     }
+}
+
+/// The device of each worker, where they compute on any: no fewer than there are.
+fn devices(device: DeviceKind, processes: u32) -> Result<Option<Vec<String>>, TooFewDevices> {
+    if device == DeviceKind::Cpu {
+        return Ok(None);
+    }
+    let named = Devices::of_environment().for_each(processes)?;
+    let present = u32::try_from(tch::Cuda::device_count()).unwrap_or(0);
+    if present < processes {
+        return Err(TooFewDevices::Present { workers: processes, present });
+    }
+    Ok(Some(named))
+}
+
+/// Probes of the crew: it works, and is ready once a worker is.
+fn show(http: Exposure, joined: Arc<AtomicBool>) -> anyhow::Result<Option<http::Served>> {
+    let Exposure::At(address) = http else { return Ok(None) };
+    let ready = move || match joined.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err("no worker of this crew takes part in a run".to_owned()),
+    };
+    let served = http::serve(address, http::probes(ready))?;
+    tracing::info!(address = %served.address(), "probes are served");
+    Ok(Some(served))
+}
+
+/// Where each worker serves metrics and probes: on the ports that follow the crew's.
+fn pages(http: Exposure, processes: u32) -> anyhow::Result<Vec<Exposure>> {
+    let Exposure::At(first) = http else { return Ok(vec![Exposure::Off; processes as usize]) };
+    let page = |number: u32| {
+        let port = match first.port() {
+            0 => Some(0),
+            port => u32::from(port).checked_add(number).and_then(|port| u16::try_from(port).ok()),
+        };
+        port.map(|port| Exposure::At(SocketAddr::new(first.ip(), port))).ok_or(NoPort { first, processes })
+    };
+    Ok((1..=processes).map(page).collect::<Result<_, _>>()?)
+}
+
+/// There are not enough ports.
+#[derive(Debug, Error)]
+#[error("--http {first}: no ports are left for {processes} workers after it")]
+pub struct NoPort {
+    first: SocketAddr,
+    processes: u32,
+}
+
+async fn any_is_ready(pages: &[Exposure]) -> bool {
+    for page in pages {
+        let Exposure::At(mut address) = *page else { continue };
+        if address.ip().is_unspecified() {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        if http::ask(&format!("http://{address}/readyz"), LOOK_EVERY, 256).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 impl Seat {
@@ -99,8 +193,11 @@ impl Seat {
         loop {
             let started = Instant::now();
             let end = End::of(watched(&mut child, &mut told).await);
-            let asked = *told.borrow() != Order::Stay;
-            if end.is_final(self.drained) || asked {
+            let order = *told.borrow();
+            if end.is_final(self.drained) || order != Order::Stay {
+                if order < Order::Leave && end != End::Code(0) {
+                    tracing::error!(worker = %self.name, %end, "a worker has ended and is not started again");
+                }
                 return end.code();
             }
             let Some(pause) = patience.after(started.elapsed()) else {
@@ -110,7 +207,7 @@ impl Seat {
             tracing::warn!(worker = %self.name, %end, pause_ms = pause.as_millis() as i64, "a worker is started again");
             tokio::select! {
                 () = sleep(pause) => {}
-                _ = told.changed() => return self.drained,
+                _ = told.changed() => return if *told.borrow() == Order::Complete { end.code() } else { self.drained },
             }
             child = match self.start() {
                 Ok(child) => child,
@@ -130,7 +227,7 @@ async fn watched(child: &mut Child, told: &mut watch::Receiver<Order>) -> io::Re
     loop {
         let order = *told.borrow_and_update();
         match order {
-            Order::Stay => {}
+            Order::Stay | Order::Complete => {}
             Order::Leave => drop(leash.take()),
             Order::Now => child.start_kill()?,
         }
@@ -160,7 +257,8 @@ impl End {
     /// Whether another start would end no better, or is not wanted.
     fn is_final(self, drained: u8) -> bool {
         let Self::Code(code) = self else { return false };
-        let given = [engine_exit::DONE, engine_exit::MISFIT, engine_exit::DIVERGED];
+        // Who lost its name to a later process would take it back.
+        let given = [engine_exit::DONE, engine_exit::MISFIT, engine_exit::IDENTITY, engine_exit::DIVERGED];
         // Whoever starts this command again knows better how long to look for a coordinator, and what to show it.
         let others = [exit::USAGE, exit::DATA, exit::WEIGHTS, exit::UNREACHABLE, exit::DENIED];
         code == drained || given.contains(&i32::from(code)) || others.contains(&code)
@@ -208,23 +306,10 @@ fn code_of_all(codes: &[u8], drained: u8) -> u8 {
 }
 
 /// The command line of one worker: this one's, with a name and a port of its own.
-fn arguments(
-    own: impl Iterator<Item = OsString>,
-    name: &str,
-    http: Exposure,
-    number: u16,
-) -> anyhow::Result<Vec<OsString>> {
+fn arguments(own: impl Iterator<Item = OsString>, name: &str, http: Exposure) -> Vec<OsString> {
     let mut arguments = without(own, &["--processes", "--name", "--http"]);
-    let http = match http {
-        Exposure::At(mut address) if address.port() > 0 => {
-            let port = address.port().checked_add(number);
-            address.set_port(port.with_context(|| format!("--http {address}: no port is left for worker {name}"))?);
-            Exposure::At(address)
-        }
-        http => http,
-    };
     arguments.extend(["--leash", "--name", name, "--http", &http.to_string()].map(OsString::from));
-    Ok(arguments)
+    arguments
 }
 
 /// A command line without these options and their values.
@@ -247,35 +332,42 @@ fn without(arguments: impl Iterator<Item = OsString>, options: &[&str]) -> Vec<O
 mod tests {
     use super::*;
 
-    fn line(arguments: &[&str], http: &str, number: u16) -> String {
-        let own = arguments.iter().map(OsString::from);
-        let all = arguments_of(own, http, number);
+    fn line(own: &[&str], http: &str) -> String {
+        let http = http.parse().expect("an address or off");
+        let all = arguments(own.iter().map(OsString::from), "pod/3", http);
         all.iter().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
-    }
-
-    fn arguments_of(own: impl Iterator<Item = OsString>, http: &str, number: u16) -> Vec<OsString> {
-        arguments(own, "pod/3", http.parse().expect("an address or off"), number).expect("there are ports")
     }
 
     #[test]
     fn a_worker_has_the_crews_command_line_with_a_name_and_a_port_of_its_own() {
         let own = ["train", "--processes", "8", "--coordinator=http://c:7700", "--name=pod", "--http", "0.0.0.0:7702"];
         assert_eq!(
-            line(&own, "0.0.0.0:7702", 3),
-            "train --coordinator=http://c:7700 --leash --name pod/3 --http 0.0.0.0:7705"
+            line(&own, "0.0.0.0:7706"),
+            "train --coordinator=http://c:7700 --leash --name pod/3 --http 0.0.0.0:7706"
         );
         let any = ["train", "--http=0.0.0.0:0", "--processes=2", "--device", "cuda", "--leash"];
-        assert_eq!(line(&any, "0.0.0.0:0", 1), "train --device cuda --leash --name pod/3 --http 0.0.0.0:0");
-        assert!(line(&["train"], "off", 1).ends_with("--http off"));
-        assert!(arguments(std::iter::empty(), "p", "1.1.1.1:65535".parse().expect("an address"), 1).is_err());
+        assert_eq!(line(&any, "off"), "train --device cuda --leash --name pod/3 --http off");
+    }
+
+    #[test]
+    fn workers_have_the_ports_after_the_crews() {
+        let of = |http: &str, processes| {
+            let pages = pages(http.parse().expect("an address or off"), processes);
+            pages.map(|pages| pages.iter().map(Exposure::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(of("0.0.0.0:7702", 3).expect("ports"), "0.0.0.0:7703 0.0.0.0:7704 0.0.0.0:7705");
+        assert_eq!(of("[::1]:0", 2).expect("ports"), "[::1]:0 [::1]:0");
+        assert_eq!(of("off", 2).expect("none"), "off off");
+        let none = of("1.1.1.1:65534", 2).expect_err("there is one").to_string();
+        assert_eq!(none, "--http 1.1.1.1:65534: no ports are left for 2 workers after it");
     }
 
     #[test]
     fn what_another_start_may_mend_is_started_again() {
-        let again = [End::Signal(9), End::Signal(11), End::Unknown, End::Code(1), End::Code(4), End::Code(9)];
+        let again = [End::Signal(9), End::Signal(11), End::Unknown, End::Code(1), End::Code(9)];
         let later = [End::Code(10), End::Code(12), End::Code(13)];
         assert!(again.iter().chain(&later).all(|end| !end.is_final(143)));
-        let over = [0, 2, 3, 5, 6, 7, 8, 11, 143].map(End::Code);
+        let over = [0, 2, 3, 4, 5, 6, 7, 8, 11, 143].map(End::Code);
         assert!(over.iter().all(|end| end.is_final(143)));
         assert_eq!([End::Signal(9).code(), End::Code(7).code(), End::Unknown.code()], [137, 7, 1]);
     }
