@@ -120,7 +120,8 @@ fn one_command_starts_a_worker_for_each_device_of_a_node() -> anyhow::Result<()>
     let seen = deadline("two workers with a device each", || {
         let mut seen: Vec<String> = crew.children().ok()?.into_iter().filter_map(shown).collect();
         seen.sort();
-        (seen.len() == 2 && seen != ["4,7", "4,7"]).then_some(seen)
+        // A process that is not a worker yet still has its parent's variables.
+        (seen.len() == 2 && !seen.contains(&"4,7".to_owned())).then_some(seen)
     })?;
     assert_eq!(seen, ["4", "7"]);
     assert!(calm == run.finish()?, "other bits");
