@@ -158,7 +158,7 @@ mod tests {
         let normal = Normal::of(vec![1.0, 1.0]).expect("two ranks");
         let (mut tempo, mut told) = (Tempo::default(), Vec::new());
         // Five steps slow, five not, a second each; then it keeps up.
-        let slow = |step: u32| step < 100 && step / 5 % 2 == 0;
+        let slow = |step: u32| step < 100 && (step / 5).is_multiple_of(2);
         for step in 0..160 {
             tempo.hear(if slow(step) { 2 * SECOND } else { SECOND }, Some(SECOND));
             told.extend(tempo.compare(&normal, step * SECOND).map(|change| (step, change)));
