@@ -31,12 +31,12 @@ impl Requests {
     pub async fn next(&mut self) {
         let [terminate, interrupt] = &mut self.signals;
         if let Leash::Held(end) = &mut self.leash {
-            // Its thread ends with the input, or could not be started: then nothing is ever heard.
-            if end.await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            // Of a thread that could not be started nothing is ever heard.
+            let over = end.await.is_ok();
             self.leash = Leash::Cut;
-            return;
+            if over {
+                return;
+            }
         }
         if let Leash::Cut = self.leash {
             // It ends once.
