@@ -104,11 +104,6 @@ void* Arena::on_host(const void* device) const {
   return device == nullptr ? nullptr : host_ + (static_cast<const char*>(device) - device_);
 }
 
-bool Arena::holds(const void* device) const {
-  const auto* address = static_cast<const char*>(device);
-  return address >= device_ && address < device_ + total_;
-}
-
 size_t Arena::total() const {
   return total_;
 }

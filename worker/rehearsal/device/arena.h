@@ -20,7 +20,6 @@ class Arena {
 
   // Where the operators find what lies at an address of the device.
   void* on_host(const void* device) const;
-  bool holds(const void* device) const;
 
   size_t total() const;
   size_t used() const;
