@@ -49,7 +49,7 @@ fetch_fashion_mnist() { # fetch_fashion_mnist FOLDER
   mv "$1/unpacked/usr/share/datasets/fashion-mnist" "$1/files"
 }
 
-fetch_digits() { # fetch_digits FOLDER # fetch_digits FOLDER
+fetch_digits() { # fetch_digits FOLDER
   need python3 python3 python3-venv
   python3 -m pip --version >/dev/null 2>&1 || install_debian python3-pip
   need unzip unzip

@@ -5,9 +5,9 @@ mod gate;
 mod limits;
 mod measured;
 mod message;
-mod office;
 pub mod outbox;
 mod pull;
+mod reception;
 pub mod rendezvous;
 mod server;
 mod service;
@@ -16,7 +16,7 @@ mod status;
 pub use self::{
     connection::{Connection, Door, Peer},
     limits::MAX_CONNECTIONS,
-    office::Welcome,
+    reception::Welcome,
     server::{BindError, Entrance, Listener},
     service::{Broken, Retired, Service},
 };

@@ -78,6 +78,10 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<u8> {
     if cause.is::<NoForm>() || cause.is::<TooFewDevices>() || cause.is::<NoPort>() {
         return Some(USAGE);
     }
+    // Nothing but `--anchor` names one that the job may not have.
+    if matches!(cause.downcast_ref(), Some(PretrainError::Name(_))) {
+        return Some(USAGE);
+    }
     if cause.is::<HubError>() || cause.is::<FetchError>() {
         return Some(WEIGHTS);
     }
@@ -105,7 +109,7 @@ fn of_session(error: &SessionError) -> Option<u8> {
         SessionError::Unreachable { .. } => Some(UNREACHABLE),
         SessionError::Refused(source) if source.says_failed() => u8::try_from(engine_exit::DIVERGED).ok(),
         SessionError::Refused(_) | SessionError::OtherJob | SessionError::OtherRun { .. } => Some(MISFIT),
-        SessionError::Setup(_) | SessionError::TrainerGone => None,
+        SessionError::Setup(_) | SessionError::Deaf(_) | SessionError::TrainerGone => None,
     }
 }
 
@@ -157,10 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_a_model_cannot_have_is_a_wrong_command_line() {
+    fn what_a_model_or_a_job_does_not_have_is_a_wrong_command_line() {
         let adapter = ExportError::Form { stitch: esta_proto::StitchId(3), source: NoForm::StitchedAdapter };
         assert_eq!(of(&adapter.into()), USAGE);
         assert_eq!(of(&NoForm::Gguf.into()), USAGE);
+        assert_eq!(of(&PretrainError::Name("zz".into()).into()), USAGE);
     }
 
     #[test]

@@ -5,16 +5,19 @@
 mod builder;
 mod checkpoint;
 mod convoy;
+mod device;
 mod doing;
 mod family;
 mod finale;
 mod group;
+mod input;
 mod job;
 mod keeper;
 mod room;
 mod shard;
 mod state;
 mod step;
+mod teacher;
 mod thread;
 mod vocabulary;
 
@@ -39,13 +42,16 @@ use tokio::sync::{mpsc::UnboundedReceiver, mpsc::UnboundedSender, mpsc::unbounde
 
 use builder::Builder;
 pub use checkpoint::{CheckpointError, CheckpointFolder};
+pub use device::{DeviceError, open_device};
 pub use doing::Doing;
+pub use esta_client::DeviceKind;
 pub use family::{Family, read_anchor};
-pub use job::{DeviceError, DeviceKind, Job, SetupError};
+pub use input::tensors;
+pub use job::{Job, SetupError};
 pub use room::{Room, RoomError};
 pub use shard::Shard;
 pub use state::{State, StateError};
-pub use step::{StepError, Stepper, tensors};
+pub use step::{StepError, Stepper};
 pub use vocabulary::{VocabularyError, folder_of as tokenizer_folder};
 
 use crate::{session::StoreCall, telemetry::Part};

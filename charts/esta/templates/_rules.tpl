@@ -97,7 +97,7 @@ with their first event, and with every start of a process. */}}
   summary: Workers are lost too often
   description: >-
     {{`{{ $value | humanize }}`}} workers of {{`{{ $labels.esta_release }}`}} in {{`{{ $labels.namespace }}`}} were lost in the last
-    hour: they fell silent, hung, or lost their connection. Each costs what it had in hand.
+    hour: they fell silent, hung, had other numbers than their peers, or lost their connection. Each costs what it had in hand.
 - alert: EstaWorkersMissing
   # The number is the values', not what a coordinator read when it started: another one starts none again.
   expr: |-

@@ -296,6 +296,7 @@ podFailurePolicy:
     {{- end }}
     {{- with $values.finalIndexExitCodes }}
     # A worker that does not fit, reads no data or weights, or was outvoted: it does not help to start it again, and the others go on.
+    # All of them once the run has failed.
     # Where that is so of every worker, every place is given up, and the Job fails at once.
     - action: FailIndex
       onExitCodes: {containerName: worker, operator: In, values: {{ include "esta.codes" . }}}

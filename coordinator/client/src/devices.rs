@@ -1,10 +1,41 @@
-//! Which CUDA device each worker of a machine gets (HANDS): libtorch sees one device in a process, its first.
+//! Where the workers of a machine compute (HANDS): libtorch sees one CUDA device in a process, its first.
 
-use std::env;
+use std::{env, fmt};
 
 use thiserror::Error;
 
 const VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
+
+/// Where a worker's tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DeviceKind {
+    /// The processor; groups reduce over Gloo.
+    Cpu,
+    /// The first visible NVIDIA GPU; groups reduce over NCCL.
+    Cuda,
+}
+
+impl DeviceKind {
+    /// The CUDA device of each worker that this process starts, as [`Devices::VARIABLE`] takes it; none on the processor.
+    ///
+    /// # Errors
+    /// [`TooFewDevices::Named`].
+    pub fn for_each(self, workers: u32) -> Result<Option<Vec<String>>, TooFewDevices> {
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Cuda => Devices::of_environment().for_each(workers).map(Some),
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
 
 /// The devices that workers which this process starts may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +75,7 @@ impl Devices {
     /// The variable that shows a process its devices.
     pub const VARIABLE: &str = VARIABLE;
 
-    /// As the environment has it.
-    #[must_use]
-    pub fn of_environment() -> Self {
+    fn of_environment() -> Self {
         Self::visible(env::var(VARIABLE).ok().as_deref())
     }
 
@@ -59,11 +88,7 @@ impl Devices {
         list.map_or(Self::All, |list| Self::Named(named(list)))
     }
 
-    /// One device for each worker, as [`Self::VARIABLE`] takes it.
-    ///
-    /// # Errors
-    /// [`TooFewDevices::Named`].
-    pub fn for_each(self, workers: u32) -> Result<Vec<String>, TooFewDevices> {
+    fn for_each(self, workers: u32) -> Result<Vec<String>, TooFewDevices> {
         match self {
             Self::All => Ok((0..workers).map(|worker| worker.to_string()).collect()),
             Self::Named(named) if named.len() < workers as usize => Err(TooFewDevices::Named { workers, named }),

@@ -56,6 +56,15 @@ pub(super) fn reachable(scheme: &str, address: SocketAddr) -> String {
     format!("{scheme}://{}:{}", host.trim(), address.port())
 }
 
+/// An address that coordinators can ask: in plain HTTP, and nothing but host and port.
+pub(super) fn page_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
+    match host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
+        true => Err(format!("{text:?} is no address of plain HTTP, such as http://coordinator-0:7701")),
+        false => Ok(format!("http://{host}")),
+    }
+}
+
 /// How long a coordinator goes on serving after its run is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Linger {
@@ -121,6 +130,14 @@ mod tests {
         assert_eq!("forever".parse(), Ok(Linger::Forever));
         for wrong in ["", "10", "-1s", "1x", "é", "NaNs", "1e99d"] {
             assert!(wrong.parse::<Linger>().is_err_and(|why| why.contains("is no time")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_advertised_by_host_and_port() {
+        assert_eq!(page_url("http://c-0:7701/"), Ok("http://c-0:7701".to_owned()));
+        for wrong in ["", "c-0:7701", "https://esta.example.org", "http://", "http://c-0/api", "http://u@c-0"] {
+            assert!(page_url(wrong).is_err_and(|why| why.contains("plain HTTP")), "{wrong}");
         }
     }
 }

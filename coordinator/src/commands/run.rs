@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Args, ValueEnum};
-use esta_client::Devices;
+use clap::Args;
+use esta_client::DeviceKind;
 use esta_config::JobArgs;
 
 use super::{
     children::{Crew, Farewell, Gone},
     exposure::ExposureArgs,
     law,
-    sitting::{Interrupts, Sitting},
+    sitting::{Interrupts, Sitting, answer_for},
 };
 use crate::{
     coordinator::{Front, Opened},
@@ -29,36 +29,17 @@ use crate::{
 pub struct RunArgs {
     #[command(flatten)]
     job: JobArgs,
-    /// Worker processes to start.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Worker processes to start on this machine.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     workers: u32,
     /// Where the workers' tensors live; with cuda every worker gets a device of its own.
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Stop, as at a signal, when standard input ends: for a program that starts runs and must not leave any behind.
     #[arg(long)]
     leash: bool,
     #[command(flatten)]
     exposure: ExposureArgs,
-}
-
-/// Where a worker's tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
-    /// The processor.
-    Cpu,
-    /// An NVIDIA device.
-    Cuda,
-}
-
-impl Device {
-    /// The CUDA device of each worker, where they compute on any.
-    fn for_each(self, workers: u32) -> Result<Option<Vec<String>>, Failure> {
-        match self {
-            Self::Cpu => Ok(None),
-            Self::Cuda => Ok(Some(Devices::of_environment().for_each(workers)?)),
-        }
-    }
 }
 
 /// What happened next to a run with children.
@@ -79,6 +60,10 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
     let shown = args.exposure.show(&front)?;
     shown.announce()?;
     let opened = Opened::open(law.clone(), Path::new(&law.spec.run_dir()))?;
+    if opened.recovered().complete {
+        // Nobody is needed any more: its results are here, or are made of the record.
+        return answer_for(&law, &opened, &front)?.show(&law);
+    }
     let mut sitting = Sitting::begin(law, &front, opened, args.workers)?;
     let mut crew = Crew::start(&format!("http://{}", front.address()), args.workers, devices.as_deref())?;
     let (ending, deserted) = loop {

@@ -4,9 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args;
 use esta_config::JobArgs;
+use esta_engine::law::Law;
+use tokio::task::block_in_place;
 
 use super::{
-    exposure::{ExposureArgs, Linger, reachable},
+    exposure::{ExposureArgs, Linger, Shown, page_url, reachable},
     law,
     protection::ProtectionArgs,
     say,
@@ -55,81 +57,133 @@ pub struct ServeArgs {
 }
 
 pub(super) async fn serve(args: ServeArgs) -> Result<(), Failure> {
-    let mut interrupts = Interrupts::listen()?;
-    let entrance = args.protection.entrance(args.listen)?;
-    let law = Arc::new(law(&args.job)?);
-    let site = Site::open(args.store_tls.reach(args.store.as_ref()).as_ref(), &law).await?;
-    let mut front = Front::open(entrance, law.clone()).await?;
-    let shown = args.exposure.show(&front)?;
-    let own = Whereabouts {
-        address: args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address())),
-        page: args.advertise_http.or_else(|| shown.reachable(&front)),
-    };
-    let listening = format!("listening on {}://{}", front.scheme(), front.address());
-    if site.is_shared() {
-        say(&listening)?;
-        shown.announce()?;
+    let mut candidate = Candidate::open(args).await?;
+    let served = candidate.stand().await;
+    candidate.front.close().await;
+    served
+}
+
+/// A coordinator of a job that leads it for as many terms as it gets.
+struct Candidate {
+    law: Arc<Law>,
+    site: Site,
+    /// Where it is reached once it leads.
+    own: Whereabouts,
+    front: Front,
+    shown: Shown,
+    /// Workers that the first step of a term waits for.
+    workers: u32,
+    linger: Linger,
+    interrupts: Interrupts,
+}
+
+/// How a term ended.
+enum TermEnd {
+    /// The run is over.
+    Over,
+    /// Another leads, or may: this one stands by again.
+    Lost,
+}
+
+impl Candidate {
+    async fn open(args: ServeArgs) -> Result<Self, Failure> {
+        let interrupts = Interrupts::listen()?;
+        let entrance = args.protection.entrance(args.listen)?;
+        let law = Arc::new(law(&args.job)?);
+        let site = Site::open(args.store_tls.reach(args.store.as_ref()).as_ref(), &law).await?;
+        let front = Front::open(entrance, law.clone()).await?;
+        let shown = args.exposure.show(&front)?;
+        let own = Whereabouts {
+            address: args.advertise.unwrap_or_else(|| reachable(front.scheme(), front.address())),
+            page: args.advertise_http.or_else(|| shown.reachable(&front)),
+        };
+        Ok(Self { law, site, own, front, shown, workers: args.workers, linger: args.linger, interrupts })
     }
-    loop {
+
+    /// Stands by and leads in turn, until a run is over.
+    async fn stand(&mut self) -> Result<(), Failure> {
+        if self.site.is_shared() {
+            self.announce()?;
+        }
+        loop {
+            let opened = self.elected().await?;
+            let is_over = opened.recovered().complete && (self.site.is_shared() || self.linger.is_any());
+            let term = if is_over { self.answer(opened).await } else { self.lead(opened).await };
+            if let TermEnd::Over = term? {
+                return Ok(());
+            }
+            tracing::warn!("this coordinator leads no more and stands by again");
+            self.front.stand_by(None);
+        }
+    }
+
+    fn announce(&self) -> Result<(), Failure> {
+        say(&format!("listening on {}://{}", self.front.scheme(), self.front.address()))?;
+        self.shown.announce()
+    }
+
+    /// Waits until the record is this coordinator's.
+    async fn elected(&mut self) -> Result<Opened, Failure> {
         let told = |leader: Option<Whereabouts>| {
             match &leader {
                 Some(Whereabouts { address, .. }) => tracing::info!(leader = address, "standing by"),
                 None => tracing::info!("nobody leads"),
             }
-            front.stand_by(leader);
+            self.front.stand_by(leader);
         };
         let term = tokio::select! {
-            term = site.lead(&law, &own, &told) => term?,
-            () = interrupts.next() => {
-                front.close().await;
-                return Err(Failure::Interrupted);
-            }
+            term = self.site.lead(&self.law, &self.own, &told) => term?,
+            () = self.interrupts.next() => return Err(Failure::Interrupted),
         };
-        let opened = Opened::under(law.clone(), term)?;
-        if opened.recovered().complete && (site.is_shared() || args.linger.is_any()) {
-            let answered = tokio::task::block_in_place(|| answer_for(&law, &opened, &front));
-            opened.resign().await;
-            answered?;
-            say("the run is complete, and its results are here")?;
-            stay(args.linger, &mut interrupts).await;
-            front.close().await;
-            return Ok(());
+        Ok(Opened::under(self.law.clone(), term)?)
+    }
+
+    /// Answers for a run that is on record as complete.
+    async fn answer(&mut self, opened: Opened) -> Result<TermEnd, Failure> {
+        let answered = block_in_place(|| answer_for(&self.law, &opened, &self.front));
+        opened.resign().await;
+        answered?;
+        say("the run is complete, and its results are here")?;
+        self.stay().await;
+        Ok(TermEnd::Over)
+    }
+
+    /// Leads for a term. What a run came to stays to be seen. Its lead is kept until everything is written, so whoever follows
+    /// finds it.
+    async fn lead(&mut self, opened: Opened) -> Result<TermEnd, Failure> {
+        let mut sitting = Sitting::begin(self.law.clone(), &self.front, opened, self.workers)?;
+        if !self.site.is_shared() {
+            self.announce()?;
         }
-        let mut sitting = Sitting::begin(law.clone(), &front, opened, args.workers)?;
-        if !site.is_shared() {
-            say(&listening)?;
-            shown.announce()?;
-        }
-        // What a run came to stays to be seen. Its lead is kept until everything is written, so whoever follows finds it.
-        let ending = ended(&mut sitting, &mut interrupts).await;
+        let ending = ended(&mut sitting, &mut self.interrupts).await;
         let Sitting { mut office, papers } = sitting;
-        match ending {
-            Ending::Deposed if site.is_shared() => papers.set_aside()?,
-            // As long as a failure is shown nobody tries again, but for whoever leads because this process may not.
-            ending @ Ending::Failed(_) => {
-                let failed = tokio::task::block_in_place(|| papers.conclude(ending, &front));
-                let deposed = tokio::select! {
-                    () = stay(args.linger, &mut interrupts) => false,
-                    () = office.deposed() => true,
-                };
-                office.resign().await;
-                if !deposed {
-                    front.close().await;
-                    return failed;
-                }
-            }
-            ending => {
-                let concluded = tokio::task::block_in_place(|| papers.conclude(ending, &front));
-                office.resign().await;
-                if concluded.is_ok() {
-                    stay(args.linger, &mut interrupts).await;
-                }
-                front.close().await;
-                return concluded;
-            }
+        if matches!(ending, Ending::Deposed) && self.site.is_shared() {
+            papers.set_aside()?;
+            return Ok(TermEnd::Lost);
         }
-        tracing::warn!("this coordinator leads no more and stands by again");
-        front.stand_by(None);
+        let has_failed = matches!(ending, Ending::Failed(_));
+        let concluded = block_in_place(|| papers.conclude(ending, &self.front));
+        if has_failed {
+            // As long as a failure is shown nobody tries again, but for whoever leads because this process may not.
+            let deposed = tokio::select! {
+                () = self.stay() => false,
+                () = office.deposed() => true,
+            };
+            office.resign().await;
+            return if deposed { Ok(TermEnd::Lost) } else { concluded.map(|()| TermEnd::Over) };
+        }
+        office.resign().await;
+        concluded?;
+        self.stay().await;
+        Ok(TermEnd::Over)
+    }
+
+    /// Answers for a run that is over as long as it is wanted.
+    async fn stay(&mut self) {
+        tokio::select! {
+            () = self.linger.wait() => {}
+            () = self.interrupts.next() => {}
+        }
     }
 }
 
@@ -140,34 +194,4 @@ async fn ended(sitting: &mut Sitting, interrupts: &mut Interrupts) -> Ending {
         () = interrupts.next() => sitting.stop(),
     }
     sitting.ended().await
-}
-
-/// Answers for a run that is over as long as it is wanted.
-async fn stay(linger: Linger, interrupts: &mut Interrupts) {
-    tokio::select! {
-        () = linger.wait() => {}
-        () = interrupts.next() => {}
-    }
-}
-
-/// An address that coordinators can ask: in plain HTTP, and nothing but host and port.
-fn page_url(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).unwrap_or_default();
-    match host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-        true => Err(format!("{text:?} is no address of plain HTTP, such as http://coordinator-0:7701")),
-        false => Ok(format!("http://{host}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_is_advertised_by_host_and_port() {
-        assert_eq!(page_url("http://c-0:7701/"), Ok("http://c-0:7701".to_owned()));
-        for wrong in ["", "c-0:7701", "https://esta.example.org", "http://", "http://c-0/api", "http://u@c-0"] {
-            assert!(page_url(wrong).is_err_and(|why| why.contains("plain HTTP")), "{wrong}");
-        }
-    }
 }

@@ -1,20 +1,22 @@
 //! One sitting of a run (HANDS), as `serve` and `run` share it: open the record, lead, watch, conclude.
 
 use std::{
+    future::pending,
     path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, SystemTime},
 };
 
+use esta_client::Leash;
 use esta_engine::{
     law::Law,
-    palette::of_every_rule,
+    palette::{Choice, of_every_rule},
     run::{Ledger, Patience},
+    spec::PaletteRule,
 };
 use esta_objects::RunPlace;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     outcome::palette_table,
@@ -135,7 +137,7 @@ impl Papers {
 
 /// Answers for a run that is on record as complete: nobody leads it again. Brings its files, and writes what whoever led it was lost
 /// before: not for a thread that others need.
-pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Result<(), Failure> {
+pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Result<Outcome, Failure> {
     let recovered = opened.recovered().clone();
     let total = recovered.samples.map_or(0, |samples| law.total_steps(samples));
     let ledger = Ledger::resume(law.clone(), total, recovered.snapshot, recovered.steps).map_err(StartError::Replay)?;
@@ -159,7 +161,21 @@ pub(super) fn answer_for(law: &Arc<Law>, opened: &Opened, front: &Front) -> Resu
         archivist.end_with_report()?;
     }
     front.retire(retired(true));
-    Ok(())
+    Ok(Outcome { palettes: of_every_rule(&law.catalog, &table), place })
+}
+
+/// What a complete run came to.
+pub(super) struct Outcome {
+    palettes: Vec<(PaletteRule, Vec<Choice>)>,
+    place: RunPlace,
+}
+
+impl Outcome {
+    /// Prints what it printed when it was complete.
+    pub fn show(&self, law: &Law) -> Result<(), Failure> {
+        say(&palette_table(law, &self.palettes, &self.place))?;
+        say(&format!("report: {}", self.place.shown().join(report::FILE).display()))
+    }
 }
 
 fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> Result<Artifacts, Failure> {
@@ -177,7 +193,7 @@ fn artifacts(law: &Law, run_dir: &Path, opened: &Opened) -> Result<Artifacts, Fa
 pub(super) struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
-    let_go: CancellationToken,
+    leash: Option<Leash>,
 }
 
 impl Interrupts {
@@ -185,20 +201,13 @@ impl Interrupts {
     pub fn listen() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::Other(format!("cannot listen for signals: {error}")));
         let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        Ok(Self { interrupt, terminate, let_go: CancellationToken::new() })
+        Ok(Self { interrupt, terminate, leash: None })
     }
 
-    /// Takes the end of standard input for a request too. It comes however the parent ends, by a kill as well.
+    /// Takes the end of standard input for a request too.
     pub fn on_leash(self) -> Result<Self, Failure> {
-        let let_go = self.let_go.clone();
-        let listen = move || {
-            // An input that cannot be read is over as well.
-            std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
-            let_go.cancel();
-        };
-        let thread = std::thread::Builder::new().name("leash".into()).spawn(listen);
-        thread.map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
-        Ok(self)
+        let leash = Leash::hold().map_err(|error| Failure::Other(format!("cannot start a thread: {error}")))?;
+        Ok(Self { leash: Some(leash), ..self })
     }
 
     /// Waits for the next request.
@@ -206,7 +215,14 @@ impl Interrupts {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            () = self.let_go.cancelled() => {}
+            () = let_go(&mut self.leash) => {}
         }
+    }
+}
+
+async fn let_go(leash: &mut Option<Leash>) {
+    match leash {
+        Some(leash) => leash.is_let_go().await,
+        None => pending().await,
     }
 }

@@ -22,9 +22,9 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataValue};
 
 use super::{
-    office::{Office, Welcome},
     outbox::{self, Outgoing},
     pull::{self, Parts},
+    reception::{Reception, Welcome},
     status,
 };
 use crate::{leader::Input, palette, security::Caller, store::RecordTimes, telemetry::TurnedAway};
@@ -42,7 +42,7 @@ enum Role {
     /// Another one leads, at this address where it is known.
     StandingBy(Option<String>),
     /// It leads.
-    Leading(Office),
+    Leading(Reception),
     /// The run is complete, and it answers what is asked of it as it ended.
     Retired(Arc<Retired>),
     /// The run cannot go on, and it says so to whoever asks.
@@ -86,8 +86,8 @@ impl Default for Role {
 impl Service {
     /// From here on calls go to a leader's inbox.
     pub fn lead(&self, welcome: Welcome, leader: mpsc::Sender<Input>, record: Arc<RecordTimes>) {
-        let office = Office::of(welcome, leader, record);
-        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Leading(office);
+        let reception = Reception::of(welcome, leader, record);
+        *self.role.write().unwrap_or_else(PoisonError::into_inner) = Role::Leading(reception);
     }
 
     /// From here on callers are sent to whoever leads, where that is known.
@@ -110,7 +110,7 @@ impl Service {
     /// # Errors
     /// [`Status`] where it does not, or is stopping.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Run) -> T + Send + 'static) -> Result<T, Status> {
-        self.office()?.ask(question).await
+        self.reception()?.ask(question).await
     }
 
     /// Whether this coordinator is of use: it leads, knows who does, or answers for a run that is over.
@@ -124,9 +124,9 @@ impl Service {
         }
     }
 
-    fn office(&self) -> Result<Office, Status> {
+    fn reception(&self) -> Result<Reception, Status> {
         match &*self.role.read().unwrap_or_else(PoisonError::into_inner) {
-            Role::Leading(office) => Ok(office.clone()),
+            Role::Leading(reception) => Ok(reception.clone()),
             Role::StandingBy(leader) => Err(elsewhere(leader.as_deref())),
             Role::Retired(_) => Err(complete()),
             Role::Broken(broken) => Err(failed(&broken.reason)),
@@ -192,12 +192,12 @@ impl Coordinator for Service {
             tracing::warn!(reason = %denied, "a worker is turned away");
             return Err(denied.into());
         }
-        let office = self.office()?;
-        let live = office.ask(|run| run.members().live().len()).await?;
-        let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*office.welcome).clone();
+        let reception = self.reception()?;
+        let live = reception.ask(|run| run.members().live().len()).await?;
+        let Welcome { run_id, epoch, spec_json, spec_digest, slots } = (*reception.welcome).clone();
         Ok(Response::new(JoinResponse {
             run_id,
-            session_id: office.next_session(caller, worker.name).0,
+            session_id: reception.next_session(caller, worker.name).0,
             epoch: epoch.0,
             spec_json,
             spec_digest: spec_digest.0.to_vec(),
@@ -208,7 +208,7 @@ impl Coordinator for Service {
     async fn session(&self, request: Request<Streaming<WorkerMessage>>) -> Result<Response<Outgoing>, Status> {
         let caller = caller(&request)?;
         let (outbox, outgoing, ended) = outbox::channel();
-        tokio::spawn(self.office()?.converse(caller, request.into_inner(), outbox, ended));
+        tokio::spawn(self.reception()?.converse(caller, request.into_inner(), outbox, ended));
         Ok(Response::new(outgoing))
     }
 
@@ -216,11 +216,11 @@ impl Coordinator for Service {
         if let Some(outcome) = self.outcome() {
             return Ok(Response::new(StatusResponse { json: outcome.to_string() }));
         }
-        let office = self.office()?;
-        let run_id = office.welcome.run_id.clone();
-        let mut told = office.ask(move |run| status::describe(&run_id, run)).await?;
-        told["expected"] = office.awaited().into();
-        told["record"] = office.record.describe();
+        let reception = self.reception()?;
+        let run_id = reception.welcome.run_id.clone();
+        let mut told = reception.ask(move |run| status::describe(&run_id, run)).await?;
+        told["expected"] = reception.awaited().into();
+        told["record"] = reception.record.describe();
         Ok(Response::new(StatusResponse { json: told.to_string() }))
     }
 
@@ -252,7 +252,7 @@ impl Coordinator for Service {
 
     async fn pull(&self, _: Request<PullRequest>) -> Result<Response<Parts>, Status> {
         let Some(retired) = self.retired() else {
-            self.office()?;
+            self.reception()?;
             return Err(Status::failed_precondition("the run is not complete: its models are exported at its end"));
         };
         if !retired.written {

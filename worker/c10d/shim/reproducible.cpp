@@ -4,7 +4,8 @@
 
 namespace esta_c10d {
 
-void be_reproducible_on_cuda() {
+void be_reproducible_on_cuda() noexcept {
+  // It sets flags alone.
   auto& context = at::globalContext();
   // Not with warnings alone: attention's backward pass adds up in any order then. No operator of ours is refused by this.
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);

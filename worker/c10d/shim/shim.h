@@ -76,7 +76,7 @@ std::shared_ptr<Group> form_nccl(const Seat& seat, rust::Box<StoreBridge> store)
 rust::String torch_version();
 
 // Holds CUDA's operators of this process to the same bits for the same operands.
-void be_reproducible_on_cuda();
+void be_reproducible_on_cuda() noexcept;
 
 // The CUDA device that the calling thread currently uses.
 int32_t current_cuda_device();

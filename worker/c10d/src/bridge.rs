@@ -63,7 +63,7 @@ pub(crate) mod ffi {
         fn current_cuda_device() -> Result<i32>;
         fn free_cuda_memory() -> Result<u64>;
         fn used_cuda_memory() -> Result<u64>;
-        fn be_reproducible_on_cuda() -> Result<()>;
+        fn be_reproducible_on_cuda();
         fn torch_version() -> String;
         fn all_reduce_sum(self: &Group, tensor: &Tensor) -> Result<UniquePtr<Pending>>;
         fn broadcast(self: &Group, tensor: &Tensor, root: i64) -> Result<UniquePtr<Pending>>;

@@ -31,8 +31,7 @@ pub fn torch_version() -> String {
 /// `:4096:8` or `:16:8`; without it libtorch then refuses products of matrices. Single precision is computed in single
 /// precision throughout. For good, and to be called before the first operator.
 pub fn be_reproducible_on_cuda() {
-    // It sets flags alone; an error could only say that there are none.
-    drop(bridge::ffi::be_reproducible_on_cuda());
+    bridge::ffi::be_reproducible_on_cuda();
 }
 
 /// Bytes that the current CUDA device has free; none without one.

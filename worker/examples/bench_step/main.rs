@@ -23,13 +23,13 @@ use esta_engine::{
     plan::{Plan, RankPlan},
     run::{Report, StepTimings},
     sampler::{Draw, Reason},
-    spec::{JobSpec, Mode, Reduction},
+    spec::{JobSpec, Mode, Precision, Reduction},
 };
 use esta_proto::{BudgetId, Generation, Step};
 use esta_telemetry::{Program, trace};
 use esta_worker::{
     telemetry::{Meters, Part, Traced},
-    trainer::{DeviceKind, Job, State, Stepper},
+    trainer::{DeviceKind, Job, State, Stepper, open_device},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -55,6 +55,9 @@ struct Case {
     mode: Mode,
     #[serde(default)]
     reduce: Reduction,
+    /// Of matrices.
+    #[serde(default)]
+    precision: Precision,
     /// A file of digits, or of documents: real batches, prepared ahead on a loader thread as in a run.
     digits: String,
     #[serde(default)]
@@ -75,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         logs: std::io::stderr,
     });
     tch::set_num_threads(threads.parse()?);
-    load_libraries(device.device()?);
+    load_libraries(open_device(device)?);
     answer(&json!({}))?;
     let mut lines = std::io::stdin().lock().lines();
     let case: Case = serde_json::from_str(&lines.next().ok_or("the first line is the case")??)?;
@@ -146,7 +149,9 @@ impl Bench {
     fn describe(&self) -> serde_json::Value {
         let layout = &self.job.family.law.layout;
         let touched: u64 = layout.touched(self.stitch.id).iter().map(|id| layout.groups[id.index()].numel()).sum();
-        json!({ "trained": touched, "catalog": self.job.family.law.catalog.stitches().count() })
+        let spec = &self.job.family.law.spec;
+        let catalog = self.job.family.law.catalog.stitches().count();
+        json!({ "trained": touched, "catalog": catalog, "precision": spec.train.precision })
     }
 
     fn steps(&mut self, count: u64) -> Result<serde_json::Value, Box<dyn Error>> {
@@ -239,7 +244,7 @@ fn spec(case: &Case) -> Result<JobSpec, serde_json::Error> {
         "budgets": { "gap": 1e6 },
         "sampling": { "slots": 1 },
         "reduce": { "kind": case.reduce },
-        "train": { "max_steps": 1_000_000, "batch_size": case.images },
+        "train": { "max_steps": 1_000_000, "batch_size": case.images, "precision": case.precision },
         "data": data,
     }))
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::{
     generate::{Ended, Sampling, answer},
     hub, machine,
-    trainer::DeviceKind,
+    trainer::{DeviceKind, open_device},
 };
 
 /// Arguments of `generate`.
@@ -77,13 +77,13 @@ struct Origin {
 /// # Errors
 /// What cannot be read, and prompts the model has no room for.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let device = args.device.device()?;
+    let device = open_device(args.device)?;
     let folder = hub::bring(&args.model)?;
     let tokenizer = Tokenizer::open(&folder)?;
     let precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
     let network = read_exported(&folder, precision, device)?;
     let mut decoder = Decoder::new(&network).context("the model answers no prompts")?;
-    let prompt = prompt(&args, &folder, &tokenizer)?;
+    let Asked { prompt, ends } = asked(&args, &folder, &tokenizer)?;
     if prompt.is_empty() {
         bail!("--prompt is empty, and the tokenizer puts nothing in front of it");
     }
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut decoding = tokenizer.decoding();
     let mut out = io::stdout().lock();
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed };
-    let ended = answer(&mut decoder, &prompt, tokenizer.eos_ids(), (args.max_new_tokens, sampling), |token| {
+    let ended = answer(&mut decoder, &prompt, &ends, (args.max_new_tokens, sampling), |token| {
         count += 1;
         // Whoever reads no further, as `head` does, ends the answer.
         write!(out, "{}", decoding.push(token)).and_then(|()| out.flush()).is_ok()
@@ -118,7 +118,13 @@ fn why(ended: Ended) -> &'static str {
     }
 }
 
-fn prompt(args: &Args, folder: &Path, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+/// A prompt in tokens, and the ids that end its answer.
+struct Asked {
+    prompt: Vec<u32>,
+    ends: Vec<u32>,
+}
+
+fn asked(args: &Args, folder: &Path, tokenizer: &Tokenizer) -> anyhow::Result<Asked> {
     let text = match args.prompt.as_str() {
         "-" => {
             let mut text = String::new();
@@ -128,11 +134,14 @@ fn prompt(args: &Args, folder: &Path, tokenizer: &Tokenizer) -> anyhow::Result<V
         text => text.to_owned(),
     };
     let template = match args.template.unwrap_or_else(|| usual(folder, tokenizer)) {
-        Form::Raw => return Ok(tokenizer.encode(&text, Special::Add)?),
+        Form::Raw => {
+            return Ok(Asked { prompt: tokenizer.encode(&text, Special::Add)?, ends: tokenizer.eos_ids().to_vec() });
+        }
         Form::Alpaca => Template::Alpaca,
         Form::Chat => Template::Chat,
     };
-    Ok(Prompter::new(tokenizer, template)?.instruction(&text, &args.input)?.ids)
+    let prompter = Prompter::new(tokenizer, template)?;
+    Ok(Asked { prompt: prompter.instruction(&text, &args.input)?.ids, ends: prompter.ends() })
 }
 
 /// How the model is used to being asked.

@@ -8,6 +8,7 @@ use clap::Args as ClapArgs;
 use esta_client::Credentials;
 use esta_telemetry::{Exposure, http};
 use tokio::runtime::Runtime;
+use tonic::transport::Uri;
 
 use crate::{
     machine,
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Addresses of coordinators, such as `http://10.0.0.1:7700`; several are tried in turn.
-    #[arg(long, required = true, value_delimiter = ',', env = "ESTA_COORDINATOR")]
+    #[arg(long, required = true, value_delimiter = ',', value_parser = address, env = "ESTA_COORDINATOR")]
     coordinator: Vec<String>,
     /// Identity among the live workers; host name and process id when absent.
     #[arg(long, env = "ESTA_WORKER_NAME")]
@@ -41,8 +42,8 @@ pub struct Args {
     node: Option<String>,
     /// Seconds to look for a coordinator before giving up; when absent 60, and the job's `timeouts.reconnect` once it has
     /// joined.
-    #[arg(long, value_name = "SECONDS")]
-    reconnect_budget: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = duration)]
+    reconnect_budget: Option<Duration>,
     /// Exit code of a worker that leaves in order because it was asked to, before the run is complete. An orchestrator that takes 0
     /// for a job that is done is told another.
     #[arg(long, value_name = "CODE", env = "ESTA_DRAINED_EXIT_CODE", default_value_t = 0)]
@@ -85,7 +86,7 @@ fn take_part(args: Args, name: String, runtime: &Runtime) -> anyhow::Result<u8> 
         coordinators: args.coordinator,
         caller: Caller { name, incarnation: incarnation() },
         credentials: args.credentials,
-        reconnect_budget: args.reconnect_budget.map(Duration::try_from_secs_f64).transpose()?,
+        reconnect_budget: args.reconnect_budget,
         trainer: TrainerOptions { device: args.device, host: args.host, node: args.node.unwrap_or_else(machine::name) },
         place,
         on_leash: args.leash,
@@ -102,6 +103,26 @@ fn take_part(args: Args, name: String, runtime: &Runtime) -> anyhow::Result<u8> 
     Ok(u8::try_from(ended.exit_code).unwrap_or(crate::exit::FAILED))
 }
 
+/// An address of a coordinator: what is none would only be said to have refused.
+fn address(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        None => Err(format!("it has no scheme: http://{text}, or https://{text}")),
+        Some((scheme, _)) if !matches!(scheme, "http" | "https") => {
+            Err(format!("{scheme:?} is no scheme of a coordinator: http or https"))
+        }
+        Some((_, rest)) if rest.is_empty() || rest.starts_with(['/', ':']) => Err("it names no host".to_owned()),
+        Some(_) => match text.parse::<Uri>() {
+            Ok(_) => Ok(text.to_owned()),
+            Err(flaw) => Err(flaw.to_string()),
+        },
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "it is no number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "it is no length of time: 0 or more seconds".to_owned())
+}
+
 /// Host and process: unique among live workers without being told.
 fn default_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "worker".to_owned());
@@ -116,4 +137,30 @@ fn default_name() -> String {
 fn incarnation() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host() {
+        for fine in ["http://127.0.0.1:7700", "https://host", "http://[::1]:7700", "http://c1.esta.svc:7700/"] {
+            assert_eq!(address(fine).as_deref(), Ok(fine));
+        }
+        let flaw = |text: &str| address(text).expect_err(text);
+        assert_eq!(flaw("localhost:7700"), "it has no scheme: http://localhost:7700, or https://localhost:7700");
+        assert_eq!(flaw("ftp://host"), r#""ftp" is no scheme of a coordinator: http or https"#);
+        assert_eq!([flaw("http://"), flaw("http://:7700")], ["it names no host"; 2]);
+        assert!(!flaw("http://a host:7700").is_empty());
+    }
+
+    #[test]
+    fn a_budget_is_a_number_of_seconds_from_0() {
+        assert_eq!([duration("0"), duration("0.3")], [Ok(Duration::ZERO), Ok(Duration::from_millis(300))]);
+        assert!(
+            ["-1", "NaN", "inf", "1e300"].iter().all(|text| duration(text).is_err_and(|flaw| flaw.contains("length")))
+        );
+        assert_eq!(duration("soon").expect_err("a word"), "it is no number of seconds");
+    }
 }

@@ -179,7 +179,8 @@ impl CheckpointFolder {
             let file = fs::File::open(entry.path()).map_err(io_error("open", &entry.path()))?;
             file.sync_all().map_err(io_error("make durable", &entry.path()))?;
         }
-        Ok(())
+        // The files are there; that they are in this folder is a fact of the folder.
+        sync(folder)
     }
 
     /// Gives a staged checkpoint its final name, and sends it where the run is kept; then drops the oldest beyond the limit and
@@ -198,13 +199,18 @@ impl CheckpointFolder {
     /// [`CheckpointError::Io`].
     pub fn name(&self, step: Step) -> Result<(), CheckpointError> {
         let (from, to) = (self.staging(step), self.path(step));
-        if !from.exists() && self.complete_here().contains(&step) {
-            return Ok(());
+        if self.complete_here().contains(&step) {
+            if !from.exists() {
+                return Ok(());
+            }
+            // A state says which bits the tensors have: of a complete checkpoint there is never less.
+            if state_text(&from)? == state_text(&to)? {
+                return remove(&from);
+            }
         }
         remove(&to)?;
         fs::rename(&from, &to).map_err(io_error("rename", &from))?;
-        let folder = fs::File::open(&self.run_dir).map_err(io_error("open", &self.run_dir))?;
-        folder.sync_all().map_err(io_error("make durable", &self.run_dir))
+        sync(&self.run_dir)
     }
 
     /// The second half: the way to object storage, and what is dropped after it.
@@ -235,8 +241,7 @@ impl CheckpointFolder {
     }
 
     fn is_same_there(&self, kept: &Kept, step: Step) -> Result<bool, CheckpointError> {
-        let path = self.path(step).join(STATE_FILE);
-        let here = fs::read(&path).map_err(io_error("read", &path))?;
+        let here = state_text(&self.path(step))?;
         Ok(kept.read(&format!("{}/{STATE_FILE}", name_of(step)))? == Some(here))
     }
 
@@ -294,11 +299,28 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Chec
     move |source| CheckpointError::Io { action, path, source }
 }
 
+fn state_text(folder: &Path) -> Result<Vec<u8>, CheckpointError> {
+    let path = folder.join(STATE_FILE);
+    fs::read(&path).map_err(io_error("read", &path))
+}
+
+/// Makes durable what is in a folder, and under which names.
+fn sync(folder: &Path) -> Result<(), CheckpointError> {
+    let opened = fs::File::open(folder).map_err(io_error("open", folder))?;
+    opened.sync_all().map_err(io_error("make durable", folder))
+}
+
+/// Removes a folder. First goes what makes it complete: whoever is killed before the rest is gone leaves none that is taken for one.
 fn remove(folder: &Path) -> Result<(), CheckpointError> {
-    match fs::remove_dir_all(folder) {
+    let absent_is_fine = |removed: io::Result<()>| match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", folder)(error)),
-        _ => Ok(()),
+        Err(_) => Ok(false),
+        Ok(()) => Ok(true),
+    };
+    if absent_is_fine(fs::remove_file(folder.join(STATE_FILE)))? {
+        sync(folder)?;
     }
+    absent_is_fine(fs::remove_dir_all(folder)).map(drop)
 }
 
 #[cfg(test)]
@@ -321,6 +343,60 @@ mod tests {
         assert_eq!(folder.read_state(Step(5), Digest([1; 32])).unwrap(), state(5));
         folder.publish(Step(5)).unwrap();
         assert_eq!(folder.complete().unwrap(), [Step(5)]);
+    }
+
+    /// Writes the only tensors that a checkpoint has here.
+    fn tensors(text: &'static str) -> impl FnOnce(&Path) -> Result<(), esta_model::WeightsError> {
+        move |folder| {
+            fs::write(folder.join("tensors"), text).unwrap();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_complete_checkpoint_stays_where_the_same_one_is_staged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        for text in ["first", "again"] {
+            folder.stage(&state(5), tensors(text)).unwrap();
+            folder.publish(Step(5)).unwrap();
+        }
+        // The bits are the same in a run; here they tell which files these are.
+        assert_eq!(fs::read_to_string(folder.path(Step(5)).join("tensors")).unwrap(), "first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the staged one stayed behind");
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_run_is_replaced_and_half_a_one_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 2);
+        folder.stage(&TrainerState { digest: Digest([9; 32]), ..state(5) }, tensors("another run")).unwrap();
+        folder.publish(Step(5)).unwrap();
+        folder.stage(&state(5), tensors("this run")).unwrap();
+        folder.publish(Step(5)).unwrap();
+        assert_eq!(folder.read_state(Step(5), Digest([1; 32])).unwrap(), state(5));
+        assert_eq!(fs::read_to_string(folder.path(Step(5)).join("tensors")).unwrap(), "this run");
+        fs::remove_file(folder.path(Step(5)).join(STATE_FILE)).unwrap();
+        assert_eq!(folder.complete().unwrap(), []);
+        folder.stage(&state(5), tensors("this run again")).unwrap();
+        folder.publish(Step(5)).unwrap();
+        assert_eq!(fs::read_to_string(folder.path(Step(5)).join("tensors")).unwrap(), "this run again");
+    }
+
+    #[test]
+    fn what_makes_a_checkpoint_complete_is_removed_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = CheckpointFolder::new(dir.path().to_owned(), 1);
+        folder.stage(&state(5), tensors("old")).unwrap();
+        folder.publish(Step(5)).unwrap();
+        // Of a link only the link is removed: there the removal ends half-way, as where somebody is killed.
+        let (named, lies) = (folder.path(Step(5)), dir.path().join("elsewhere"));
+        fs::rename(&named, &lies).unwrap();
+        std::os::unix::fs::symlink(&lies, &named).unwrap();
+        assert_eq!(folder.complete().unwrap(), [Step(5)]);
+        remove(&named).unwrap();
+        let left: Vec<_> = fs::read_dir(&lies).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["tensors"]);
     }
 
     #[test]

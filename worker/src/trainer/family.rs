@@ -3,6 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use esta_client::DeviceKind;
 use esta_data::{InputShape, Intake};
 use esta_engine::{
     arch::{Arch, HubConfigFlaw, LlamaArch},
@@ -20,7 +21,8 @@ use crate::{
 
 use super::{
     CheckpointError, CheckpointFolder, Room, Shard,
-    job::{DeviceKind, SetupError},
+    device::open_device,
+    job::SetupError,
     vocabulary::{self, located},
 };
 
@@ -86,7 +88,7 @@ impl Outline {
     /// # Errors
     /// [`SetupError`] naming the part that does not load.
     pub fn of(spec: JobSpec, device: DeviceKind) -> Result<Self, SetupError> {
-        let device = device.device()?;
+        let device = open_device(device)?;
         let law = Law::new(spec)?;
         let intake = intake(&law)?;
         let place = RunPlace::of(&law.spec.run_dir(), &law.spec.name).map_err(CheckpointError::from)?;

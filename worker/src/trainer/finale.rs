@@ -2,11 +2,11 @@
 
 use std::{error::Error, num::NonZeroU32};
 
-use esta_engine::{run::Finish, spec::EvalStitches};
+use esta_engine::run::Finish;
 
 use super::{Job, State};
 use crate::{
-    eval::{Evaluation, chosen, evaluate},
+    eval::{Evaluation, chosen, evaluate, is_asked_for},
     export, machine,
 };
 
@@ -27,7 +27,9 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
     let cpu_seconds = if job.family.device.is_cuda() { None } else { machine::cpu_seconds() };
     let peak_memory = machine::peak_memory();
     let mut evaluation = evaluation(job, state, finish)?;
+    evaluation.step = Some(state.applied);
     (evaluation.peak_memory, evaluation.cpu_seconds) = (peak_memory, cpu_seconds);
+    evaluation.train_texts = job.train.texts().map(|texts| texts.report().into());
     if job.family.law.spec.eval.export {
         evaluation.exports = export::palette(&job.family, state, finish, run_dir)?;
     }
@@ -44,8 +46,7 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
 }
 
 fn evaluation(job: &Job, state: &State, finish: &Finish) -> Result<Evaluation, Box<dyn Error>> {
-    let wanted = job.family.law.spec.eval.stitches != EvalStitches::None && job.family.law.spec.data.eval.is_some();
-    if !wanted {
+    if !is_asked_for(&job.family.law.spec) {
         return Ok(Evaluation::default());
     }
     let stitches = chosen(&job.family, &finish.palettes);

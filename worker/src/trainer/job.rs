@@ -1,67 +1,29 @@
 //! A job on this worker (HANDS): its law, its anchors and its data, loaded once.
 
-use std::{fmt, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
-use esta_data::{DataError, Loader, Prefetcher};
-use esta_engine::spec::{JobSpec, SpecError};
+use esta_client::DeviceKind;
+use esta_data::{DataError, HeldOut, Intake, Loader, Prefetcher};
+use esta_engine::spec::{DataSpec, DatasetSpec, JobSpec, Layout, SpecError};
 use esta_model::{HubError, WeightsError};
-use tch::Device;
+use esta_text::TextSet;
 use thiserror::Error;
 
 use crate::{
+    eval,
     hub::FetchError,
     places::{DataPlaceError, data_here},
 };
 
 use super::{
-    CheckpointError, Family,
+    CheckpointError, DeviceError, Family,
     family::Outline,
     room::{self, Room, RoomError},
     vocabulary::VocabularyError,
 };
 
-/// Where tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum DeviceKind {
-    /// The processor; groups reduce over Gloo.
-    Cpu,
-    /// The first visible NVIDIA GPU; groups reduce over NCCL.
-    Cuda,
-}
-
-impl fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
-    }
-}
-
-/// The device that was asked for is not there.
-#[derive(Debug, Error)]
-#[error(
-    "--device cuda: this program or this machine has no CUDA device; build with --features cuda against a CUDA libtorch"
-)]
-pub struct DeviceError;
-
-impl DeviceKind {
-    /// The libtorch device. On a GPU operators are held to the same bits for the same operands from here on: slots are run
-    /// again, and by other ranks (RD-4).
-    ///
-    /// # Errors
-    /// [`DeviceError`] when there is none.
-    pub fn device(self) -> Result<Device, DeviceError> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda if tch::Cuda::is_available() => {
-                esta_c10d::be_reproducible_on_cuda();
-                Ok(Device::Cuda(0))
-            }
-            Self::Cuda => Err(DeviceError),
-        }
-    }
-}
+/// The target of what a worker says of a job before it trains: `run` passes it on, whatever its level.
+pub const SETUP: &str = "esta::setup";
 
 /// Why a job does not load on this worker.
 #[derive(Debug, Error)]
@@ -72,7 +34,10 @@ pub enum SetupError {
     /// Images and labels, or texts.
     #[error("the data set does not load")]
     Data(#[from] DataError),
-    /// The same, in object storage.
+    /// The same of those that are held out.
+    #[error("the held-out samples do not load")]
+    HeldOut(#[source] DataError),
+    /// Either, in object storage.
     #[error("the data set does not load")]
     DataPlace(#[from] DataPlaceError),
     /// An anchor.
@@ -159,17 +124,49 @@ impl Job {
         anchors: impl FnOnce(Outline, Room) -> Result<Family, SetupError>,
     ) -> Result<Self, SetupError> {
         let spec = &outline.law.spec;
-        let train = Loader::open(&*data_here(&spec.data)?, &outline.intake, spec.seed, spec.train.batch_size)?;
+        let here = data_here(&spec.data)?;
+        let train = Loader::open(&here, &outline.intake, spec.seed, spec.train.batch_size)?;
+        // Only looked at: the evaluation opens them again, and until then nobody holds them.
+        let held_out = if eval::is_asked_for(spec) { open_held_out(&here, &outline.intake)? } else { None };
         let mut room = Room::default();
         if let Some(texts) = train.texts() {
-            tracing::info!(set = %spec.data.train.path, "{}", texts.report());
-            room = room::check(&outline, texts)?;
+            say(&spec.data.train, texts);
+            let judged = held_out.as_ref().and_then(HeldOut::texts);
+            spec.data.eval.iter().zip(judged).for_each(|(set, texts)| say(set, texts));
+            room = room::check(&outline, texts, judged)?;
         }
+        drop(held_out);
         let planned = room.planned;
         let family = anchors(outline, room)?;
         let data = &family.law.spec.data;
         let prefetcher = Arc::new(Prefetcher::start(&train, data.loader_threads).map_err(SetupError::Thread)?);
         let total_steps = family.law.total_steps(train.len());
         Ok(Self { family, train, prefetcher, total_steps, planned })
+    }
+}
+
+/// Held-out texts, opened. Held-out images are only looked for: to list them may take long, and to hold them much.
+fn open_held_out(data: &DataSpec, intake: &Intake) -> Result<Option<HeldOut>, SetupError> {
+    match intake {
+        Intake::Texts(_) => HeldOut::open(data, intake).map_err(SetupError::HeldOut),
+        Intake::Images(_) => data.eval.iter().try_for_each(is_there).map(|()| None),
+    }
+}
+
+fn is_there(set: &DatasetSpec) -> Result<(), SetupError> {
+    // In shards the labels are a column.
+    let labels = set.labels.as_ref().filter(|_| set.layout != Layout::Parquet);
+    std::iter::once(&set.path).chain(labels).map(Path::new).try_for_each(|path| match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(SetupError::HeldOut(DataError::Read { path: path.to_owned(), source })),
+    })
+}
+
+/// Says what became of a set's records; what was left out is worth a warning.
+fn say(set: &DatasetSpec, texts: &TextSet) {
+    let (set, report) = (&set.path, texts.report());
+    match report.skipped.is_empty() {
+        true => tracing::info!(target: SETUP, set, "{report}"),
+        false => tracing::warn!(target: SETUP, set, "{report}"),
     }
 }

@@ -8,8 +8,8 @@ use esta_text::TextSet;
 use tch::Device;
 use thiserror::Error;
 
-use super::family::Outline;
-use crate::machine;
+use super::{family::Outline, job::SETUP};
+use crate::{eval, machine};
 
 /// The job needs more memory than there is.
 #[derive(Debug, Error)]
@@ -26,14 +26,16 @@ pub struct RoomError {
     pub plan: MemoryPlan,
 }
 
-/// Says what the job needs with these texts, and refuses what cannot fit.
+/// Says what the job needs with these texts to adapt on, and these to evaluate on, and refuses what cannot fit.
 ///
 /// # Errors
 /// [`RoomError`].
-pub fn check(outline: &Outline, texts: &TextSet) -> Result<Room, RoomError> {
+pub fn check(outline: &Outline, texts: &TextSet, held_out: Option<&TextSet>) -> Result<Room, RoomError> {
     let spec = &outline.law.spec;
-    let Some(plan) = MemoryPlan::of(&outline.law, largest_pass(spec, texts)) else { return Ok(Room::default()) };
-    tracing::info!("memory: {plan}");
+    let held_out = held_out.map(|texts| eval::largest_pass(spec, texts));
+    let plan = MemoryPlan::of(&outline.law, largest_pass(spec, texts), held_out);
+    let Some(plan) = plan else { return Ok(Room::default()) };
+    tracing::info!(target: SETUP, "memory: {plan}");
     match machine::free_memory(outline.device) {
         Some(free) if spec.train.check_memory && plan.least() > free => Err(RoomError { free, plan }),
         Some(free) => {

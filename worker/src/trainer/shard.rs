@@ -10,7 +10,7 @@ use esta_engine::{
 };
 use esta_model::{WeightsError, Windows};
 
-use super::{room::Room, step::teacher};
+use super::{room::Room, teacher::teacher};
 
 /// This rank's part in its node's blocks.
 pub struct Shard {

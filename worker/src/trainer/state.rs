@@ -13,14 +13,14 @@ use esta_model::{
 };
 use esta_proto::{Digest, Step};
 use rand::seq::index::sample;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use super::{
     CheckpointError, Family, Job,
     checkpoint::TrainerState,
     group::{Header, read_header},
-    step::tensors,
+    input::tensors,
 };
 
 /// Why a state cannot be made.
@@ -164,6 +164,17 @@ impl State {
         self.store.save_params(&folder.join(PARAMS_FILE))?;
         self.store.save_optimizer(&folder.join(OPTIMIZER_FILE))?;
         self.layers.save(&folder.join(LAYERS_FILE))
+    }
+
+    /// The bytes of all tensors that a checkpoint holds, in a fixed order: parameters, moments, stitching layers.
+    pub fn content(&self) -> impl Iterator<Item = Vec<u8>> {
+        let layers = self.layers.iter().map(|(_, tensor)| tensor.shallow_clone());
+        self.store.state().into_iter().chain(layers).map(|tensor| {
+            let here = tensor.to_device(Device::Cpu).contiguous();
+            let mut bytes = vec![0; here.numel() * here.kind().elt_size_in_bytes()];
+            here.copy_data_u8(&mut bytes, here.numel());
+            bytes
+        })
     }
 
     /// The tensors that travel to a rank that is behind, in a fixed order.

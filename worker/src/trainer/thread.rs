@@ -147,8 +147,10 @@ impl Thread {
         let standing = self.standing.insert(Standing::new(generation, groups, abandoned, timeout));
         match standing.align(form, &self.job, &mut self.state) {
             Ok(applied) => {
-                let computed = self.state.as_ref().and_then(|state| self.stepper.computed(state));
-                self.say(TrainerEvent::Ready(generation, Ready { applied, computed }));
+                let state = self.state.as_ref();
+                let (chain, computed) =
+                    (state.map(|state| state.chain), state.and_then(|state| self.stepper.computed(state)));
+                self.say(TrainerEvent::Ready(generation, Ready { applied, chain, computed }));
             }
             Err(error) => self.broke(generation, &error),
         }
@@ -231,13 +233,13 @@ impl Thread {
 
     fn finale(&mut self, finish: &Finish) {
         let Some(state) = self.state.as_ref().filter(|_| finish.writer) else {
-            return self.say(TrainerEvent::FinaleDone);
+            return self.say(TrainerEvent::FinaleDone(finish.writer));
         };
         self.context.doing.begin(Activity::Writing);
         // What is on its way to object storage comes first: what follows may drop it.
         self.keeper.iter().for_each(Keeper::settle);
         match finale::write(&self.job, state, finish) {
-            Ok(()) => self.say(TrainerEvent::FinaleDone),
+            Ok(()) => self.say(TrainerEvent::FinaleDone(true)),
             Err(error) => self.fail(&*error, crate::exit::OUTPUT),
         }
     }

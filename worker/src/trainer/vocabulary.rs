@@ -1,6 +1,10 @@
 //! The one vocabulary of a family of language models (HANDS): tokenizers are compared by what they hold, not by name.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use esta_config::hub;
 use esta_engine::{law::Law, spec::JobSpec};
@@ -38,7 +42,7 @@ pub enum VocabularyError {
     },
 }
 
-/// The tokenizer of a job: the one that `data.text.tokenizer` names, or the first anchor's. Each anchor that brings a tokenizer
+/// The tokenizer of a job: the one that `data.text.tokenizer` names, or the first anchor's. Each anchor that brings a `tokenizer.json`
 /// brings the same, and none has fewer embeddings than there are tokens; more are padding.
 ///
 /// # Errors
@@ -56,6 +60,8 @@ pub fn of(law: &Law) -> Result<Tokenizer, VocabularyError> {
         let own = located(&anchor.weights);
         if own.join("tokenizer.json").is_file() {
             check_same(&tokenizer, &anchor.name, &own)?;
+        } else if own.is_dir() {
+            tell_unread(&anchor.name, &own);
         }
         let (rows, tokens) = (arch.as_llama().map_or(0, |arch| arch.vocab_size), tokenizer.len());
         if rows < tokens {
@@ -81,6 +87,15 @@ fn check_same(tokenizer: &Tokenizer, anchor: &str, folder: &Path) -> Result<(), 
     match tokenizer.compare(&own) {
         None => Ok(()),
         Some(difference) => Err(VocabularyError::Mismatch { anchor: anchor.to_owned(), difference }),
+    }
+}
+
+/// Says once that an anchor's own tokenizer cannot be compared.
+fn tell_unread(anchor: &str, folder: &Path) {
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if TOLD.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned()) {
+        let folder = folder.display();
+        tracing::warn!(anchor, %folder, "no tokenizer.json: whether it reads texts as the job does is not known");
     }
 }
 

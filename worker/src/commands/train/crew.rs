@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context;
-use esta_client::{Devices, TooFewDevices};
+use esta_client::{DeviceKind, Devices, TooFewDevices};
 use esta_engine::run::exit as engine_exit;
 use esta_telemetry::{Exposure, http};
 use thiserror::Error;
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::Args;
-use crate::{exit, session::Requests, trainer::DeviceKind};
+use crate::{exit, session::Requests};
 
 /// Starts in a row that a worker may need, the first among them.
 const STARTS: u32 = 10;
@@ -67,7 +67,7 @@ struct Seat {
 /// When there are fewer devices, an address cannot be had, or a worker cannot be started at all.
 pub(super) async fn run(args: &Args, name: &str, processes: u32) -> anyhow::Result<u8> {
     let devices = devices(args.device, processes)?;
-    let mut requests = Requests::listen(args.leash);
+    let mut requests = Requests::listen(args.leash).context("the end of standard input cannot be heard")?;
     let pages = pages(args.http, processes)?;
     let seats = (0..).zip(&pages).map(|(number, page)| {
         let name = format!("{name}/{number}");
@@ -109,7 +109,7 @@ pub(super) async fn run(args: &Args, name: &str, processes: u32) -> anyhow::Resu
             () = requests.next() => order.send_modify(|order| {
                 *order = if *order < Order::Leave { Order::Leave } else { Order::Now };
             }),
-            _ = look.tick() => {
+            _ = look.tick(), if args.http != Exposure::Off => {
                 let pages = pages.clone();
                 let joined = joined.clone();
                 // Beside this loop: who does not answer keeps nobody waiting.
@@ -121,10 +121,7 @@ pub(super) async fn run(args: &Args, name: &str, processes: u32) -> anyhow::Resu
 
 /// The device of each worker, where they compute on any: no fewer than there are.
 fn devices(device: DeviceKind, processes: u32) -> Result<Option<Vec<String>>, TooFewDevices> {
-    if device == DeviceKind::Cpu {
-        return Ok(None);
-    }
-    let named = Devices::of_environment().for_each(processes)?;
+    let Some(named) = device.for_each(processes)? else { return Ok(None) };
     let present = u32::try_from(tch::Cuda::device_count()).unwrap_or(0);
     if present < processes {
         return Err(TooFewDevices::Present { workers: processes, present });
@@ -150,7 +147,7 @@ fn pages(http: Exposure, processes: u32) -> anyhow::Result<Vec<Exposure>> {
     let page = |number: u32| {
         let port = match first.port() {
             0 => Some(0),
-            port => u32::from(port).checked_add(number).and_then(|port| u16::try_from(port).ok()),
+            port => u16::try_from(number).ok().and_then(|number| port.checked_add(number)),
         };
         port.map(|port| Exposure::At(SocketAddr::new(first.ip(), port))).ok_or(NoPort { first, processes })
     };
