@@ -338,10 +338,13 @@ impl Leader {
         }
     }
 
-    fn written(&mut self, Durable { steps, generation, took }: Durable) {
+    fn written(&mut self, Durable { steps, generation, complete, took }: Durable) {
         self.watched.durable(&steps, took);
         if let Some(generation) = generation {
             self.events.push_back(Event::Recorded(generation));
+        }
+        if complete {
+            self.events.push_back(Event::Concluded);
         }
         let Some(last) = steps.last().map(|record| record.step) else { return };
         if let Some(ledger) = self.run.ledger() {

@@ -23,6 +23,14 @@ pub enum InvalidMessage {
         /// The length found.
         length: usize,
     },
+    /// A number that is not finite where one is needed.
+    #[error("{field} is {value}, which a valid slot never has")]
+    Number {
+        /// The field's name.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A list that ends in the middle of an entry, or counts beyond what there can be.
     #[error("{field} is cut short or counts too far")]
     List {

@@ -291,7 +291,8 @@ fn metrics_and_probes_are_answered_by_coordinator_and_worker_and_a_complete_run_
     };
     let job = lab.write_job("exposed", "sampling: {slots: 4}\n", 300)?;
     let mut run = Run::set(&lab, &job, 1, setting)?;
-    run.wait_for_step(5)?;
+    // By then stitches of every budget have scores that say something.
+    run.wait_for_step(60)?;
     let status = |address: &str, path: &str| get(address, path).map(|(status, _)| status);
     assert_eq!((status(&page, "/healthz")?, status(&page, "/readyz")?, status(&worker, "/readyz")?), (200, 200, 200));
     let ((_, seen), (_, of_worker)) = (get(&page, "/metrics")?, get(&worker, "/metrics")?);

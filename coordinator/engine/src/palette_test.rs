@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     law::Law,
     regret::{Measured, Selector, regrets},
-    table::{Outcome, ScoreKind},
+    table::Outcome,
 };
 
 const SPEC: &str = r#"{
@@ -25,7 +25,7 @@ fn world(score: impl Fn(u32) -> f64, loss: impl Fn(u32) -> f64) -> (Law, Table) 
         .stitches()
         .map(|stitch| {
             let (score, loss) = (score(stitch.id.0), loss(stitch.id.0));
-            (stitch.id, Outcome { score, loss, grad_norm: 1.0, valid: true }, ScoreKind::Real)
+            (stitch.id, Outcome { score, loss, grad_norm: 1.0, valid: true })
         })
         .collect();
     table.commit(&slots);
@@ -62,7 +62,7 @@ fn auto_is_not_misled_by_when_a_stitch_was_drawn() {
             _ => others[step as usize % others.len()],
         };
         let loss = common + if drawn == worse { 0.3 } else { 0.0 };
-        table.commit(&[(drawn, Outcome { score: 1.0, loss, grad_norm: 1.0, valid: true }, ScoreKind::Real)]);
+        table.commit(&[(drawn, Outcome { score: 1.0, loss, grad_norm: 1.0, valid: true })]);
     }
     let said = |rule, id| value(&table, rule, id).expect("visited");
     assert!(said(PaletteRule::Loss, worse) > said(PaletteRule::Loss, better), "the late one lost less in the end");
@@ -103,7 +103,7 @@ fn a_stitch_that_was_never_drawn_has_no_value_for_any_rule() {
     let (law, _) = world(f64::from, f64::from);
     let mut table = Table::new(law.catalog.id_bound(), 0.9);
     let outcome = Outcome { score: 0.0, loss: 1.0, grad_norm: 1.0, valid: true };
-    table.commit(&[(StitchId(1), outcome, ScoreKind::Blank)]);
+    table.commit(&[(StitchId(1), outcome)]);
     let known = |rule| palette(&law.catalog, &table, rule).iter().map(|choice| choice.stitch).collect::<Vec<_>>();
     assert_eq!(known(PaletteRule::Snip), [], "its only score says nothing");
     assert_eq!(known(PaletteRule::Loss), [StitchId(1)]);

@@ -83,6 +83,8 @@ enum Phase {
     Running(Cursor),
     /// All steps are durable; the writer finishes the run.
     Finishing,
+    /// The results are written; that the run is complete is being recorded.
+    Concluding,
     /// Nothing is left to do.
     Over,
 }
@@ -250,7 +252,7 @@ impl Run {
             Phase::Waiting => "waiting",
             Phase::Forming => "forming",
             Phase::Running(_) => "running",
-            Phase::Finishing => "finishing",
+            Phase::Finishing | Phase::Concluding => "finishing",
             Phase::Over => "over",
         }
     }
@@ -280,7 +282,8 @@ impl Run {
             Event::Persisted(step) => self.persisted(step, &mut out),
             Event::Recorded(generation) => self.announce(generation, now, &mut out),
             Event::CheckpointSaved(session, step) => self.checkpoint_saved(session, step, &mut out),
-            Event::FinaleDone(session) => self.finale_done(session, &mut out),
+            Event::FinaleDone(session, writer) => self.finale_done(session, writer, &mut out),
+            Event::Concluded => self.concluded(&mut out),
             Event::Heard(session, progress) => self.progressed(session, progress),
             Event::Draining(session) => self.draining(session, now, &mut out),
             Event::Tick => {
@@ -299,6 +302,15 @@ mod absence_tests;
 #[cfg(test)]
 #[path = "run/admission_test.rs"]
 mod admission_tests;
+#[cfg(test)]
+#[path = "run/facts_test.rs"]
+mod facts_tests;
+#[cfg(test)]
+#[path = "run/finishing_test.rs"]
+mod finishing_tests;
+#[cfg(test)]
+#[path = "run/groups_test.rs"]
+mod groups_tests;
 #[cfg(test)]
 #[path = "run/preparing_test.rs"]
 mod preparing_tests;

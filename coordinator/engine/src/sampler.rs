@@ -59,6 +59,9 @@ pub struct Draw {
     pub reason: Reason,
 }
 
+/// How many times its real visits a stitch is visited for their sake: a job may train nothing that scores are of.
+const PATIENCE: u64 = 8;
+
 /// Draws stitches for the slots of a step.
 #[derive(Debug, Clone)]
 pub struct Sampler {
@@ -178,10 +181,17 @@ impl Sampler {
         if !self.spec.strategy.reads_table() {
             return None;
         }
-        let visits = |id: &StitchId| table.row(*id).real_visits + u64::from(pending[id.index()]);
-        let bin = &self.bins[budget.index()];
-        let least = bin.iter().min_by_key(|id| (visits(id), self.warm_place[id.index()]))?;
-        (visits(least) < u64::from(self.spec.warm_visits)).then_some(*least)
+        let warm = u64::from(self.spec.warm_visits);
+        let visits = |id: &StitchId| {
+            let (row, pending) = (table.row(*id), u64::from(pending[id.index()]));
+            (row.real_visits + pending, row.visits + pending)
+        };
+        let lacks = |id: &&StitchId| {
+            let (real, all) = visits(id);
+            real < warm && all < PATIENCE * warm
+        };
+        let due = self.bins[budget.index()].iter().filter(lacks);
+        due.min_by_key(|id| (visits(id), self.warm_place[id.index()])).copied()
     }
 }
 

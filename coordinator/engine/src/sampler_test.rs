@@ -1,11 +1,7 @@
 use esta_proto::Digest;
 
 use super::*;
-use crate::{
-    law::Law,
-    spec::JobSpec,
-    table::{Outcome, ScoreKind},
-};
+use crate::{law::Law, spec::JobSpec, table::Outcome};
 
 const SPEC: &str = r#"{
     "name": "test", "seed": 7,
@@ -33,7 +29,7 @@ fn trained(law: &Law) -> Table {
             .stitches()
             .map(|stitch| {
                 let score = 1.0 + f64::from(stitch.id.0);
-                (stitch.id, Outcome { score, loss: 1.0, grad_norm: 1.0, valid: true }, ScoreKind::Real)
+                (stitch.id, Outcome { score, loss: 1.0, grad_norm: 1.0, valid: true })
             })
             .collect();
         table.commit(&slots);
@@ -152,9 +148,7 @@ fn first_visits_go_round(strategy: SamplingStrategy) {
 fn seen(law: &Law, stitches: &[StitchId], loss: impl Fn(u32) -> f64) -> Table {
     let mut table = Table::new(law.catalog.id_bound(), 0.9);
     for _ in 0..2 {
-        let slot = |id: &StitchId| {
-            (*id, Outcome { score: 1.0, loss: loss(id.0), grad_norm: 1.0, valid: true }, ScoreKind::Real)
-        };
+        let slot = |id: &StitchId| (*id, Outcome { score: 1.0, loss: loss(id.0), grad_norm: 1.0, valid: true });
         table.commit(&stitches.iter().map(slot).collect::<Vec<_>>());
     }
     table

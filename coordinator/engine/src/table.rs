@@ -20,21 +20,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether its score says something about its stitch. It is zero to the bit as long as every low-rank B and bias of the path is
+    /// zero, and as long as the head is that it ends in: nothing on the path has a weight and a gradient both (METHOD.md section 3).
+    #[must_use]
+    pub fn is_scored(&self) -> bool {
+        self.score != 0.0
+    }
+
     /// Equality of bits: what a re-executed slot must reproduce, NaN included.
     #[must_use]
     pub fn same_bits(&self, other: &Self) -> bool {
         let bits = |o: &Self| [o.score.to_bits(), o.loss.to_bits(), o.grad_norm.to_bits(), u64::from(o.valid)];
         bits(self) == bits(other)
     }
-}
-
-/// Whether a score says something about its stitch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScoreKind {
-    /// Some adaptation on the path had already been moved.
-    Real,
-    /// Every low-rank B and bias of the path was still zero, so the score is zero by construction: discarded.
-    Blank,
 }
 
 /// One stitch's row.
@@ -132,13 +130,13 @@ impl Table {
 
     /// Enters the outcomes of the next step in slot order. A step with an invalid slot is skipped: the version
     /// advances, nothing else.
-    pub fn commit(&mut self, slots: &[(StitchId, Outcome, ScoreKind)]) {
+    pub fn commit(&mut self, slots: &[(StitchId, Outcome)]) {
         let weight = self.committed.next().0 as f64;
         self.committed = self.committed.next();
-        if slots.iter().any(|(_, outcome, _)| !outcome.valid) {
+        if slots.iter().any(|(_, outcome)| !outcome.valid) {
             return;
         }
-        for (stitch, outcome, kind) in slots {
+        for (stitch, outcome) in slots {
             let momentum = self.momentum;
             let average =
                 |old: Option<f64>, new: f64| Some(old.map_or(new, |old| momentum * old + (1.0 - momentum) * new));
@@ -146,7 +144,7 @@ impl Table {
             row.visits += 1;
             row.loss = average(row.loss, outcome.loss);
             row.grad_norm = average(row.grad_norm, outcome.grad_norm);
-            if *kind == ScoreKind::Real {
+            if outcome.is_scored() {
                 row.real_visits += 1;
                 row.importance = average(row.importance, outcome.score);
             }
@@ -168,7 +166,7 @@ mod tests {
         let (m, scores) = (0.9, [3.0, 1.0, 4.0, 1.0, 5.0]);
         let mut table = Table::new(1, m);
         for score in scores {
-            table.commit(&[(StitchId(0), outcome(score), ScoreKind::Real)]);
+            table.commit(&[(StitchId(0), outcome(score))]);
         }
         // I_n = m^(n-1) Q_1 + (1-m) sum_{k>=2} m^(n-k) Q_k
         let n = scores.len() as i32;
@@ -183,17 +181,17 @@ mod tests {
     #[test]
     fn blank_scores_are_discarded_and_the_first_real_one_sets_the_importance() {
         let mut table = Table::new(1, 0.9);
-        table.commit(&[(StitchId(0), outcome(0.0), ScoreKind::Blank)]);
+        table.commit(&[(StitchId(0), outcome(0.0))]);
         assert_eq!(table.row(StitchId(0)).importance, None);
         assert_eq!((table.row(StitchId(0)).visits, table.row(StitchId(0)).real_visits), (1, 0));
-        table.commit(&[(StitchId(0), outcome(7.0), ScoreKind::Real)]);
+        table.commit(&[(StitchId(0), outcome(7.0))]);
         assert_eq!(table.row(StitchId(0)).importance, Some(7.0));
     }
 
     #[test]
     fn sc_2_a_stitch_drawn_twice_in_a_step_enters_twice_in_slot_order() {
         let mut table = Table::new(1, 0.5);
-        table.commit(&[(StitchId(0), outcome(1.0), ScoreKind::Real), (StitchId(0), outcome(3.0), ScoreKind::Real)]);
+        table.commit(&[(StitchId(0), outcome(1.0)), (StitchId(0), outcome(3.0))]);
         assert_eq!(table.row(StitchId(0)).importance, Some(2.0));
         assert_eq!(table.row(StitchId(0)).visits, 2);
     }
@@ -208,7 +206,7 @@ mod tests {
             let late = step > 1000;
             let stitch = u32::from(step % if late { 2 } else { 10 } == 1);
             let said = Outcome { loss: common + 0.2 * f64::from(stitch), ..outcome(1.0) };
-            table.commit(&[(StitchId(stitch), said, ScoreKind::Real)]);
+            table.commit(&[(StitchId(stitch), said)]);
         }
         let effect = |id| table.row(StitchId(id)).effect.expect("visited");
         let gap = effect(1) - effect(0);
@@ -219,7 +217,7 @@ mod tests {
     fn a_step_with_a_bad_slot_advances_the_version_and_nothing_else() {
         let mut table = Table::new(2, 0.9);
         let bad = Outcome { valid: false, score: f64::NAN, ..outcome(1.0) };
-        table.commit(&[(StitchId(0), outcome(1.0), ScoreKind::Real), (StitchId(1), bad, ScoreKind::Real)]);
+        table.commit(&[(StitchId(0), outcome(1.0)), (StitchId(1), bad)]);
         assert_eq!(table.version(), Step(1));
         assert_eq!(table.rows(), [Row::default(); 2]);
     }

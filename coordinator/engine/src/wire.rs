@@ -27,9 +27,13 @@ impl From<&Outcome> for v1::SlotOutcome {
     }
 }
 
-impl From<&v1::SlotOutcome> for Outcome {
-    fn from(outcome: &v1::SlotOutcome) -> Self {
-        Self { score: outcome.score, loss: outcome.loss, grad_norm: outcome.grad_norm, valid: outcome.valid }
+/// A slot whose numbers are usable has numbers: one that is none would stay in the table's averages for good.
+fn outcome(told: &v1::SlotOutcome) -> Result<Outcome, InvalidMessage> {
+    let v1::SlotOutcome { score, loss, grad_norm, valid } = *told;
+    let numbers = [("SlotOutcome.score", score), ("SlotOutcome.loss", loss), ("SlotOutcome.grad_norm", grad_norm)];
+    match numbers.into_iter().find(|(_, number)| valid && !number.is_finite()) {
+        Some((field, value)) => Err(InvalidMessage::Number { field, value: value.to_string() }),
+        None => Ok(Outcome { score, loss, grad_norm, valid }),
     }
 }
 
@@ -53,7 +57,7 @@ impl TryFrom<&v1::StepReport> for Report {
             step: Step(report.step),
             plan: digest(&report.plan_digest, "StepReport.plan_digest")?,
             reduced: digest(&report.reduced_digest, "StepReport.reduced_digest")?,
-            outcomes: report.outcomes.iter().map(Into::into).collect(),
+            outcomes: report.outcomes.iter().map(outcome).collect::<Result<_, _>>()?,
             timings: report.timings.as_ref().map(Into::into).unwrap_or_default(),
         })
     }
@@ -167,7 +171,11 @@ impl TryFrom<&v1::Standing> for Standing {
 
 impl From<&Ready> for v1::GroupReady {
     fn from(ready: &Ready) -> Self {
-        Self { applied: ready.applied.0, computed: ready.computed.as_ref().map(Into::into) }
+        Self {
+            applied: ready.applied.0,
+            computed: ready.computed.as_ref().map(Into::into),
+            chain: ready.chain.map(|chain| chain.0.to_vec()),
+        }
     }
 }
 
@@ -176,7 +184,8 @@ impl TryFrom<&v1::GroupReady> for Ready {
 
     fn try_from(ready: &v1::GroupReady) -> Result<Self, InvalidMessage> {
         let computed = ready.computed.as_ref().map(HeldShare::try_from).transpose()?;
-        Ok(Self { applied: Step(ready.applied), computed })
+        let chain = ready.chain.as_ref().map(|chain| digest(chain, "GroupReady.chain")).transpose()?;
+        Ok(Self { applied: Step(ready.applied), chain, computed })
     }
 }
 
@@ -341,6 +350,21 @@ mod tests {
         assert!(back.outcomes[0].same_bits(&outcome));
         assert_eq!((back.step, back.plan, back.reduced), (report.step, report.plan, report.reduced));
         assert_eq!(back.timings, timings);
+    }
+
+    #[test]
+    fn a_valid_slot_has_numbers() {
+        let told = |score, valid| v1::SlotOutcome { score, loss: 1.0, grad_norm: 1.0, valid };
+        let report = |outcome| v1::StepReport {
+            plan_digest: vec![1; 32],
+            reduced_digest: vec![2; 32],
+            outcomes: vec![outcome],
+            ..v1::StepReport::default()
+        };
+        let refused = Report::try_from(&report(told(f64::NAN, true))).expect_err("it would stay in the table");
+        assert_eq!(refused.to_string(), "SlotOutcome.score is NaN, which a valid slot never has");
+        assert!(Report::try_from(&report(told(f64::INFINITY, true))).is_err());
+        assert!(Report::try_from(&report(told(f64::NAN, false))).is_ok(), "a skipped step says what it met");
     }
 
     #[test]

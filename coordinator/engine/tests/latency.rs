@@ -7,7 +7,7 @@ use esta_engine::latency::Latency;
 use esta_engine::law::Law;
 use esta_engine::palette::{at_most, palette, pareto};
 use esta_engine::spec::{JobSpec, PaletteRule, SpecError};
-use esta_engine::table::{Outcome, ScoreKind, Table};
+use esta_engine::table::{Outcome, Table};
 use esta_proto::{BudgetId, StitchId};
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ fn ms(millis: f64) -> Latency {
 fn table(law: &Law) -> Table {
     let mut table = Table::new(law.catalog.id_bound(), 0.9);
     let outcome = |id: StitchId| Outcome { score: f64::from(id.0), loss: 1.0, grad_norm: 1.0, valid: true };
-    let slots: Vec<_> = law.catalog.stitches().map(|s| (s.id, outcome(s.id), ScoreKind::Real)).collect();
+    let slots: Vec<_> = law.catalog.stitches().map(|s| (s.id, outcome(s.id))).collect();
     table.commit(&slots);
     table
 }

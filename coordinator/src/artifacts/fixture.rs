@@ -53,7 +53,7 @@ pub fn train(law: &Law, total: u64, mut each: impl FnMut(&StepRecord, &Ledger, D
             outcomes,
             timings: StepTimings::default(),
         });
-        for record in ledger.commit_ready(step.next()) {
+        for record in ledger.commit_ready(step.next(), |_| None) {
             each(&record, &ledger, Duration::from_millis(90 * (step.0 + 1)));
         }
     }
@@ -87,6 +87,7 @@ fn eval(law: &Law, exported: &[palette::Choice]) -> EvalFile {
             correct: Some(correct as u64),
             halves: Some(halves),
             tokens_per_second: None,
+            planned_memory: None,
         }
     };
     let export = |choice: &palette::Choice| ExportEntry {
@@ -95,6 +96,8 @@ fn eval(law: &Law, exported: &[palette::Choice]) -> EvalFile {
     };
     EvalFile {
         images: 5000,
+        train_texts: None,
+        held_out_texts: None,
         results: law.catalog.stitches().map(entry).collect(),
         exports: exported.iter().map(export).collect(),
         speech: None,

@@ -1,6 +1,6 @@
 //! `palette.json` and `table.json` (HANDS), and `eval.json` as the worker writes it.
 
-use std::{fs::File, io, path::Path};
+use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 use esta_engine::{
     catalog::{Catalog, Segment, Stitch},
@@ -112,6 +112,12 @@ pub struct TableEntry {
 pub struct EvalFile {
     /// Held-out images.
     pub images: u64,
+    /// What became of the records of the training texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_texts: Option<TextsEntry>,
+    /// What became of those of the held-out texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_texts: Option<TextsEntry>,
     /// One entry per evaluated stitch.
     pub results: Vec<EvalEntry>,
     /// What else was measured of language models.
@@ -144,6 +150,27 @@ pub struct EvalEntry {
     /// Tokens of held-out texts per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+    /// Bytes that the merged model is planned to take with one batch of held-out texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_memory: Option<u64>,
+}
+
+/// What became of a text set's records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextsEntry {
+    /// Records that the files hold.
+    pub read: u64,
+    /// Sequences taken.
+    pub kept: u64,
+    /// Sequences whose end was cut off.
+    pub truncated: u64,
+    /// Tokens of all sequences.
+    pub tokens: u64,
+    /// Those that are learned, or judged.
+    pub learned: u64,
+    /// Records left out, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
 }
 
 /// What else was measured of language models.

@@ -38,7 +38,7 @@ mod tests {
     fn what_is_malformed_is_named() {
         assert_eq!(flaw(WorkerMessage::default()), "WorkerMessage lacks its field body");
         assert_eq!(
-            flaw(message(Body::GroupReady(GroupReady { applied: 3, computed: None }))),
+            flaw(message(Body::GroupReady(GroupReady { applied: 3, computed: None, chain: None }))),
             "WorkerMessage lacks its field fence"
         );
         let short = StepReport { plan_digest: vec![1; 5], ..StepReport::default() };

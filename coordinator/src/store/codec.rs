@@ -148,13 +148,7 @@ mod tests {
 
     #[test]
     fn spoilt_bytes_are_refused_or_read_and_never_more_than_they_are() {
-        let snapshot = Snapshot {
-            committed: Step(9),
-            rows: vec![Row::default(); 3],
-            trend: None,
-            touches: Vec::new(),
-            plans: Vec::new(),
-        };
+        let snapshot = Snapshot { committed: Step(9), rows: vec![Row::default(); 3], trend: None, plans: Vec::new() };
         let wholes = [encode(&record()), encode_snapshot(&snapshot)];
         over_seeds(2000, |seed| {
             let mut mutator = Mutator::new(seed);

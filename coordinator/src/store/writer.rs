@@ -22,6 +22,8 @@ pub struct Durable {
     pub steps: Vec<StepRecord>,
     /// The last generation among the records.
     pub generation: Option<Generation>,
+    /// The end of the run is among them.
+    pub complete: bool,
     /// What the write took.
     pub took: Duration,
 }
@@ -34,7 +36,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; `answer` hears of every transaction that held a step or a generation, and of the failure that ends it.
+    /// Starts the thread; `answer` hears of every transaction that held a step, a generation or the end of the run, and of the failure that ends it.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -77,14 +79,11 @@ fn write(mut store: Box<dyn RecordStore>, records: &Receiver<Record>, answer: im
             match record {
                 Record::Step(step) => durable.steps.push(step),
                 Record::Generation(generation, _) => durable.generation = Some(generation),
-                Record::Checkpoint(_)
-                | Record::Samples(_)
-                | Record::Snapshot(_)
-                | Record::Trim(_)
-                | Record::Complete => {}
+                Record::Complete => durable.complete = true,
+                Record::Checkpoint(_) | Record::Samples(_) | Record::Snapshot(_) | Record::Trim(_) => {}
             }
         }
-        if !durable.steps.is_empty() || durable.generation.is_some() {
+        if !durable.steps.is_empty() || durable.generation.is_some() || durable.complete {
             answer(Ok(durable));
         }
     }

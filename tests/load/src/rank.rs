@@ -273,7 +273,7 @@ impl Rank {
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),
-            TrainerCommand::Finale(_) => TrainerEvent::FinaleDone,
+            TrainerCommand::Finale(finish) => TrainerEvent::FinaleDone(finish.writer),
             TrainerCommand::Forget(_) => return self.do_what_takes_no_time(),
         };
         self.handle(Event::Trainer(done))

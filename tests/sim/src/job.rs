@@ -106,7 +106,7 @@ pub fn calm(law: &Arc<Law>) -> Vec<StepRecord> {
         chain = apply(chain, step, &outcomes);
         let report = Report { step, plan: plan.digest, reduced: chain, outcomes, timings: StepTimings::default() };
         ledger.accept(&report);
-        records.extend(ledger.commit_ready(step.next()));
+        records.extend(ledger.commit_ready(step.next(), |_| None));
     }
     records
 }

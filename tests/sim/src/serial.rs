@@ -1,8 +1,7 @@
 //! The table as anybody can work it out who holds the record and a pencil: scores in slot order, one step after another,
 //! by the formulas of METHOD.md and not by the law's own code.
 
-use esta_engine::{groups::GroupKind, law::Law, run::StepRecord, table::Row};
-use esta_proto::StitchId;
+use esta_engine::{law::Law, run::StepRecord, table::Row};
 
 /// Part of the common trend that stays at every slot.
 const TREND: f64 = 0.98;
@@ -21,19 +20,18 @@ pub struct Replayed {
 pub fn replay(law: &Law, records: &[StepRecord]) -> Replayed {
     let mut rows = vec![Row::default(); law.catalog.id_bound()];
     let mut trend = None;
-    let mut moved = vec![false; law.layout.groups.len()];
     for (record, weight) in records.iter().zip((1_u64..).map(|step| step as f64)) {
         if !record.outcomes.iter().all(|outcome| outcome.valid) {
             continue;
         }
-        let real: Vec<bool> = record.draws.iter().map(|draw| adapts(law, draw.stitch, &moved)).collect();
-        for ((draw, said), real) in record.draws.iter().zip(&record.outcomes).zip(real) {
+        for (draw, said) in record.draws.iter().zip(&record.outcomes) {
             let row = &mut rows[draw.stitch.index()];
             let m = law.spec.sampling.momentum;
             row.visits += 1;
             row.loss = Some(row.loss.map_or(said.loss, |old| m * old + (1.0 - m) * said.loss));
             row.grad_norm = Some(row.grad_norm.map_or(said.grad_norm, |old| m * old + (1.0 - m) * said.grad_norm));
-            if real {
+            // A score of zero to the bit is taken while nothing on the path could have one: it is discarded.
+            if said.score.to_bits() << 1 != 0 {
                 row.real_visits += 1;
                 row.importance = Some(row.importance.map_or(said.score, |old| m * old + (1.0 - m) * said.score));
             }
@@ -44,17 +42,8 @@ pub fn replay(law: &Law, records: &[StepRecord]) -> Replayed {
             row.effect = Some(effect);
             trend = Some(common + (1.0 - TREND) * (said.loss - effect - common));
         }
-        for draw in &record.draws {
-            law.layout.touched(draw.stitch).iter().for_each(|group| moved[group.index()] = true);
-        }
     }
     Replayed { rows, trend }
-}
-
-/// Whether an adaptation on the path of a stitch had moved: before that its score is zero by construction.
-fn adapts(law: &Law, stitch: StitchId, moved: &[bool]) -> bool {
-    let head = |group: usize| matches!(law.layout.groups[group].kind, GroupKind::Head(_));
-    law.layout.touched(stitch).iter().any(|group| moved[group.index()] && !head(group.index()))
 }
 
 /// Every field of every row as bits, so that the sign of zero and what is no number count too.

@@ -145,6 +145,8 @@ pub struct Sim {
     /// When the first group stood.
     first_stood: Option<Duration>,
     complete: bool,
+    /// Some writer has written the results.
+    concluded: bool,
     failed: Option<String>,
     happenings: u64,
     /// Whether every happening is told.
@@ -187,6 +189,7 @@ impl Sim {
             fair: false,
             first_stood: None,
             complete: false,
+            concluded: false,
             failed: None,
             happenings: 0,
             verbose: false,

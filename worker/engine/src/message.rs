@@ -57,8 +57,8 @@ pub enum TrainerEvent {
     Staged(Step),
     /// It carries its final name.
     Published(Step),
-    /// The end of the run is done.
-    FinaleDone,
+    /// What the end of the run asked is done: as the writer of the results, or not.
+    FinaleDone(bool),
     /// The trainer cannot go on.
     Failed(String, i32),
 }
@@ -113,8 +113,8 @@ pub enum Reply {
     Report(Report),
     /// A complete checkpoint is on disk.
     CheckpointSaved(Step),
-    /// The end of the run is done.
-    FinaleDone,
+    /// What the end of the run asked is done: as the writer of the results, or not.
+    FinaleDone(bool),
     /// It lives, and this is what its trainer is at.
     Heartbeat(Progress),
     /// It was asked to leave, and stays until the steps given out are done.

@@ -44,8 +44,8 @@ pub struct Session {
     place: Option<Place>,
     /// The group to come that was prepared last: the epoch of who asked for it and its generation, and whether it stands.
     coming: Option<(Fence, bool)>,
-    /// The last generation that it was told to form.
-    formed: Generation,
+    /// Of the last generation that it was told to form.
+    formed: Fence,
     /// Steps applied to the adapters in memory; none before the first generation stood.
     applied: Option<Step>,
     /// Steps handed to the trainer and not applied.
@@ -75,7 +75,7 @@ impl Session {
             fence: Fence::default(),
             place: None,
             coming: None,
-            formed: Generation(0),
+            formed: Fence::default(),
             applied: None,
             running: BTreeMap::new(),
             retained: BTreeMap::new(),
@@ -225,11 +225,14 @@ impl Session {
     }
 
     fn form(&mut self, fence: Fence, form: Form) -> Vec<Command> {
-        // What the trainer was told to abandon it does not form again.
-        if fence.generation <= self.formed {
-            return Vec::new();
+        // What the trainer was told to abandon it does not form again. A leader that numbers so has forgotten a generation (MB-1),
+        // and goes on to the next number when it hears of it.
+        if fence.generation <= self.formed.generation {
+            let again = fence.epoch == self.formed.epoch;
+            let reason = format!("generation {} was formed here before, under {}", fence.generation, self.formed);
+            return if again { Vec::new() } else { vec![self.say(Reply::GroupFailed(reason))] };
         }
-        self.formed = fence.generation;
+        self.formed = fence;
         let mut commands = self.park();
         // Whoever was to report a step may be gone: everybody hands over what is not durable (MB-2).
         commands.extend(self.retained.values().map(|report| self.say(Reply::Report(report.clone()))));
@@ -317,7 +320,7 @@ impl Session {
                 self.checkpoints.insert(step);
                 vec![self.say(Reply::CheckpointSaved(step))]
             }
-            TrainerEvent::FinaleDone => vec![self.say(Reply::FinaleDone)],
+            TrainerEvent::FinaleDone(writer) => vec![self.say(Reply::FinaleDone(writer))],
             TrainerEvent::Failed(reason, code) => {
                 vec![self.say(Reply::Leaving(reason.clone(), code)), Command::Exit(reason, code)]
             }

@@ -282,6 +282,15 @@ fn a_group_is_formed_once_however_often_it_is_told() {
 }
 
 #[test]
+fn mb_1_a_leader_that_numbers_a_generation_again_hears_of_it() {
+    let mut session = standing(1, 5);
+    let again = Fence { epoch: LeaderEpoch(2), generation: Generation(1) };
+    let said = session.handle(Event::Received(again, Message::Form(form(1))));
+    let reason = "generation 1 was formed here before, under (epoch 1, generation 1)".to_owned();
+    assert_eq!(said, [Command::Send(again, Reply::GroupFailed(reason))]);
+}
+
+#[test]
 fn whatever_a_coordinator_gives_as_a_reason_is_one_line() {
     let ended = |reason: &str| {
         let stop = Stop { reason: reason.into(), exit_code: 5 };

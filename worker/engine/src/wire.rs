@@ -28,7 +28,7 @@ pub fn to_coordinator(fence: Fence, reply: &Reply, session: SessionId) -> v1::Wo
         Reply::GroupPrepared => Body::GroupPrepared(v1::GroupPrepared {}),
         Reply::Report(report) => Body::StepReport(report.into()),
         Reply::CheckpointSaved(step) => Body::CheckpointSaved(v1::CheckpointSaved { step: step.0 }),
-        Reply::FinaleDone => Body::FinaleDone(v1::FinaleDone {}),
+        Reply::FinaleDone(writer) => Body::FinaleDone(v1::FinaleDone { writer: *writer }),
         Reply::Heartbeat(progress) => Body::Heartbeat(progress.into()),
         Reply::Draining => Body::Draining(v1::Draining {}),
         Reply::Leaving(reason, code) => Body::Leaving(v1::Leaving { reason: reason.clone(), exit_code: *code }),

@@ -340,53 +340,6 @@ fn a_worker_that_is_asked_to_leave_while_a_new_leader_waits_stays_until_its_step
     assert_eq!(later.records, undisturbed(1));
 }
 
-/// A run all of whose steps are done, while these workers still finish it: the first of them writes.
-fn finishing(workers: u32) -> World {
-    let mut world = World::new(law(), workers, Recovered::default());
-    world.writes_at_once = false;
-    world.join_many(workers);
-    while world.step() {}
-    assert_eq!((world.run.phase_name(), world.complete), ("finishing", false));
-    assert_eq!(world.alive[&W0].finishing, Some(true));
-    world
-}
-
-#[test]
-fn who_only_stands_by_at_the_end_can_go_without_disturbing_the_writer() {
-    let mut world = finishing(3);
-    let generation = world.run.members().generation();
-    world.kill(W1);
-    world.event(Event::Draining(W2));
-    assert_eq!(world.alive[&W2].stopped.as_ref().map(|stop| stop.exit_code), Some(exit::DONE));
-    world.event(Event::Draining(W0));
-    assert!(world.alive[&W0].stopped.is_none(), "it writes what everybody waits for");
-    assert_eq!((world.run.phase_name(), world.run.members().generation()), ("finishing", generation));
-    world.event(Event::FinaleDone(W0));
-    assert!(world.complete);
-}
-
-#[test]
-fn a_writer_that_is_lost_is_followed_by_one_who_stands_by() {
-    let mut world = finishing(3);
-    world.kill(W0);
-    assert_eq!((world.alive[&W1].finishing, world.alive[&W2].finishing), (Some(true), Some(false)));
-    world.kill(W2);
-    assert!(!world.complete);
-    world.event(Event::FinaleDone(W1));
-    assert!(world.complete);
-}
-
-#[test]
-fn results_are_written_by_whoever_comes_when_everybody_was_lost_over_them() {
-    let mut world = finishing(1);
-    world.checkpoints = vec![Step(30)];
-    world.kill(W0);
-    world.writes_at_once = true;
-    world.join(World::fresh("w9"));
-    world.run_to_end();
-    assert_eq!(world.records, undisturbed(1));
-}
-
 #[test]
 fn joiners_that_come_while_a_group_is_built_are_let_in_together() {
     let world = under_way(1, 5);

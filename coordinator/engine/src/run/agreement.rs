@@ -35,6 +35,8 @@ pub struct Agreement {
     size: usize,
     /// Every rank has named the same digest for all steps below this one.
     confirmed: Step,
+    /// What every rank has named for steps that are not committed.
+    agreed: BTreeMap<Step, Digest>,
     /// Steps that not everybody has confirmed: at most as many as a rank can be ahead of another.
     open: BTreeMap<Step, Tally>,
 }
@@ -51,7 +53,7 @@ impl Agreement {
     #[must_use]
     pub fn of(ranks: &[SessionId], applied: Step) -> Self {
         let ranks: BTreeSet<SessionId> = ranks.iter().copied().collect();
-        Self { size: ranks.len(), ranks, confirmed: applied, open: BTreeMap::new() }
+        Self { size: ranks.len(), ranks, confirmed: applied, ..Self::default() }
     }
 
     /// The generation of another leader, of which nobody is back yet; what is durable was confirmed.
@@ -96,6 +98,21 @@ impl Agreement {
         if most { self.confirmed.next() } else { self.confirmed }
     }
 
+    /// What the ranks hold after a step, as far as they have named one thing.
+    #[must_use]
+    pub fn digest(&self, step: Step) -> Option<Digest> {
+        let named = || {
+            let tally = self.open.get(&step).filter(|tally| !tally.disputed)?;
+            tally.votes.first_key_value().map(|(_, digest)| *digest)
+        };
+        self.agreed.get(&step).copied().or_else(named)
+    }
+
+    /// Steps below this one are committed: nobody asks for their digests any more.
+    pub fn committed(&mut self, below: Step) {
+        self.agreed = self.agreed.split_off(&below);
+    }
+
     /// Whether some step's digests differ.
     #[must_use]
     pub fn is_disputed(&self) -> bool {
@@ -125,6 +142,7 @@ impl Agreement {
             if tally.disputed || tally.votes.len() < self.size {
                 return;
             }
+            self.agreed.extend(tally.votes.first_key_value().map(|(_, digest)| (self.confirmed, *digest)));
             self.open.remove(&self.confirmed);
             self.confirmed = self.confirmed.next();
         }

@@ -70,9 +70,8 @@ impl Run {
 
     /// The minority goes. Whether its word of the step was taken for a fact; none when it is on record, which ends the run.
     fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> Option<bool> {
-        let ledger = self.ledger.as_ref()?;
-        let told = ledger.holds(step, digest) == Some(false);
-        if told && ledger.committed() > step {
+        let ledger = self.ledger.as_mut()?;
+        if ledger.contradicts(step, digest) {
             let reason = format!(
                 "{} ranks disagree with the others about the reduced gradients of step {step}, and theirs are on record",
                 minority.len()
@@ -80,6 +79,7 @@ impl Run {
             self.fail(&reason, out);
             return None;
         }
+        let told = ledger.believe(step, digest);
         for session in minority {
             let reason = format!("its reduced gradients of step {step} are not those of most ranks");
             self.expel(*session, exit::DIVERGED, reason, out);
@@ -89,7 +89,7 @@ impl Run {
     }
 
     /// Facts of steps from `facts` on are forgotten, and states of more than `states` applied steps.
-    fn forget_from(&mut self, facts: Step, states: Step, out: &mut Vec<Command>) {
+    pub(super) fn forget_from(&mut self, facts: Step, states: Step, out: &mut Vec<Command>) {
         if let Some(ledger) = &mut self.ledger {
             ledger.distrust(facts);
         }

@@ -30,8 +30,9 @@ impl Run {
         out.push(Command::Send(session, Message::Finish(finish)));
     }
 
-    pub(super) fn finale_done(&mut self, session: SessionId, out: &mut Vec<Command>) {
-        if let Some(member) = self.members.get_mut(session) {
+    /// A rank has done what it was asked as `writer` or not. Who has become the writer since is not done with that.
+    pub(super) fn finale_done(&mut self, session: SessionId, writer: bool, out: &mut Vec<Command>) {
+        if let Some(member) = self.members.get_mut(session).filter(|member| member.writer == writer) {
             member.finished = true;
         }
         self.complete_if_finished(out);
@@ -55,14 +56,21 @@ impl Run {
     }
 
     fn complete_if_finished(&mut self, out: &mut Vec<Command>) {
-        if self.phase != Phase::Finishing || !self.members.in_group().all(|member| member.finished) {
+        if self.phase == Phase::Finishing && self.members.in_group().all(|member| member.finished) {
+            self.phase = Phase::Concluding;
+            out.push(Command::Persist(Record::Complete));
+        }
+    }
+
+    /// The end is on record: whoever leads next would find it. Nobody is let go before, who might be needed to write again.
+    pub(super) fn concluded(&mut self, out: &mut Vec<Command>) {
+        if self.phase != Phase::Concluding {
             return;
         }
         for session in self.members.live().keys() {
             out.push(Command::Send(*session, Message::Stop(stop(exit::DONE, "the run is complete"))));
         }
         self.phase = Phase::Over;
-        out.push(Command::Persist(Record::Complete));
         out.push(Command::Complete);
     }
 

@@ -11,6 +11,9 @@ use super::{
     message::Hello,
 };
 
+/// Groups in a row that may break with everybody in them before one worker after another is left out.
+const ALL_TOGETHER: u32 = 3;
+
 impl Run {
     pub(super) fn joined(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) {
         if let Err(stop) = self.admit(session, hello, now, out) {
@@ -25,7 +28,7 @@ impl Run {
     fn admit(&mut self, session: SessionId, hello: &Hello, now: Duration, out: &mut Vec<Command>) -> Result<(), Stop> {
         self.check_fit(hello)?;
         self.replace_predecessor(session, hello, now, out)?;
-        if self.phase == Phase::Finishing || self.phase == Phase::Over {
+        if matches!(self.phase, Phase::Finishing | Phase::Concluding | Phase::Over) {
             return Err(stop(exit::DONE, "every step is done and the results are being written"));
         }
         self.learn_samples(hello.samples, out)?;
@@ -47,7 +50,7 @@ impl Run {
             // It is let in with whoever else comes while the group is built.
             Phase::Forming => {}
             Phase::Resuming => self.resume_if_due(now, out),
-            Phase::Waiting | Phase::Finishing | Phase::Over => self.form_if_due(now, out),
+            Phase::Waiting | Phase::Finishing | Phase::Concluding | Phase::Over => self.form_if_due(now, out),
         }
         Ok(())
     }
@@ -161,7 +164,7 @@ impl Run {
             self.first_join = None;
         }
         match self.phase {
-            Phase::Waiting | Phase::Resuming | Phase::Over => return,
+            Phase::Waiting | Phase::Resuming | Phase::Concluding | Phase::Over => return,
             Phase::Running(_) if ranks.is_empty() => return self.regroup(now, out),
             _ if ranks.is_empty() => return,
             Phase::Finishing => {
@@ -271,6 +274,7 @@ impl Run {
     fn form(&mut self, prepared: Option<(Generation, Vec<SessionId>)>, now: Duration, out: &mut Vec<Command>) {
         let Some(ledger) = &self.ledger else { return };
         let resumable = Resumable { earliest: ledger.earliest_plan(), durable: self.durable };
+        let prepared = prepared.or_else(|| self.without_one(resumable));
         let Some(forms) = self.members.form(prepared, resumable) else {
             if !self.members.live().is_empty() && !self.stranded {
                 self.stranded = true;
@@ -286,6 +290,24 @@ impl Run {
         out.push(Command::Persist(Record::Generation(self.members.generation(), names.clone())));
         out.push(Command::Notice(Notice::Formed(self.members.generation(), names)));
         self.forms = forms;
+    }
+
+    /// Where group after group broke with everybody in it, somebody cannot be reached, or does not answer, and nobody can tell who:
+    /// one after another is left out, the last that came first. Whoever is waits for a group that is built beside the others' steps,
+    /// and is turned away if there is none.
+    fn without_one(&mut self, resumable: Resumable) -> Option<(Generation, Vec<SessionId>)> {
+        let turn = self.barren.checked_sub(ALL_TOGETHER)? as usize;
+        let everybody: Vec<SessionId> = self.members.live().keys().copied().collect();
+        let others = |left_out: usize| -> Vec<SessionId> {
+            let place = everybody.len() - 1 - (turn + left_out) % everybody.len();
+            let stay = everybody.iter().enumerate().filter(|(other, _)| *other != place);
+            stay.map(|(_, session)| *session).collect()
+        };
+        // Nobody's state is left behind with it.
+        let begins = |ranks: &[SessionId]| self.members.would_begin_at(ranks, resumable);
+        let at = begins(&everybody)?;
+        let ranks = (0..everybody.len()).map(others).find(|ranks| begins(ranks) == Some(at))?;
+        Some((self.members.number(), ranks))
     }
 
     /// MB-1: nobody hears of a generation that a later leader might not find on record, and number again.

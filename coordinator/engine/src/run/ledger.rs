@@ -10,10 +10,9 @@ use thiserror::Error;
 
 use super::message::{Report, Snapshot, StepRecord};
 use crate::{
-    groups::GroupKind,
     law::Law,
     plan::Plan,
-    table::{Outcome, ScoreKind, Table},
+    table::{Outcome, Table},
 };
 
 /// A record that this version of the program does not derive again.
@@ -28,14 +27,14 @@ pub enum ReplayError {
         found: Step,
     },
     /// A snapshot of another family.
-    #[error("the snapshot after {step} steps has {} stitches and {} groups, this job {} and {}", found.0, found.1, expected.0, expected.1)]
+    #[error("the snapshot after {step} steps has {found} stitches, this job {expected}")]
     Snapshot {
         /// Its step.
         step: Step,
-        /// Its stitches and groups.
-        found: (usize, usize),
+        /// Its stitches.
+        found: usize,
         /// The job's.
-        expected: (usize, usize),
+        expected: usize,
     },
     /// A snapshot that no run leaves behind.
     #[error("the snapshot after {step} steps is damaged: {what}")]
@@ -72,17 +71,18 @@ pub enum Verdict {
     Foreign,
 }
 
+/// Facts of one step that are kept: as many opinions as anybody could need to hear.
+const OPINIONS: usize = 16;
+
 /// Plans drawn, facts received, steps committed.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     law: Arc<Law>,
     table: Table,
-    /// By group id: committed steps that moved it.
-    touches: Vec<u64>,
     /// Drawn and not committed.
     plans: BTreeMap<Step, Plan>,
-    /// Score vectors of steps that are not committed.
-    facts: BTreeMap<Step, (Vec<Outcome>, Digest)>,
+    /// Score vectors of steps that are not committed, by what was reduced with them: which of them is the run's the ranks say.
+    facts: BTreeMap<Step, BTreeMap<Digest, Vec<Outcome>>>,
     /// Committed steps since the oldest retained checkpoint, with the digests of their plans.
     records: BTreeMap<Step, (StepRecord, Digest)>,
     total: u64,
@@ -93,9 +93,8 @@ impl Ledger {
     #[must_use]
     pub fn new(law: Arc<Law>, total: u64) -> Self {
         let table = Table::new(law.catalog.id_bound(), law.spec.sampling.momentum);
-        let touches = vec![0; law.layout.groups.len()];
         let (plans, facts, records) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut ledger = Self { law, table, touches, plans, facts, records, total };
+        let mut ledger = Self { law, table, plans, facts, records, total };
         ledger.draw_ahead();
         ledger
     }
@@ -108,7 +107,6 @@ impl Ledger {
             committed: self.committed(),
             rows: self.table.rows().to_vec(),
             trend: self.table.trend(),
-            touches: self.touches.clone(),
             plans: self.plans.values().map(plan).collect(),
         }
     }
@@ -126,15 +124,13 @@ impl Ledger {
     ) -> Result<Self, ReplayError> {
         let Some(snapshot) = snapshot else { return Self::replay(law, total, records) };
         let mut ledger = Self::new(law, total);
-        let (stitches, groups) = (ledger.table.rows().len(), ledger.touches.len());
-        if (snapshot.rows.len(), snapshot.touches.len()) != (stitches, groups) {
-            let found = (snapshot.rows.len(), snapshot.touches.len());
-            return Err(ReplayError::Snapshot { step: snapshot.committed, found, expected: (stitches, groups) });
+        let (found, expected) = (snapshot.rows.len(), ledger.table.rows().len());
+        if found != expected {
+            return Err(ReplayError::Snapshot { step: snapshot.committed, found, expected });
         }
         ledger.check_plans(&snapshot, &records)?;
         let momentum = ledger.law.spec.sampling.momentum;
         ledger.table = Table::restore(snapshot.rows, momentum, snapshot.committed, snapshot.trend);
-        ledger.touches = snapshot.touches;
         let plan = |(step, version, draws)| (step, ledger.plan_of(step, version, draws));
         ledger.plans = snapshot.plans.into_iter().map(plan).collect();
         let (before, after): (Vec<_>, Vec<_>) =
@@ -264,7 +260,7 @@ impl Ledger {
         }
         match recorded {
             Some((record, _)) => compare(record, report),
-            None if report.outcomes.is_empty() || self.facts.contains_key(&report.step) => Verdict::Duplicate,
+            None if report.outcomes.is_empty() || !self.is_news(report) => Verdict::Duplicate,
             None => Verdict::New,
         }
     }
@@ -273,19 +269,35 @@ impl Ledger {
     pub fn accept(&mut self, report: &Report) -> Verdict {
         let verdict = self.judge(report);
         if verdict == Verdict::New {
-            self.facts.insert(report.step, (report.outcomes.clone(), report.reduced));
+            self.facts.entry(report.step).or_default().insert(report.reduced, report.outcomes.clone());
         }
         verdict
     }
 
-    /// Commits every step below this one whose fact has arrived, in order; returns their records for the store.
-    pub fn commit_ready(&mut self, below: Step) -> Vec<StepRecord> {
+    fn is_news(&self, report: &Report) -> bool {
+        let known = self.facts.get(&report.step);
+        known.is_none_or(|facts| facts.len() < OPINIONS && !facts.contains_key(&report.reduced))
+    }
+
+    /// Commits every step below this one whose fact has arrived, in order; returns their records for the store. Of several facts
+    /// of a step the one enters that was reduced to what its ranks hold.
+    pub fn commit_ready(&mut self, below: Step, held: impl Fn(Step) -> Option<Digest>) -> Vec<StepRecord> {
         let mut records = Vec::new();
         while self.committed() < below {
-            let Some((outcomes, reduced)) = self.facts.remove(&self.committed()) else { break };
+            let step = self.committed();
+            let Some(facts) = self.facts.get_mut(&step) else { break };
+            let reduced = held(step).or_else(|| facts.keys().next().copied().filter(|_| facts.len() == 1));
+            let Some((reduced, outcomes)) = reduced.and_then(|reduced| facts.remove_entry(&reduced)) else { break };
+            self.facts.remove(&step);
             records.push(self.commit(outcomes, reduced));
         }
         records
+    }
+
+    /// The first step below this one of which more than one fact is known.
+    #[must_use]
+    pub fn doubted(&self, below: Step) -> Option<Step> {
+        self.facts.range(..below).find(|(_, facts)| facts.len() > 1).map(|(step, _)| *step)
     }
 
     /// The number of steps that are committed or will be once it is their turn: their facts are here without a gap.
@@ -298,11 +310,21 @@ impl Ledger {
         step
     }
 
-    /// Whether what is known of a step, on record or as a fact, was reduced to this digest; none when nothing is.
+    /// Whether a step is on record as reduced to another digest than this one.
     #[must_use]
-    pub fn holds(&self, step: Step, reduced: Digest) -> Option<bool> {
-        let recorded = self.records.get(&step).map(|(record, _)| record.reduced);
-        recorded.or_else(|| self.facts.get(&step).map(|fact| fact.1)).map(|known| known == reduced)
+    pub fn contradicts(&self, step: Step, reduced: Digest) -> bool {
+        self.records.get(&step).is_some_and(|(record, _)| record.reduced != reduced)
+    }
+
+    /// Forgets what was said of a step by whoever reduced it to anything else; whether nothing is left of what was known.
+    pub fn believe(&mut self, step: Step, reduced: Digest) -> bool {
+        let Some(facts) = self.facts.get_mut(&step) else { return false };
+        facts.retain(|digest, _| *digest == reduced);
+        let none = facts.is_empty();
+        if none {
+            self.facts.remove(&step);
+        }
+        none
     }
 
     /// Forgets the facts of steps from this one on: they are not the run's.
@@ -318,31 +340,12 @@ impl Ledger {
     fn commit(&mut self, outcomes: Vec<Outcome>, reduced: Digest) -> StepRecord {
         let step = self.committed();
         let plan = self.plans.remove(&step).expect("a step commits after its plan was drawn");
-        let slots: Vec<_> =
-            plan.draws.iter().zip(&outcomes).map(|(d, o)| (d.stitch, *o, self.score_kind(d.stitch))).collect();
+        let slots: Vec<_> = plan.draws.iter().map(|draw| draw.stitch).zip(outcomes.iter().copied()).collect();
         self.table.commit(&slots);
-        if outcomes.iter().all(|outcome| outcome.valid) {
-            plan.touched.iter().for_each(|(group, _)| self.touches[group.index()] += 1);
-        }
         let record = StepRecord { step, table_version: plan.table_version, draws: plan.draws, outcomes, reduced };
         self.records.insert(step, (record.clone(), plan.digest));
         self.draw_ahead();
         record
-    }
-
-    /// A score is real once any adaptation on the path has been moved (METHOD.md section 3).
-    fn score_kind(&self, stitch: StitchId) -> ScoreKind {
-        if self.law.spec.trains_everything() {
-            return ScoreKind::Real;
-        }
-        let adapts = |kind: &GroupKind| !matches!(kind, GroupKind::Head(_));
-        let moved = self
-            .law
-            .layout
-            .touched(stitch)
-            .iter()
-            .any(|group| adapts(&self.law.layout.groups[group.index()].kind) && self.touches[group.index()] > 0);
-        if moved { ScoreKind::Real } else { ScoreKind::Blank }
     }
 
     /// Draws the plans whose table version exists.

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use esta_proto::SessionId;
 
-use super::{Activity, Command, Message, Notice, Phase, Progress, Run, exit, joining::stop};
+use super::{Activity, Command, Member, Message, Notice, Phase, Progress, Run, exit, joining::stop};
 use crate::spec::seconds;
 
 /// Looks per `timeouts.keepalive`.
 const LOOKS: u32 = 6;
+/// A trainer that hangs costs its peers this many groups, each as long as a collective may take, before it is ended.
+const GROUPS: u32 = 3;
 /// A slot may take this many times what it is known to cost.
 const GENEROUS: u32 = 10;
 
@@ -74,16 +76,22 @@ impl Run {
         let member = self.members.live().get(&session)?;
         let Progress { activity, since } = member.doing?;
         let busy = since + now.saturating_sub(member.heard);
-        (busy > self.limit(activity)?)
+        (busy > self.limit(member, activity)?)
             .then(|| format!("its trainer has been {} for {:.1} s", describe(activity), busy.as_secs_f64()))
     }
 
-    fn limit(&self, activity: Activity) -> Option<Duration> {
+    fn limit(&self, member: &Member, activity: Activity) -> Option<Duration> {
         let timeouts = &self.law.spec.timeouts;
         let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective));
         match activity {
-            // Making the first state of a large family takes what it takes; a group that does not form ends by itself.
-            Activity::Idle | Activity::Writing | Activity::Forming => None,
+            // Making the first state of a large family takes what it takes, and so do the results.
+            Activity::Forming if member.originates => None,
+            Activity::Writing if matches!(self.phase, Phase::Finishing | Phase::Concluding) => None,
+            // Its peers have given up on several groups by then, each of which it was to leave at once.
+            Activity::Forming | Activity::Writing => {
+                (self.members.ranks().len() > 1).then(|| GROUPS * collective + self.keepalive())
+            }
+            Activity::Idle => None,
             Activity::Reduce(_) => Some(collective + self.keepalive()),
             Activity::Batch(..) | Activity::Apply(_) => Some(phase),
             Activity::Compute(step, slot) => {

@@ -32,6 +32,8 @@ pub struct Member {
     pub ready: bool,
     /// Slots of the first step of its generation whose sum it has from an earlier one.
     pub computed: Option<HeldShare>,
+    /// Makes the first state of the run for everybody in its group.
+    pub originates: bool,
     /// Has done what the end of the run asked.
     pub finished: bool,
     /// Writes the results at the end of the run.
@@ -66,6 +68,7 @@ impl Member {
             rank: None,
             ready: false,
             computed: None,
+            originates: false,
             finished: false,
             writer: false,
             draining: false,
@@ -184,7 +187,7 @@ impl Members {
         for member in self.live.values_mut() {
             member.rank = None;
             member.ready = false;
-            (member.finished, member.writer) = (false, false);
+            (member.finished, member.writer, member.originates) = (false, false, false);
         }
     }
 
@@ -247,10 +250,20 @@ impl Members {
             let member = self.live.get_mut(session)?;
             member.rank = Some(place(rank));
             member.ready = false;
+            member.originates = origin == Origin::Fresh && place(rank) == source;
             (member.standing, member.doing, member.computed) = (None, None, None);
         }
         let form = |(rank, session): (usize, &SessionId)| (*session, Form { rank: place(rank), world, source, origin });
         Some(self.ranks.iter().enumerate().map(form).collect())
+    }
+
+    /// Applied steps that a generation of these sessions would begin with; none where they cannot begin one.
+    #[must_use]
+    pub fn would_begin_at(&self, ranks: &[SessionId], resumable: Resumable) -> Option<Step> {
+        self.source(ranks, resumable).map(|(_, origin)| match origin {
+            Origin::Memory(step) | Origin::Checkpoint(step) => step,
+            Origin::Fresh => Step(0),
+        })
     }
 
     /// The one of these workers whose state the next generation takes: the highest applied step in memory or in a usable

@@ -34,8 +34,10 @@ pub enum Event {
     Recorded(Generation),
     /// A complete checkpoint of this many applied steps is on disk.
     CheckpointSaved(SessionId, Step),
-    /// A worker has done what the end of the run asked of it.
-    FinaleDone(SessionId),
+    /// The record of the run's end is durable.
+    Concluded,
+    /// A worker has done what the end of the run asked of it: as the writer of the results, or not.
+    FinaleDone(SessionId, bool),
     /// A worker says what its trainer is doing.
     Heard(SessionId, Progress),
     /// A worker was asked to leave: it stays until the steps given out are done.
@@ -55,10 +57,10 @@ impl Event {
             | Self::GroupPrepared(session, _)
             | Self::Reported(session, _)
             | Self::CheckpointSaved(session, _)
-            | Self::FinaleDone(session)
+            | Self::FinaleDone(session, _)
             | Self::Heard(session, _)
             | Self::Draining(session) => Some(*session),
-            Self::Left(_) | Self::Persisted(_) | Self::Recorded(_) | Self::Tick => None,
+            Self::Left(_) | Self::Persisted(_) | Self::Recorded(_) | Self::Concluded | Self::Tick => None,
         }
     }
 }
@@ -113,6 +115,8 @@ pub struct HeldShare {
 pub struct Ready {
     /// Steps applied to its adapters.
     pub applied: Step,
+    /// Chained digest of the reduced buffers that led to them; none where it does not say.
+    pub chain: Option<Digest>,
     /// Slots of the next step whose sum it has from before: it need not run them again.
     pub computed: Option<HeldShare>,
 }
@@ -121,7 +125,7 @@ impl Ready {
     /// With nothing of the next step.
     #[must_use]
     pub fn at(applied: Step) -> Self {
-        Self { applied, computed: None }
+        Self { applied, chain: None, computed: None }
     }
 }
 
@@ -208,8 +212,8 @@ pub enum Command {
     Close(SessionId),
     /// Ends a session at once, for this reason; its process may come back.
     Evict(SessionId, String),
-    /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps and [`Event::Recorded`] for
-    /// generations.
+    /// Makes a record durable, in order; answered by [`Event::Persisted`] for steps, [`Event::Recorded`] for generations and
+    /// [`Event::Concluded`] for the end.
     Persist(Record),
     /// Tells the operator something worth a line.
     Notice(Notice),
@@ -321,8 +325,6 @@ pub struct Snapshot {
     pub rows: Vec<Row>,
     /// The common trend of losses.
     pub trend: Option<f64>,
-    /// By group id: committed steps that moved it.
-    pub touches: Vec<u64>,
     /// Plans drawn and not committed: their step, the version of the table they were drawn from, their draws.
     pub plans: Vec<(Step, Step, Vec<Draw>)>,
 }

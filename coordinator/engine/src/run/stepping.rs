@@ -28,6 +28,10 @@ impl Run {
             return refuse(session, fence, out);
         }
         let applied = ready.applied;
+        // Its state is its word of the last step in it, whoever had it first.
+        if let Some((before, chain)) = applied.0.checked_sub(1).map(Step).zip(ready.chain) {
+            self.agreement.vote(session, before, chain);
+        }
         if !self.members.stands(session, ready) {
             return;
         }
@@ -41,6 +45,10 @@ impl Run {
         // Everybody has handed over what is not durable, and what they say of one step has to be one thing.
         if self.agreement.is_disputed() {
             return self.end_generation("its ranks disagree about what they handed over", now, out);
+        }
+        if let Some(step) = self.doubted(applied) {
+            self.forget_from(step, step, out);
+            return self.broke(&format!("nobody can say whose word of step {step} is the run's"), now, out);
         }
         self.commit_below(applied, out);
         if self.phase == Phase::Over {
@@ -186,9 +194,17 @@ impl Run {
         }
     }
 
+    /// A step below this one that is told of in more than one way, while no rank here holds what it came to.
+    fn doubted(&self, below: Step) -> Option<Step> {
+        let step = self.ledger.as_ref()?.doubted(below)?;
+        self.agreement.digest(step).is_none().then_some(step)
+    }
+
     fn commit_below(&mut self, below: Step, out: &mut Vec<Command>) {
         let Some(ledger) = &mut self.ledger else { return };
-        for record in ledger.commit_ready(below) {
+        let records = ledger.commit_ready(below, |step| self.agreement.digest(step));
+        self.agreement.committed(ledger.committed());
+        for record in records {
             if record.outcomes.iter().all(|outcome: &Outcome| outcome.valid) {
                 self.skipped = 0;
             } else {
@@ -251,7 +267,12 @@ impl Run {
         // No worker writes a checkpoint before it was told that its steps are durable.
         let Some(member) = self.members.get_mut(session).filter(|_| step <= self.durable) else { return };
         member.checkpoints.insert(step);
-        self.checkpoints.insert(step);
+        // What is said again, or of one that is to go at once, is no reason to write a snapshot.
+        let full = self.checkpoints.len() >= self.law.spec.train.save_total_limit as usize;
+        let late = full && self.checkpoints.first().is_some_and(|oldest| step < *oldest);
+        if late || !self.checkpoints.insert(step) {
+            return;
+        }
         self.drop_old_checkpoints();
         let full = self.checkpoints.len() == self.law.spec.train.save_total_limit as usize;
         out.push(Command::Persist(Record::Checkpoint(step)));

@@ -208,6 +208,7 @@ impl World {
                 self.event(Event::Persisted(step));
             }
             Command::Persist(Record::Generation(generation, _)) => self.event(Event::Recorded(generation)),
+            Command::Persist(Record::Complete) => self.event(Event::Concluded),
             Command::Persist(_) | Command::Close(_) => {}
             Command::Evict(session, _) => self.evicted.push(session),
             Command::Notice(notice) => self.notices.push(notice),
@@ -232,7 +233,7 @@ impl World {
                 // Everybody hands over what is not durable, before anything else.
                 let retained: Vec<Report> = fake.retained.values().cloned().collect();
                 retained.into_iter().for_each(|report| self.event(Event::Reported(session, report)));
-                self.event(Event::GroupReady(session, fence, Ready { applied, computed }));
+                self.event(Event::GroupReady(session, fence, Ready { computed, ..Ready::at(applied) }));
             }
             Message::Prepare(seat) if self.prepares_at_once => {
                 self.later.push_back(Event::GroupPrepared(session, Fence { generation: seat.generation, ..fence }));
@@ -252,7 +253,7 @@ impl World {
             Message::Finish(finish) => {
                 fake.finishing = Some(finish.writer);
                 if !finish.writer || self.writes_at_once {
-                    self.event(Event::FinaleDone(session));
+                    self.event(Event::FinaleDone(session, finish.writer));
                 }
             }
             Message::Discard(step) => {

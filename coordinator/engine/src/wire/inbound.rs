@@ -31,7 +31,7 @@ pub fn from_worker(session: SessionId, message: v1::WorkerMessage) -> Result<Fro
         Body::GroupPrepared(_) => Event::GroupPrepared(session, fence()?),
         Body::StepReport(report) => Event::Reported(session, Report::try_from(&report)?),
         Body::CheckpointSaved(saved) => Event::CheckpointSaved(session, Step(saved.step)),
-        Body::FinaleDone(_) => Event::FinaleDone(session),
+        Body::FinaleDone(done) => Event::FinaleDone(session, done.writer),
         Body::Store(request) => return Ok(FromWorker::Store(fence()?, request)),
         Body::Leaving(leaving) => return Ok(FromWorker::Leaving(leaving)),
         Body::Heartbeat(heartbeat) => Event::Heard(session, Progress::from(&heartbeat)),

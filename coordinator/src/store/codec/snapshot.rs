@@ -14,8 +14,6 @@ struct SnapshotRow {
     stitches: Vec<StitchRow>,
     #[prost(fixed64, optional, tag = "3")]
     trend: Option<u64>,
-    #[prost(uint64, repeated, tag = "4")]
-    touches: Vec<u64>,
     #[prost(message, repeated, tag = "5")]
     plans: Vec<PlanRow>,
 }
@@ -70,7 +68,6 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         committed: snapshot.committed.0,
         stitches: snapshot.rows.iter().map(stitch).collect(),
         trend: bits(snapshot.trend),
-        touches: snapshot.touches.clone(),
         plans: plans.collect(),
     }
     .encode_to_vec()
@@ -99,7 +96,6 @@ pub fn decode_snapshot(bytes: &[u8]) -> Result<Snapshot, String> {
         committed: Step(row.committed),
         rows: row.stitches.iter().map(stitch).collect(),
         trend: float(row.trend),
-        touches: row.touches,
         plans: row.plans.iter().map(plan).collect::<Result<_, _>>()?,
     })
 }
@@ -120,7 +116,6 @@ mod tests {
             committed: Step(9),
             rows: vec![row, Row::default()],
             trend: Some(f64::MIN_POSITIVE),
-            touches: vec![0, 7],
             plans: vec![(Step(9), Step(8), vec![draw])],
         };
         let back = decode_snapshot(&encode_snapshot(&snapshot)).expect("it was just written");

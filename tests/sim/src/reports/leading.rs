@@ -76,7 +76,7 @@ impl Reports {
                 Event::Reported(session, report)
             }
             Reply::CheckpointSaved(step) => Event::CheckpointSaved(session, step),
-            Reply::FinaleDone => Event::FinaleDone(session),
+            Reply::FinaleDone(writer) => Event::FinaleDone(session, writer),
             Reply::Heartbeat(progress) => Event::Heard(session, progress),
             Reply::Draining => Event::Draining(session),
             Reply::Leaving(reason, code) => {
@@ -100,11 +100,12 @@ impl Reports {
             return Ok(());
         }
         let records = std::mem::take(&mut self.writing);
-        let (mut step, mut generation) = (None, None);
+        let (mut step, mut generation, mut complete) = (None, None, false);
         for record in &records {
             match record {
                 Record::Step(record) => step = Some(record.step),
                 Record::Generation(number, _) => generation = Some(*number),
+                Record::Complete => complete = true,
                 _ => {}
             }
         }
@@ -113,6 +114,7 @@ impl Reports {
         }
         self.events.extend(generation.map(Event::Recorded));
         self.events.extend(step.map(Event::Persisted));
+        self.events.extend(complete.then_some(Event::Concluded));
         self.settle()
     }
 

@@ -80,7 +80,7 @@ impl Reports {
             }
             TrainerCommand::Stage(step) => TrainerEvent::Staged(step),
             TrainerCommand::Publish(step) => TrainerEvent::Published(step),
-            TrainerCommand::Finale(_) => TrainerEvent::FinaleDone,
+            TrainerCommand::Finale(finish) => TrainerEvent::FinaleDone(finish.writer),
             TrainerCommand::Forget(_) => return Vec::new(),
         };
         self.workers[worker].law.handle(Event::Trainer(event))

@@ -90,6 +90,7 @@ impl Sim {
         });
         office.events.extend(generation.map(Event::Recorded));
         office.events.extend(step.map(Event::Persisted));
+        office.events.extend(records.contains(&Record::Complete).then_some(Event::Concluded));
         self.settle(process)
     }
 
@@ -163,7 +164,11 @@ impl Sim {
                 }
             }
             Command::Notice(_) => {}
-            Command::Complete => self.complete = self.failed.is_none(),
+            Command::Complete if self.failed.is_some() => {}
+            Command::Complete if !self.concluded => {
+                return Err(Violation::new("end", "the run is complete, and nobody wrote its results"));
+            }
+            Command::Complete => self.complete = true,
         }
         Ok(())
     }

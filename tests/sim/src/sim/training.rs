@@ -165,7 +165,10 @@ impl Sim {
                 }
                 staged.map(|_| TrainerEvent::Published(step))
             }
-            TrainerCommand::Finale(_) => Some(TrainerEvent::FinaleDone),
+            TrainerCommand::Finale(finish) => {
+                self.concluded |= finish.writer;
+                Some(TrainerEvent::FinaleDone(finish.writer))
+            }
             TrainerCommand::Forget(step) => {
                 trainer.state = trainer.state.filter(|state| state.applied <= step);
                 None
@@ -222,7 +225,8 @@ impl Sim {
             Ok(state) => {
                 trainer.state = Some(state);
                 trainer.standing = Some((generation, form.rank));
-                TrainerEvent::Ready(generation, Ready { applied: state.applied, computed: trainer.computed() })
+                let (chain, computed) = (Some(state.chain), trainer.computed());
+                TrainerEvent::Ready(generation, Ready { applied: state.applied, chain, computed })
             }
             Err(reason) => TrainerEvent::Failed(reason, FAILED),
         };

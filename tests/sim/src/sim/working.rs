@@ -147,7 +147,7 @@ impl Sim {
                 RunEvent::Reported(session, report)
             }
             Reply::CheckpointSaved(step) => RunEvent::CheckpointSaved(session, step),
-            Reply::FinaleDone => RunEvent::FinaleDone(session),
+            Reply::FinaleDone(writer) => RunEvent::FinaleDone(session, writer),
             Reply::Heartbeat(progress) => RunEvent::Heard(session, progress),
             Reply::Draining => RunEvent::Draining(session),
             Reply::Leaving(..) => return Ok(()),

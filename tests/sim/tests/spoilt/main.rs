@@ -116,7 +116,7 @@ impl Worker {
                 self.published.push(step);
                 Some(TrainerEvent::Published(step))
             }
-            TrainerCommand::Finale(_) => Some(TrainerEvent::FinaleDone),
+            TrainerCommand::Finale(finish) => Some(TrainerEvent::FinaleDone(finish.writer)),
             TrainerCommand::Forget(step) => {
                 self.applied.take_if(|applied| *applied > step);
                 None

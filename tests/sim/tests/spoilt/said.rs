@@ -142,6 +142,7 @@ impl Party {
                 self.events.push_back(RunEvent::Recorded(generation));
             }
             RunCommand::Persist(Record::Step(record)) => self.events.push_back(RunEvent::Persisted(record.step)),
+            RunCommand::Persist(Record::Complete) => self.events.push_back(RunEvent::Concluded),
             RunCommand::Notice(Notice::Failed(reason)) => self.reasons.push(reason),
             // Whoever finds the checkpoints of those who are gone can go on.
             RunCommand::Notice(Notice::Stranded(_)) => {

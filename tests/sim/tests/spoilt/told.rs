@@ -57,6 +57,7 @@ fn told(law: &Arc<Law>) -> Vec<Vec<Vec<u8>>> {
                     events.push_back(RunEvent::Recorded(generation));
                 }
                 RunCommand::Persist(Record::Step(record)) => events.push_back(RunEvent::Persisted(record.step)),
+                RunCommand::Persist(Record::Complete) => events.push_back(RunEvent::Concluded),
                 RunCommand::Complete => return told.into_values().collect(),
                 _ => {}
             }
