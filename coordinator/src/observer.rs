@@ -1,10 +1,9 @@
 //! What the leader lets others see (HANDS): committed steps, notices, the choice at the end. Watching costs the leader
-//! one send on an unbounded queue; a slow observer delays nobody.
+//! one send on a queue that drops what finds no room; a slow observer delays nobody.
 
-use std::{
-    sync::{Arc, mpsc::Sender},
-    time::Duration,
-};
+mod queue;
+
+use std::{sync::Arc, time::Duration};
 
 use esta_engine::{
     palette::Choice,
@@ -14,6 +13,8 @@ use esta_engine::{
 };
 use esta_proto::Step;
 use esta_telemetry::trace::Context;
+
+pub use self::queue::{Receiver, Sender, channel};
 
 /// Something an observer may want to know.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub enum Observation {
         /// The final table.
         table: Arc<Table>,
     },
+    /// Here something is missing: this observer was too far behind.
+    Missed,
 }
 
 /// Where the time of some reports went, in sum: what observers are told does not grow with the ranks.
@@ -70,17 +73,17 @@ impl TimeSpent {
 
 /// Everybody who watches a run.
 #[derive(Debug, Default)]
-pub struct Observers(Vec<Sender<Observation>>);
+pub struct Observers(Vec<Sender>);
 
 impl Observers {
     /// These observers; one that hangs up is no longer told.
     #[must_use]
-    pub fn new(observers: Vec<Sender<Observation>>) -> Self {
+    pub fn new(observers: Vec<Sender>) -> Self {
         Self(observers)
     }
 
     /// Tells everybody who still listens.
     pub(crate) fn tell(&mut self, observation: &Observation) {
-        self.0.retain(|observer| observer.send(observation.clone()).is_ok());
+        self.0.retain_mut(|observer| observer.send(observation));
     }
 }

@@ -2,18 +2,25 @@
 
 #![cfg(feature = "etcd")]
 
+#[path = "support/link.rs"]
+mod link;
 mod support;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use esta_coordinator::store::{self, Site, StoreError, Term, Whereabouts};
+use esta_coordinator::store::{self, Site, StoreAddress, StoreError, Term, Whereabouts};
 use esta_engine::{
     law::Law,
     run::{Record, Snapshot, StepRecord},
-    table::Row,
+    sampler::{Draw, Reason},
+    table::{Outcome, Row},
 };
-use esta_proto::{Digest, Generation, LeaderEpoch, Step};
+use esta_proto::{BudgetId, Digest, Generation, LeaderEpoch, Step, StitchId};
 use esta_tests::EtcdCluster;
+use link::Link;
 use support::*;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -30,9 +37,23 @@ fn numbers(steps: &[StepRecord]) -> Vec<u64> {
     steps.iter().map(|step| step.step.0).collect()
 }
 
+fn snapshot(committed: u64, rows: usize) -> Snapshot {
+    let row = Row { importance: Some(0.25), visits: 3, ..Row::default() };
+    let rows = vec![row; rows];
+    Snapshot { committed: Step(committed), rows, trend: Some(0.5), plans: Vec::new() }
+}
+
 /// A job whose leases last so long.
 fn leased(lease: f64) -> Arc<Law> {
     law_with(|spec| (spec.timeouts.renew, spec.timeouts.fence, spec.timeouts.lease) = (0.2, lease - 0.5, lease))
+}
+
+/// A job of so many slots, of one image each.
+fn wide(slots: u32) -> Arc<Law> {
+    law_with(|spec| {
+        (spec.sampling.slots, spec.train.batch_size) = (slots, slots);
+        (spec.timeouts.renew, spec.timeouts.fence, spec.timeouts.lease) = (0.2, 29.5, 30.0);
+    })
 }
 
 /// The term ends as it does when a process leaves in order.
@@ -91,14 +112,6 @@ async fn starting_again_takes_the_last_snapshot_however_large_and_the_steps_sinc
     every_place(async |place| {
         let mut term = place.lead(&law()).await.expect("nobody else leads");
         term.store.append(&(0..30).map(step).collect::<Vec<_>>()).expect("there is room");
-        let row = Row { importance: Some(0.25), visits: 3, ..Row::default() };
-        let snapshot = |committed: u64, rows: usize| Snapshot {
-            committed: Step(committed),
-            rows: vec![row; rows],
-            trend: Some(0.5),
-            touches: vec![3; 1000],
-            plans: Vec::new(),
-        };
         // Larger than anything that etcd takes at once, then one of a single part.
         for (committed, rows) in [(20, 200_000), (30, 10)] {
             let snapshot = snapshot(committed, rows);
@@ -296,4 +309,110 @@ async fn an_etcd_without_room_is_named_and_what_it_took_is_kept() {
     assert!(line.starts_with("no space is left for etcd://") && line.contains(&address), "{line}, not of {address}");
     assert_eq!(term.store.load().expect("reading takes no room").steps.len() as u64, written);
     let_go(term).await;
+    let error = timeout(DEADLINE, place.lead(&law)).await.expect("no waiting").expect_err("nobody can lead there");
+    assert_eq!(error.to_string(), line, "whoever comes later is told the same");
+}
+
+/// The same place behind a link.
+async fn linked(place: &Place) -> (Link, StoreAddress) {
+    let etcd = place.etcd.as_ref().expect("it is on etcd");
+    let link = Link::to(etcd.endpoint().trim_start_matches("http://").parse().expect("an address")).await;
+    let address = format!("etcd://{}/run", link.address).parse().expect("an address");
+    (link, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_takes_longer_than_an_attempt_is_waited_for_and_written_to_once() {
+    let place = Place::on_etcd();
+    let law = law_with(|spec| {
+        (spec.timeouts.renew, spec.timeouts.fence) = (10.0, 40.0);
+        (spec.timeouts.lease, spec.timeouts.reconnect) = (60.0, 120.0);
+    });
+    let (link, address) = linked(&place).await;
+    let site = Site::open(Some(&address), &law).await.expect("it answers");
+    let mut term = site.lead(&law, &at("http://127.0.0.1:1"), &|_| ()).await.expect("nobody else leads");
+    link.answers_take(Duration::from_millis(1500));
+    let writing = tokio::task::spawn_blocking(move || {
+        term.store.append(&[step(0)]).expect("it is written");
+        term
+    });
+    let term = timeout(DEADLINE, writing).await.expect("it is given the time it takes").expect("it is written");
+    link.answers_take(Duration::ZERO);
+    assert!(term.tenure.holds());
+    let endpoint = place.etcd.as_ref().expect("it is on etcd").endpoint();
+    let mut client = etcd_client::Client::connect([endpoint], None).await.expect("it answers");
+    let found = client.get("run/steps/00000000000000000000", None).await.expect("it answers");
+    assert_eq!(found.kvs().iter().map(|entry| entry.version()).collect::<Vec<_>>(), [1], "however often it was sent");
+    let_go(term).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_is_read_as_it_was_at_one_moment_while_its_leader_goes_on() {
+    let (place, law) = (Place::on_etcd(), leased(30.0));
+    let mut term = place.lead(&law).await.expect("nobody else leads");
+    let write = |term: &mut Term, at: u64| {
+        term.store.append(&[step(at), Record::Snapshot(Box::new(snapshot(at + 1, 10)))]).expect("it leads");
+    };
+    write(&mut term, 0);
+    let done = Arc::new(AtomicBool::new(false));
+    let stop = done.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut at = 1;
+        while !stop.load(Ordering::SeqCst) {
+            write(&mut term, at);
+            at += 1;
+        }
+        term
+    });
+    // Far away, so that much is written between two of its questions.
+    let (link, address) = linked(&place).await;
+    link.answers_take(Duration::from_millis(50));
+    let found = timeout(DEADLINE, store::read(&address)).await;
+    done.store(true, Ordering::SeqCst);
+    let_go(writing.await.expect("it leads")).await;
+    let found = found.expect("no waiting").expect("nothing is wrong with it").1;
+    let last = found.steps.last().expect("there is one").step;
+    assert_eq!(found.snapshot.expect("there is one").committed, last.next(), "both of one moment");
+}
+
+/// A step no number of which could take more room.
+fn large(step: u64, slots: usize) -> Record {
+    let (stitch, budget) = (StitchId(u32::MAX), BudgetId(u32::MAX));
+    let draw = Draw { stitch, budget, probability: 0.1, reason: Reason::Warm };
+    let outcome = Outcome { score: 0.1, loss: 0.1, grad_norm: 0.1, valid: true };
+    let (draws, outcomes) = (vec![draw; slots], vec![outcome; slots]);
+    Record::Step(StepRecord {
+        step: Step(step),
+        table_version: Step(u64::MAX),
+        draws,
+        outcomes,
+        reduced: Digest([1; 32]),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_steps_etcd_cannot_take_is_refused_before_it_begins() {
+    let place = Place::on_etcd();
+    let error = place.lead(&wide(40_000)).await.expect_err("etcd does not take that much at once");
+    let said = line(&error);
+    assert!(said.starts_with("cannot keep a step of this job on etcd://127.0.0.1:"), "{said}");
+    assert!(said.contains(": its 40000 slots take up to 2160045 bytes, and etcd takes 1556480 at once: "), "{said}");
+    assert!(
+        said.ends_with("let sampling.slots be 28822 at most, or keep the record in a file, --store redb:PATH"),
+        "{said}"
+    );
+
+    let mut term = place.lead(&wide(28_822)).await.expect("so many fit");
+    term.store.append(&[step(0), large(1, 28_822), step(2)]).expect("they do");
+    let recovered = term.store.load().expect("reads");
+    assert_eq!(recovered.steps.iter().map(|step| step.draws.len()).collect::<Vec<_>>(), [0, 28_822, 0]);
+    let names = vec!["n".repeat(1000); 2000];
+    let error = term.store.append(&[Record::Generation(Generation(1), names)]).expect_err("they do not fit");
+    let said = line(&error);
+    assert!(
+        said.contains(": the names of its 2000 workers take 2006005 bytes, and etcd takes 1556480 at once"),
+        "{said}"
+    );
+    let_go(term).await;
+    let_go(Place::in_a_file().lead(&wide(40_000)).await.expect("a file takes them")).await;
 }

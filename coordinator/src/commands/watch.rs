@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::Arc,
     thread::{self, JoinHandle},
     time::SystemTime,
 };
@@ -15,7 +12,7 @@ use esta_telemetry::trace::Context;
 
 use crate::{
     artifacts::{Artifacts, timeline::Happening},
-    observer::Observation,
+    observer::{self, Observation, Receiver, Sender},
     progress::Progress,
 };
 
@@ -39,15 +36,15 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Starts the thread; it answers with itself when the other end of the queue is dropped.
-    pub fn start(artifacts: Artifacts) -> io::Result<(Sender<Observation>, JoinHandle<Self>)> {
-        let (sender, seen) = channel();
+    pub fn start(artifacts: Artifacts) -> io::Result<(Sender, JoinHandle<Self>)> {
+        let (sender, seen) = observer::channel();
         let progress = Progress::new();
         let watch = Self { artifacts: Some(artifacts), failure: None, progress, finished: None };
-        let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.watch(&seen))?;
+        let thread = thread::Builder::new().name("watch".into()).spawn(move || watch.watch(seen))?;
         Ok((sender, thread))
     }
 
-    fn watch(mut self, seen: &Receiver<Observation>) -> Self {
+    fn watch(mut self, seen: Receiver) -> Self {
         for observation in seen {
             self.see(observation);
         }
@@ -87,6 +84,10 @@ impl Watch {
                 self.write(|artifacts| artifacts.happened(&Happening::finished(SystemTime::now())));
                 self.write(|artifacts| artifacts.finish(&palettes, &table));
                 self.finished = Some(Finished { palettes, table });
+            }
+            // Files with a gap would stay so. The next start finds where these end, and fills in the rest from the record.
+            Observation::Missed => {
+                self.write(|_| Err(io::Error::other("the run's folder is too slow to keep up with")))
             }
         }
     }

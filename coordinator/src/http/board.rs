@@ -7,10 +7,7 @@ mod term;
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Sender, channel},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::SystemTime,
 };
@@ -27,7 +24,7 @@ use crate::{
         summary::read_optional,
         timeline::{Happening, WRITTEN},
     },
-    observer::Observation,
+    observer::{self, Sender},
     rpc::Retired,
     store::Whereabouts,
     telemetry::Meters,
@@ -77,10 +74,10 @@ impl Board {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn begin(&self, name: TermName, samples: Option<u64>, history: History) -> io::Result<Sender<Observation>> {
+    pub fn begin(&self, name: TermName, samples: Option<u64>, history: History) -> io::Result<Sender> {
         let term = Term::new(&self.law, name, samples, history);
         *self.shown() = Shown { leader: None, term: Some(term) };
-        let (sender, seen) = channel();
+        let (sender, seen) = observer::channel();
         let board = self.clone();
         let meters = Meters::new();
         thread::Builder::new().name("board".into()).spawn(move || {

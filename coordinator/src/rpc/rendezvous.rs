@@ -4,6 +4,9 @@
 //! The semantics are c10d's: a counter is kept as decimal text, `get` and `wait` are answered when the keys appear. A store
 //! lives as long as its generation (MB-1), and begins before it where its group is built on the side; whoever still waits
 //! when it ends hears so.
+//!
+//! What a store holds is bounded by who uses it: no rank's mistake takes the leader's memory, and a key costs those who wait
+//! for it and nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,19 +25,41 @@ pub struct Rendezvous {
     coming: Option<Store>,
 }
 
+/// Keys that a store has room for, for each session that uses it: a rank of a mesh keeps one for each peer at most, and waits for as
+/// many.
+const KEYS: usize = 1 << 13;
+
+/// Bytes of keys and values in the same way: Gloo's rank keeps some 140 for each peer.
+const BYTES: usize = 4 << 20;
+
 /// Keys of one generation and those who wait for some.
 #[derive(Debug, Default)]
 struct Store {
     fence: Fence,
     keys: BTreeMap<String, Vec<u8>>,
-    waiters: Vec<Waiter>,
+    waiters: BTreeMap<u64, Waiter>,
+    /// By key that is not there: the numbers of those who wait for it.
+    awaited: BTreeMap<String, Vec<u64>>,
+    /// The number of the last waiter.
+    last: u64,
+    /// Who has asked for something and has not left.
+    sessions: BTreeSet<SessionId>,
+    held: Load,
+}
+
+/// What keys and those who wait for them take.
+#[derive(Debug, Clone, Copy, Default)]
+struct Load {
+    keys: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Waiter {
     session: SessionId,
     id: u64,
-    missing: BTreeSet<String>,
+    /// How many of its keys.
+    missing: usize,
     wish: Wish,
 }
 
@@ -76,7 +101,7 @@ impl Rendezvous {
     /// Forgets what a session waits for.
     pub fn left(&mut self, session: SessionId) {
         for store in std::iter::once(&mut self.current).chain(&mut self.coming) {
-            store.waiters.retain(|waiter| waiter.session != session);
+            store.left(session);
         }
     }
 
@@ -99,54 +124,116 @@ impl Store {
     }
 
     fn close(&mut self) -> Vec<Reply> {
-        self.keys.clear();
-        let over = format!("generation {} is over", self.fence.generation);
-        let tell = |waiter: Waiter| (waiter.session, failure(waiter.id, over.clone()));
-        self.waiters.drain(..).map(tell).collect()
+        let Self { fence, waiters, .. } = std::mem::replace(self, Self::of(self.fence));
+        let over = format!("generation {} is over", fence.generation);
+        waiters.into_values().map(|waiter| (waiter.session, failure(waiter.id, over.clone()))).collect()
+    }
+
+    fn left(&mut self, session: SessionId) {
+        if !self.sessions.remove(&session) {
+            return;
+        }
+        let theirs = self.waiters.iter().filter(|(_, waiter)| waiter.session == session);
+        let gone: BTreeSet<u64> = theirs.map(|(number, _)| *number).collect();
+        self.waiters.retain(|number, _| !gone.contains(number));
+        if !gone.is_empty() {
+            for (key, waiting) in &mut self.awaited {
+                let before = waiting.len();
+                waiting.retain(|number| !gone.contains(number));
+                let keys = before - waiting.len();
+                self.held = self.held.without(Load { keys, bytes: keys * key.len() });
+            }
+            self.awaited.retain(|_, waiting| !waiting.is_empty());
+        }
     }
 
     fn request(&mut self, session: SessionId, request: StoreRequest) -> Vec<Reply> {
         let id = request.id;
+        self.sessions.insert(session);
         let done = |answer| vec![(session, StoreReply { id, result: Some(answer) })];
         match request.op {
-            Some(Op::Set(set)) => self.put(set.key, set.value, done(Answer::Flag(true))),
+            Some(Op::Set(set)) => self.put((session, id), set.key, set.value, Answer::Flag(true)),
             Some(Op::Add(add)) => match self.sum(&add.key, add.amount) {
-                Ok(sum) => self.put(add.key, sum.to_string().into_bytes(), done(Answer::Number(sum))),
+                Ok(sum) => self.put((session, id), add.key, sum.to_string().into_bytes(), Answer::Number(sum)),
                 Err(why) => done(Answer::Error(why)),
             },
             Some(Op::CompareSet(swap)) => match self.keys.get(&swap.key) {
                 Some(current) if *current != swap.expected => done(Answer::Value(current.clone())),
                 None if !swap.expected.is_empty() => done(Answer::Value(swap.expected)),
-                _ => self.put(swap.key, swap.desired.clone(), done(Answer::Value(swap.desired))),
+                _ => self.put((session, id), swap.key, swap.desired.clone(), Answer::Value(swap.desired)),
             },
-            Some(Op::Delete(key)) => done(Answer::Flag(self.keys.remove(&key).is_some())),
+            Some(Op::Delete(key)) => done(Answer::Flag(self.remove(&key))),
             Some(Op::Check(check)) => done(Answer::Flag(check.keys.iter().all(|key| self.keys.contains_key(key)))),
-            Some(Op::Get(key)) => self.wait(session, id, vec![key.clone()], Wish::Value(key)),
-            Some(Op::Wait(wait)) => self.wait(session, id, wait.keys, Wish::Presence),
+            Some(Op::Get(key)) => self.wait((session, id), vec![key.clone()], Wish::Value(key)),
+            Some(Op::Wait(wait)) => self.wait((session, id), wait.keys, Wish::Presence),
             None => done(Answer::Error("the request names no operation".into())),
         }
     }
 
-    fn wait(&mut self, session: SessionId, id: u64, keys: Vec<String>, wish: Wish) -> Vec<Reply> {
+    fn wait(&mut self, (session, id): (SessionId, u64), keys: Vec<String>, wish: Wish) -> Vec<Reply> {
         let missing: BTreeSet<String> = keys.into_iter().filter(|key| !self.keys.contains_key(key)).collect();
-        let waiter = Waiter { session, id, missing, wish };
-        if waiter.missing.is_empty() {
+        let waiter = Waiter { session, id, missing: missing.len(), wish };
+        if missing.is_empty() {
             return vec![self.satisfied(&waiter)];
         }
-        self.waiters.push(waiter);
+        let come = Load { keys: missing.len(), bytes: missing.iter().map(String::len).sum() };
+        if let Err(full) = self.exchange(Load::default(), come) {
+            return vec![(session, failure(id, full))];
+        }
+        self.last += 1;
+        self.waiters.insert(self.last, waiter);
+        for key in missing {
+            self.awaited.entry(key).or_default().push(self.last);
+        }
         Vec::new()
     }
 
-    fn put(&mut self, key: String, value: Vec<u8>, mut replies: Vec<Reply>) -> Vec<Reply> {
-        for waiter in &mut self.waiters {
-            waiter.missing.remove(&key);
+    /// Keeps a value; answers who brought it, and whoever waited for nothing else.
+    fn put(&mut self, (session, id): (SessionId, u64), key: String, value: Vec<u8>, answer: Answer) -> Vec<Reply> {
+        let wishes = self.awaited.get(&key).map_or(0, Vec::len);
+        let before = self.keys.get(&key).map(|value| Load { keys: 1, bytes: key.len() + value.len() });
+        let Load { keys, bytes } = before.unwrap_or_default();
+        let gone = Load { keys: keys + wishes, bytes: bytes + wishes * key.len() };
+        if let Err(full) = self.exchange(gone, Load { keys: 1, bytes: key.len() + value.len() }) {
+            return vec![(session, failure(id, full))];
         }
+        let waiting = self.awaited.remove(&key).unwrap_or_default();
         self.keys.insert(key, value);
-        let (waiting, ready) = std::mem::take(&mut self.waiters).into_iter().partition(|w| !w.missing.is_empty());
-        self.waiters = waiting;
-        let ready: Vec<Waiter> = ready;
+        let ready: Vec<Waiter> = waiting.into_iter().filter_map(|number| self.one_less(number)).collect();
+        let mut replies = vec![(session, StoreReply { id, result: Some(answer) })];
         replies.extend(ready.iter().map(|waiter| self.satisfied(waiter)));
         replies
+    }
+
+    /// One of a waiter's keys is there; the waiter if that was the last.
+    fn one_less(&mut self, number: u64) -> Option<Waiter> {
+        let waiter = self.waiters.get_mut(&number)?;
+        waiter.missing -= 1;
+        if waiter.missing == 0 { self.waiters.remove(&number) } else { None }
+    }
+
+    /// Drops a key; whether there was one.
+    fn remove(&mut self, key: &str) -> bool {
+        let value = self.keys.remove(key);
+        if let Some(value) = &value {
+            self.held = self.held.without(Load { keys: 1, bytes: key.len() + value.len() });
+        }
+        value.is_some()
+    }
+
+    /// Gives some room back and takes some, if there is so much.
+    fn exchange(&mut self, gone: Load, come: Load) -> Result<(), String> {
+        let rest = self.held.without(gone);
+        let held = Load { keys: rest.keys + come.keys, bytes: rest.bytes + come.bytes };
+        let sessions = self.sessions.len();
+        if held.keys > KEYS * sessions || held.bytes > BYTES * sessions {
+            return Err(format!(
+                "the store of generation {} is full: it has room for {KEYS} keys and {BYTES} bytes for each of {sessions} sessions",
+                self.fence.generation
+            ));
+        }
+        self.held = held;
+        Ok(())
     }
 
     fn satisfied(&self, waiter: &Waiter) -> Reply {
@@ -162,6 +249,12 @@ impl Store {
         let current = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
         let sum = current.and_then(|current| current.checked_add(amount));
         sum.ok_or_else(|| format!("{key:?} is not a counter that {amount} can be added to"))
+    }
+}
+
+impl Load {
+    fn without(self, gone: Self) -> Self {
+        Self { keys: self.keys - gone.keys, bytes: self.bytes - gone.bytes }
     }
 }
 
@@ -313,6 +406,49 @@ mod tests {
         store.request(B, G, request(1, Op::Get("k".into())));
         store.left(B);
         assert_eq!(store.request(A, G, request(2, set("k", b"v"))).len(), 1);
+    }
+
+    /// Whether a request was refused for want of room.
+    fn is_full(replies: &[Reply]) -> bool {
+        let full = |answer: &Answer| matches!(answer, Answer::Error(why) if why.starts_with("the store of generation 5 is full"));
+        replies.iter().any(|(_, reply)| reply.result.as_ref().is_some_and(full))
+    }
+
+    #[test]
+    fn keys_and_bytes_are_bounded_by_who_uses_them_and_room_is_given_back() {
+        let mut store = open();
+        let full =
+            (0..).find(|n| is_full(&store.request(A, G, request(0, set(&n.to_string(), b"v"))))).expect("bounded");
+        assert_eq!(full, KEYS);
+        assert!(!is_full(&store.request(A, G, request(0, set("0", b"another")))), "no more keys than before");
+        assert!(!is_full(&store.request(B, G, request(0, set("b", b"")))), "who comes brings room");
+        store.open(NEXT);
+        store.open(G);
+        let large = vec![0; BYTES / 4];
+        let full =
+            (0..9).find(|n| is_full(&store.request(A, G, request(0, set(&n.to_string(), &large))))).expect("bounded");
+        assert_eq!(full, 3, "the keys take some as well");
+        store.request(A, G, request(0, Op::Delete("0".into())));
+        assert!(!is_full(&store.request(A, G, request(0, set("3", &large)))));
+    }
+
+    #[test]
+    fn what_is_waited_for_takes_room_until_it_is_there_or_nobody_waits() {
+        let mut store = open();
+        let keys: Vec<String> = (0..KEYS).map(|n| n.to_string()).collect();
+        let all: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let wishes = || Op::Wait(wait(&all));
+        assert_eq!(store.request(A, G, request(1, wishes())), []);
+        assert!(is_full(&store.request(A, G, request(2, Op::Get("more".into())))));
+        // A wish is replaced by its key.
+        assert_eq!(store.request(A, G, request(3, set("0", b""))).len(), 1);
+        assert!(is_full(&store.request(A, G, request(4, Op::Get("more".into())))));
+        assert_eq!(store.request(B, G, request(5, Op::Get("more".into()))), [], "who comes brings room");
+        store.left(A);
+        assert_eq!((store.current.awaited.len(), store.current.held.keys), (1, 2));
+        store.left(B);
+        assert_eq!((store.current.waiters.len(), store.current.awaited.len()), (0, 0));
+        assert_eq!((store.current.held.keys, store.current.held.bytes), (1, 1), "the key that is there");
     }
 
     #[test]

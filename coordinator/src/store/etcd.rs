@@ -6,17 +6,19 @@
 
 mod campaign;
 mod keys;
+mod pen;
 mod record;
 mod renewal;
+mod room;
 mod tls;
+mod turn;
+mod view;
 
-use std::{
-    error::Error as StdError,
-    time::{Duration, Instant},
-};
+use std::{error::Error as StdError, time::Duration};
 
 use esta_engine::spec::{TimeoutSpec, seconds};
 use etcd_client::{Client, ConnectOptions, Error};
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::{StoreError, StoreTls};
@@ -27,8 +29,10 @@ use keys::Keys;
 
 /// The format this program writes. Readers refuse a later one.
 const FORMAT: u32 = 1;
-/// One question may take this long before it is asked again.
+/// A question may take this long before it is asked again, which may take twice as long, and so on.
 const ATTEMPT: Duration = Duration::from_secs(1);
+/// No attempt takes longer: etcd itself gives up a request after some seven seconds.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A cluster that never answered is given up after this long: the address is wrong, or there is no quorum.
@@ -67,6 +71,16 @@ enum Patience {
     Endless,
 }
 
+impl Patience {
+    /// What is left of it for an attempt, which is never cut short of the first one's time.
+    fn allows(self, attempt: Duration) -> Duration {
+        match self {
+            Self::Until(moment) => attempt.min(moment.saturating_duration_since(Instant::now()).max(ATTEMPT)),
+            Self::Endless => attempt,
+        }
+    }
+}
+
 impl Etcd {
     /// A cluster that answers.
     ///
@@ -84,15 +98,18 @@ impl Etcd {
         let place = format!("{}://{}/{prefix}", if secure { "etcds" } else { "etcd" }, hosts.join(","));
         let failed =
             |source: Error| StoreError::Failed { place: place.clone(), action: "connect to", source: Box::new(source) };
+        let times =
+            Times { renew: seconds(timeouts.renew), fence: seconds(timeouts.fence), lease: seconds(timeouts.lease) };
+        // A leader that may go without an answer for long has a slow way to the cluster, and no broken one; half of that
+        // leaves it time for another member.
+        let silence = ATTEMPT.max(times.fence / 2);
         let options = ConnectOptions::new()
-            .with_connect_timeout(ATTEMPT)
-            .with_keep_alive(ATTEMPT, ATTEMPT)
+            .with_connect_timeout(silence)
+            .with_keep_alive(ATTEMPT, silence)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         let options = if secure { options.with_tls(tls::options(tls, &place)?) } else { options };
         let client = Client::connect(endpoints, Some(options)).await.map_err(failed)?;
-        let times =
-            Times { renew: seconds(timeouts.renew), fence: seconds(timeouts.fence), lease: seconds(timeouts.lease) };
         let etcd = Self { client, place, keys: Keys::under(prefix), times };
         let patience = Patience::Until(Instant::now() + FIRST_CONTACT);
         let look = |client: Client| {
@@ -103,7 +120,8 @@ impl Etcd {
         Ok(etcd)
     }
 
-    /// Puts a question until it is answered; nobody's answer is waited for longer than [`ATTEMPT`].
+    /// Puts a question until it is answered. An attempt that got no answer in time is given up, and the next one is given
+    /// twice as long: else a cluster slower than that would be asked for ever.
     async fn ask<T, F>(
         &self,
         action: &'static str,
@@ -113,34 +131,38 @@ impl Etcd {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut told = false;
+        let (begun, mut attempt, mut told) = (Instant::now(), ATTEMPT, false);
         loop {
-            let flaw: Box<dyn StdError + Send + Sync> =
-                match tokio::time::timeout(ATTEMPT, question(self.client.clone())).await {
-                    Ok(Ok(answer)) => return Ok(answer),
-                    Ok(Err(error)) => match weigh(&error) {
-                        Weight::Passing => Box::new(error),
-                        Weight::Full => return Err(StoreError::Full { place: self.place.clone() }),
-                        Weight::Final => return Err(self.failed(action, error)),
-                    },
-                    Err(elapsed) => Box::new(elapsed),
-                };
+            let answer = tokio::time::timeout(patience.allows(attempt), question(self.client.clone())).await;
+            let flaw: Box<dyn StdError + Send + Sync> = match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => match weigh(&error) {
+                    Weight::Passing => Box::new(error),
+                    Weight::Full => return Err(StoreError::Full { place: self.place.clone() }),
+                    Weight::Final => return Err(self.failed(action, error)),
+                },
+                Err(elapsed) => {
+                    attempt = (attempt * 2).min(LONGEST);
+                    Box::new(elapsed)
+                }
+            };
             match patience {
                 Patience::Until(moment) if Instant::now() >= moment => {
                     return Err(StoreError::Unreachable { place: self.place.clone(), source: flaw });
                 }
-                Patience::Until(_) => {}
                 Patience::Endless if !told => {
                     told = true;
-                    tracing::warn!(place = self.place, error = %flaw, "the store does not answer; asking again");
+                    let (waited_s, next_s) = (begun.elapsed().as_secs_f64(), attempt.as_secs_f64());
+                    let place = &self.place;
+                    tracing::warn!(place, action, error = %flaw, waited_s, next_s, "the store is slow; asking again");
                 }
-                Patience::Endless => {}
+                Patience::Until(_) | Patience::Endless => {}
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    fn failed(&self, action: &'static str, source: Error) -> StoreError {
+    fn failed(&self, action: &'static str, source: impl StdError + Send + Sync + 'static) -> StoreError {
         StoreError::Failed { place: self.place.clone(), action, source: Box::new(source) }
     }
 
@@ -176,5 +198,44 @@ fn weigh(error: &Error) -> Weight {
             _ => Weight::Final,
         },
         _ => Weight::Final,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A cluster that nobody asks anything.
+    async fn nobody() -> Etcd {
+        let client = Client::connect(["http://127.0.0.1:1"], None).await.expect("it is asked nothing");
+        let second = Duration::from_secs(1);
+        let times = Times { renew: second, fence: second, lease: second };
+        Etcd { client, place: "etcd://nobody/run".into(), keys: Keys::under("run"), times }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_takes_long_is_given_twice_as_long_until_it_is_answered() {
+        let (etcd, asked) = (nobody().await, Cell::new(0));
+        let slow = |_| {
+            asked.set(asked.get() + 1);
+            async {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok(())
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(60), etcd.ask("ask", Patience::Endless, slow)).await;
+        answer.expect("it is waited for").expect("it is answered");
+        assert_eq!(asked.get(), 3, "for 1, 2 and 4 s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_that_never_answers_is_given_up_on_time() {
+        let (etcd, begun) = (nobody().await, Instant::now());
+        let patience = Patience::Until(begun + FIRST_CONTACT);
+        let error = etcd.ask("ask", patience, |_| std::future::pending::<Result<(), Error>>()).await;
+        assert!(matches!(error, Err(StoreError::Unreachable { .. })), "{error:?}");
+        assert!(begun.elapsed() <= FIRST_CONTACT + 2 * ATTEMPT, "{:?}", begun.elapsed());
     }
 }

@@ -1,5 +1,6 @@
 //! The record in one redb file (HANDS): `<run dir>/record.redb`.
 
+mod draft;
 mod guard;
 mod trial;
 mod whole;
@@ -56,11 +57,18 @@ impl RedbStore {
     pub fn open_file(path: PathBuf, name: &str, spec_json: &str) -> Result<Self, StoreError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+        let begin = |database: &Database| begin_term(database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"));
         let (database, meta) = guarded(&path, || {
+            let is_there = path.try_exists().map_err(|error| opening(&path, error.into()))?;
+            let made = if is_there { None } else { draft::make(&path, begin)? };
+            if let Some(made) = made {
+                return Ok(made);
+            }
             let database = whole::open(&path).map_err(|error| opening(&path, error))?;
-            let meta = begin_term(&database, name, spec_json).map_err(|flaw| flaw.at(&path, "open"))?;
+            let meta = begin(&database)?;
             Ok((database, meta))
         })?;
+        draft::sweep(&path);
         Ok(Self { database, path, meta })
     }
 }
@@ -68,7 +76,7 @@ impl RedbStore {
 impl RecordStore for RedbStore {
     fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
         let write = || -> Result<(), Flaw> {
-            let transaction = self.database.begin_write()?;
+            let transaction = begin_write(&self.database)?;
             records.iter().try_for_each(|record| put(&transaction, record))?;
             Ok(transaction.commit()?)
         };
@@ -115,7 +123,7 @@ fn read_whole(path: &Path) -> Result<(Meta, Recovered), StoreError> {
 
 /// Checks whose record this is, and makes the next leader's epoch durable before anybody acts under it (MB-1).
 fn begin_term(database: &Database, name: &str, spec_json: &str) -> Result<Meta, Flaw> {
-    let transaction = database.begin_write()?;
+    let transaction = begin_write(database)?;
     let meta = {
         let mut table = transaction.open_table(META)?;
         check_format(&table)?;
@@ -136,6 +144,15 @@ fn begin_term(database: &Database, name: &str, spec_json: &str) -> Result<Meta, 
     transaction.open_table(CHECKPOINTS)?;
     transaction.commit()?;
     Ok(meta)
+}
+
+/// Begins a transaction whose commit is synced twice: first what it wrote, then that it counts. Of a file whose commits are synced
+/// once, redb takes a last one that is damaged for one that was cut short, and goes on without it: steps that were called durable
+/// would be gone, and nobody would know. Steps that come meanwhile share the next transaction, so a slow disk groups more of them.
+fn begin_write(database: &Database) -> Result<WriteTransaction, Flaw> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    Ok(transaction)
 }
 
 fn check_format(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<(), Flaw> {
@@ -321,8 +338,7 @@ mod tests {
         let folder = folder();
         let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
         store.append(&(0..30).map(step).collect::<Vec<_>>()).expect("there is room");
-        let snapshot =
-            Snapshot { committed: Step(30), rows: Vec::new(), trend: Some(0.5), touches: vec![3], plans: Vec::new() };
+        let snapshot = Snapshot { committed: Step(30), rows: Vec::new(), trend: Some(0.5), plans: Vec::new() };
         store.append(&[Record::Trim(Step(20)), Record::Snapshot(Box::new(snapshot.clone()))]).expect("there is room");
         store.append(&(30..34).map(step).collect::<Vec<_>>()).expect("there is room");
         let numbers = |steps: &[StepRecord]| steps.iter().map(|step| step.step.0).collect::<Vec<_>>();
@@ -370,18 +386,27 @@ mod tests {
         Ok((store.meta().epoch, store.load()?))
     }
 
-    #[test]
-    fn a_spoilt_file_is_refused_or_holds_what_was_written() {
-        let folder = folder();
-        let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+    /// A file of sixty steps as a process that is killed leaves it, and as one that ends in order does.
+    fn left(folder: &Path) -> [Vec<u8>; 2] {
+        let bytes = || std::fs::read(folder.join(RECORD_FILE)).expect("reads");
+        let mut store = RedbStore::open(folder, "job", "{}").expect("opens");
         for first in (0..60).step_by(5) {
             store.append(&(first..first + 5).map(step).collect::<Vec<_>>()).expect("there is room");
         }
+        let killed = bytes();
         drop(store);
-        let bytes = std::fs::read(folder.path().join(RECORD_FILE)).expect("reads");
-        let whole = found(folder.path(), &bytes).expect("nothing is wrong with it");
+        [killed, bytes()]
+    }
+
+    #[test]
+    fn a_spoilt_file_is_refused_or_holds_what_was_written() {
+        let folder = folder();
+        let left = left(folder.path());
+        let whole = found(folder.path(), &left[1]).expect("nothing is wrong with it");
+        assert_eq!(found(folder.path(), &left[0]).expect("nothing is wrong with it"), whole);
         over_seeds(150, |seed| {
             let mut mutator = Mutator::new(seed);
+            let bytes = mutator.one_of(&left).clone();
             let spoilt = mutator.file(&bytes);
             match found(folder.path(), &spoilt) {
                 Ok(other) => assert_eq!(other, whole, "silently another record"),
@@ -397,6 +422,92 @@ mod tests {
                 Err(error) => panic!("{error}"),
             }
         });
+    }
+
+    #[test]
+    fn a_commit_that_was_damaged_is_not_taken_for_one_that_was_cut_short() {
+        let folder = folder();
+        let path = folder.path().join(RECORD_FILE);
+        let mut store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        store.append(&[step(0)]).expect("there is room");
+        let before = std::fs::read(&path).expect("reads");
+        store.append(&[step(1)]).expect("there is room");
+        let after = std::fs::read(&path).expect("reads");
+        drop(store);
+        let whole = found(folder.path(), &after).expect("nothing is wrong with it");
+        let pages = (0..after.len()).step_by(4096).skip(1);
+        let written = pages.filter(|at| before.get(*at..at + 4096) != after.get(*at..at + 4096));
+        let refused = written.filter(|at| {
+            let mut spoilt = after.clone();
+            spoilt[*at..at + 4096].iter_mut().for_each(|byte| *byte ^= 0xff);
+            match found(folder.path(), &spoilt) {
+                Ok(other) => {
+                    assert_eq!(other, whole, "silently another record");
+                    false
+                }
+                Err(error) => matches!(error, StoreError::Damaged { .. }),
+            }
+        });
+        assert!(refused.count() > 0, "no page of the last commit was spoilt");
+    }
+
+    #[test]
+    fn whoever_is_killed_while_making_a_record_leaves_none() {
+        let folder = folder();
+        let path = folder.path().join(RECORD_FILE);
+        let drafts = || {
+            let names =
+                std::fs::read_dir(folder.path()).expect("lists").map(|entry| entry.expect("it is there").file_name());
+            names.filter(|name| name != RECORD_FILE).count()
+        };
+        drop(RedbStore::open_file(folder.path().join("other"), "job", "{}").expect("opens"));
+        let whole = std::fs::read(folder.path().join("other")).expect("reads");
+        std::fs::remove_file(folder.path().join("other")).expect("it is there");
+        // Nothing yet, no magic yet, not all of it yet; of this process's number too, as in a container.
+        let own = std::process::id();
+        let unmarked: Vec<u8> = [[0; 9].as_slice(), &whole[9..]].concat();
+        for half in [b"".as_slice(), &unmarked, &whole[..whole.len() / 2], &whole] {
+            for left in ["record.redb.new-1-0".to_owned(), format!("record.redb.new-{own}-0")] {
+                std::fs::write(folder.path().join(left), half).expect("writes");
+            }
+            let store = RedbStore::open(folder.path(), "job", "{}").expect("it is no obstacle");
+            assert_eq!((store.meta().epoch, drafts()), (LeaderEpoch(1), 0), "a run of its own, and nothing beside it");
+            drop(store);
+            std::fs::remove_file(&path).expect("it is there");
+        }
+        // Named, and the other name not gone yet.
+        let store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        std::fs::hard_link(&path, folder.path().join("record.redb.new-1-0")).expect("links");
+        let run = store.meta().run_id.clone();
+        drop(store);
+        let store = RedbStore::open(folder.path(), "job", "{}").expect("opens");
+        assert_eq!((store.meta().run_id.as_str(), store.meta().epoch, drafts()), (run.as_str(), LeaderEpoch(2), 0));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_begun_is_none() {
+        let folder = folder();
+        let path = folder.path().join(RECORD_FILE);
+        let full = |_: &Database| Err::<(), _>(StoreError::Full { place: RECORD_FILE.to_owned() });
+        assert!(matches!(draft::make(&path, full), Err(StoreError::Full { .. })));
+        assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 0);
+    }
+
+    #[test]
+    fn of_two_who_begin_a_run_one_is_refused_and_the_other_keeps_its_record() {
+        let folder = folder();
+        let path = folder.path().join(RECORD_FILE);
+        let mut held = None;
+        let late = draft::make(&path, |_| {
+            held = Some(RedbStore::open(folder.path(), "job", "{}").expect("it is faster"));
+            Ok(())
+        });
+        assert!(matches!(late, Ok(None)));
+        let held = held.expect("it was faster");
+        assert!(matches!(RedbStore::open(folder.path(), "job", "{}"), Err(StoreError::Locked { .. })));
+        let run = held.meta().run_id.clone();
+        drop(held);
+        assert_eq!(RedbStore::open(folder.path(), "job", "{}").expect("opens").meta().run_id, run);
     }
 
     #[test]

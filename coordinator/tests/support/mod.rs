@@ -3,21 +3,13 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{
-        Arc,
-        mpsc::{Receiver, channel},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use esta_client::{Client, Credentials};
 use esta_coordinator::{
     coordinator::{Coordinator, Opened, StartError},
     leader::Ending,
-    observer::{Observation, Observers},
+    observer::{Observation, Observers, Receiver, channel},
     rpc::Entrance,
     store::{self, Site, StoreAddress, StoreError, Term, Whereabouts},
 };
@@ -74,7 +66,7 @@ pub fn law_with(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
 pub struct Served {
     pub coordinator: Coordinator,
     pub address: SocketAddr,
-    pub seen: Receiver<Observation>,
+    pub seen: Receiver,
 }
 
 /// Where a test's records are kept.
@@ -353,7 +345,10 @@ impl FakeWorker {
             Body::Plan(plan) if self.rests_at.is_some_and(|rest| plan.step >= rest.0) => {}
             Body::Plan(plan) => self.carry_out(session, fence, &RankPlan::try_from(&plan).expect("a whole plan")),
             Body::Durable(durable) => self.retained.retain(|report| report.step.0 >= durable.next_step),
-            Body::Finish(_) => session.send(fence, worker_message::Body::FinaleDone(v1::FinaleDone {})),
+            Body::Finish(finish) => {
+                let done = v1::FinaleDone { writer: finish.writer };
+                session.send(fence, worker_message::Body::FinaleDone(done));
+            }
             Body::Stop(stop) => return Some(stop),
             Body::Lost(_) | Body::Refused(_) | Body::Store(_) | Body::Discard(_) => {}
         }

@@ -11,7 +11,11 @@ use esta_proto::{Generation, SessionId, Step};
 use serde_json::Value;
 
 use super::{term::EVENTS, *};
-use crate::{artifacts::fixture, http::state, observer::TimeSpent};
+use crate::{
+    artifacts::fixture,
+    http::state,
+    observer::{Observation, TimeSpent},
+};
 
 const STEPS: u64 = 40;
 

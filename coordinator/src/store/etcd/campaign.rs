@@ -1,7 +1,7 @@
 //! Who leads (HANDS): one key under a lease. Whoever puts it begins a term whose number was never used before (MB-1).
 
 use esta_proto::LeaderEpoch;
-use etcd_client::{Client, Compare, CompareOp, GetResponse, PutOptions, Txn, TxnOp, WatchOptions};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, GetResponse, PutOptions, Txn, TxnOp, WatchOptions};
 
 use tokio::time::Instant;
 
@@ -32,6 +32,7 @@ impl Etcd {
         told: &(dyn Fn(Option<Whereabouts>) + Sync),
     ) -> Result<Term, StoreError> {
         // A job that does not fit is refused now, not when its turn comes.
+        self.fits(spec_json)?;
         self.check(spec_json).await?;
         let mut known = None;
         let mut tell = |leader: Option<Whereabouts>| {
@@ -64,7 +65,17 @@ impl Etcd {
             match EtcdStore::begin(self.clone(), &won, tenure.clone(), name, spec_json).await {
                 Ok(store) => return Ok(Term { store: Box::new(store), tenure, resign }),
                 // It took too long, and somebody else may lead by now.
-                Err(StoreError::Deposed { .. }) => resign.await,
+                Err(StoreError::Deposed { .. }) => {
+                    let (took_s, fence_s) = (won.since.elapsed().as_secs_f64(), self.times.fence.as_secs_f64());
+                    let place = &self.place;
+                    tracing::warn!(
+                        place,
+                        took_s,
+                        fence_s,
+                        "a term was over before it began (timeouts.fence); standing again"
+                    );
+                    resign.await;
+                }
                 Err(error) => {
                     resign.await;
                     return Err(error);
@@ -74,7 +85,7 @@ impl Etcd {
     }
 
     /// Puts the leader's key, if nobody has; `None` when somebody else was faster.
-    async fn stand(&self, own: &Whereabouts) -> Result<Option<Won>, StoreError> {
+    pub(super) async fn stand(&self, own: &Whereabouts) -> Result<Option<Won>, StoreError> {
         let last = self.get("read the last term on", self.keys.epoch()).await?;
         let (epoch, version) = match last.kvs().first() {
             Some(epoch) => (self.number(epoch.value(), "epoch")?, epoch.mod_revision()),
@@ -94,8 +105,14 @@ impl Etcd {
                 Compare::mod_revision(self.keys.epoch(), CompareOp::Equal, version),
             ])
             .and_then(puts);
-        // The answer may be lost on the way: what counts is whose key stands.
-        drop(tokio::time::timeout(ATTEMPT, self.client.kv_client().txn(txn)).await);
+        let stand = |client: Client| {
+            let txn = txn.clone();
+            async move { client.kv_client().txn(txn).await }
+        };
+        // Later than that nobody could lead under this lease. The answer may be lost on the way: what counts is whose key
+        // stands.
+        let put = self.ask("stand for leader on", Patience::Endless, stand);
+        drop(tokio::time::timeout_at(since + self.times.fence, put).await);
         let stands = self.get("ask who leads on", leader).await?;
         match stands.kvs().first().filter(|leader| leader.lease() == lease) {
             Some(leader) => {
@@ -132,11 +149,21 @@ impl Etcd {
     }
 
     pub(super) async fn get(&self, action: &'static str, key: String) -> Result<GetResponse, StoreError> {
+        self.get_with(action, key, None, Patience::Endless).await
+    }
+
+    pub(super) async fn get_with(
+        &self,
+        action: &'static str,
+        key: impl Into<Vec<u8>> + Clone,
+        options: Option<GetOptions>,
+        patience: Patience,
+    ) -> Result<GetResponse, StoreError> {
         let get = |client: Client| {
-            let key = key.clone();
-            async move { client.kv_client().get(key, None).await }
+            let (key, options) = (key.clone(), options.clone());
+            async move { client.kv_client().get(key, options).await }
         };
-        self.ask(action, Patience::Endless, get).await
+        self.ask(action, patience, get).await
     }
 
     pub(super) fn number(&self, value: &[u8], what: &str) -> Result<u64, StoreError> {

@@ -36,6 +36,11 @@ impl Keys {
         self.named("format")
     }
 
+    /// Put by every transaction of a leader: its version is how many there were.
+    pub fn seq(&self) -> String {
+        self.named("seq")
+    }
+
     /// The run's name, made once.
     pub fn run_id(&self) -> String {
         self.named("run_id")

@@ -1,11 +1,7 @@
 //! Files whose every page is what was written (HANDS): redb looks at a page's checksum only where it repairs, so a flipped
 //! bit would otherwise become another record, and nobody would know.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{fs::File, path::Path};
 
 use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
 
@@ -14,31 +10,20 @@ use super::trial::{Hold, Trial};
 /// Bytes of a file that are kept in memory: a record is written once and read at starts, however long it grows.
 const CACHE: usize = 8 << 20;
 
-/// Opens a file, or makes it: some four milliseconds per thousand steps. One that is refused stays as it is.
+/// Opens a file: some four milliseconds per thousand steps. One that is refused stays as it is.
 pub(super) fn open(path: &Path) -> Result<Database, DatabaseError> {
-    match File::create_new(path) {
-        Ok(_) => make(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            drop(tried(path, Hold::Alone)?);
-            builder().open(path)
-        }
-        Err(error) => Err(StorageError::Io(error).into()),
-    }
+    drop(tried(path, Hold::Alone)?);
+    builder().open(path)
+}
+
+/// Makes a record of a file that is empty and this process's own.
+pub(super) fn create(path: &Path) -> Result<Database, DatabaseError> {
+    builder().create(path)
 }
 
 /// A file as it is, or as redb would mend it: looking at it writes nothing, and nobody writes meanwhile.
 pub(super) fn look(path: &Path) -> Result<Database, DatabaseError> {
     tried(path, Hold::Shared)
-}
-
-/// Makes a record of a file that was empty a moment ago and is this process's own.
-fn make(path: &Path) -> Result<Database, DatabaseError> {
-    let made = builder().create(path);
-    if let Err(DatabaseError::Storage(StorageError::Io(_))) = &made {
-        // A record that could not be begun, such as on a full disk, is none.
-        fs::remove_file(path).ok();
-    }
-    made
 }
 
 fn tried(path: &Path, hold: Hold) -> Result<Database, DatabaseError> {
