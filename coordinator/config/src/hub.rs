@@ -28,6 +28,16 @@ pub fn locate(model: &str) -> Option<PathBuf> {
     snapshot(&cache()?, model)
 }
 
+/// Whether it is a hub's `owner/name` by its form.
+#[must_use]
+pub fn is_name(model: &str) -> bool {
+    let sound = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+    };
+    matches!(model.split('/').collect::<Vec<_>>()[..], [owner, name] if sound(owner) && sound(name))
+}
+
 /// Where Hugging Face's libraries keep what they have fetched.
 #[must_use]
 pub fn cache() -> Option<PathBuf> {
@@ -40,7 +50,9 @@ pub fn cache() -> Option<PathBuf> {
 fn snapshot(cache: &Path, model: &str) -> Option<PathBuf> {
     let folder = cache.join(format!("models--{}", model.replace('/', "--")));
     let snapshots = folder.join("snapshots");
-    let main = fs::read_to_string(folder.join("refs/main")).ok().map(|commit| snapshots.join(commit.trim()));
+    // Empty while somebody writes it.
+    let commit = fs::read_to_string(folder.join("refs/main")).ok().filter(|commit| !commit.trim().is_empty());
+    let main = commit.map(|commit| snapshots.join(commit.trim()));
     if let Some(main) = main.filter(|main| main.is_dir()) {
         return Some(main);
     }
@@ -60,11 +72,21 @@ pub(super) fn inline(spec: &mut JobSpec, top: &Node) -> Result<(), ConfigError> 
     for (i, anchor) in anchors.filter(|(_, anchor)| is_unshaped(anchor)) {
         let key = format!("family.anchors[{i}].weights");
         let flawed = |flaw: String| ConfigError::Key { place: top.nearest(&key).clone(), key: key.clone(), flaw };
-        if let Some(file) = config_file(anchor, named[i]).map_err(flawed)? {
-            anchor.config = read(&file).map_err(flawed)?;
+        match config_file(anchor, named[i]).map_err(flawed)? {
+            Some(file) => anchor.config = read(&file).map_err(flawed)?,
+            None if !named[i] && is_name(&anchor.weights) => return Err(flawed(shapeless(&anchor.weights))),
+            None => {}
         }
     }
     Ok(())
+}
+
+/// What to do about a hub name that nothing here says the shape of: a job is read where no hub need be in reach.
+fn shapeless(model: &str) -> String {
+    format!(
+        "nothing here says the shape of {model}: there is no such folder, the Hugging Face cache has no config.json of it, \
+         and no preset is called so. Fetch that file first, `hf download {model} config.json`, or give preset or config"
+    )
 }
 
 /// The `config.json` of an anchor's folder, if it has one. Of object storage only that file is brought, and only where no name says
@@ -122,7 +144,8 @@ mod tests {
     fn config(model_type: &str, width: u32) -> String {
         json!({
             "architectures": ["LlamaForCausalLM"], "model_type": model_type, "vocab_size": 64, "hidden_size": width,
-            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2, "torch_dtype": "float32",
+            "intermediate_size": 2 * width, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "torch_dtype": "float32",
         })
         .to_string()
     }
@@ -167,6 +190,31 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_no_hub_name() {
+        assert!(is_name("Qwen/Qwen3-0.6B") && is_name("meta-llama/Llama-3.2-1B"));
+        for path in ["weights", "./a/b", "a/b/c", "/a", "a/", ".cache/anchors", "a/b c"] {
+            assert!(!is_name(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_hub_name_without_a_shape_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = job(&folder, ["llama", "llama"]);
+        let text = fs::read_to_string(&path).expect("readable");
+        let weights = format!("weights: {}", folder.path().join("a").display());
+        let with = |model: &str| {
+            fs::write(&path, text.replace(&weights, &format!("weights: {model}"))).expect("written");
+            load(&path, &[])
+        };
+        let error = with("nobody/nothing-9b").expect_err("it has no shape").to_string();
+        assert!(error.contains("family.anchors[0].weights"), "{error}");
+        assert!(error.contains("`hf download nobody/nothing-9b config.json`"), "{error}");
+        let error = with("/nowhere").expect_err("it has no shape").to_string();
+        assert!(error.contains("give preset, arch, or config"), "{error}");
+    }
+
+    #[test]
     fn a_hub_name_is_found_in_the_cache() {
         let cache = tempfile::tempdir().expect("a folder");
         let model = cache.path().join("models--Qwen--Qwen3-0.6B");
@@ -178,5 +226,7 @@ mod tests {
         fs::create_dir_all(model.join("refs")).expect("made");
         fs::write(model.join("refs/main"), "0a1b\n").expect("written");
         assert_eq!(snapshot(cache.path(), "Qwen/Qwen3-0.6B"), Some(model.join("snapshots/0a1b")));
+        fs::write(model.join("refs/main"), "").expect("written");
+        assert_eq!(snapshot(cache.path(), "Qwen/Qwen3-0.6B"), None, "half a word of it");
     }
 }

@@ -199,9 +199,9 @@ recipe: paper
         let folder = Folder::new(|_| {});
         let flaw = folder.flaw(&["budgets.latency.gap=2m"]);
         assert!(flaw.contains(r#"budgets.latency.gap: "2m", expected a latency: 12ms, 0.8s"#), "{flaw}");
-        let flaw = folder.flaw(&["budgets.latency.edges=[1ms]"]);
+        let flaw = folder.flaw(&["budgets.latency={gap: 1ms, edges: [1ms]}"]);
         assert!(flaw.ends_with("budgets.latency: give either gap or edges, not both"), "{flaw}");
-        let flaw = folder.flaw(&["budgets.latency.gap=null", "budgets.latency.edges=[1ms, 2ms]"]);
+        let flaw = folder.flaw(&["budgets.latency.edges=[1ms, 2ms]"]);
         assert!(flaw.ends_with("stitch 2 takes 3.000 ms, above the last edge; the slowest takes 4.000 ms"), "{flaw}");
         let flaw = folder.flaw(&["budgets.latency.milliseconds={0: 1ms}"]);
         assert!(flaw.ends_with("the job holds milliseconds already; take those back with null"), "{flaw}");

@@ -3,6 +3,7 @@
 
 mod args;
 pub mod hub;
+mod keys;
 mod latency;
 mod load;
 mod node;
@@ -132,7 +133,7 @@ pub fn load(path: &Path, overrides: &[String]) -> Result<Law, ConfigError> {
     let mut spec: JobSpec = typed::read(&top)?;
     hub::inline(&mut spec, &top)?;
     latency::inline(&mut spec, &top)?;
-    Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
+    law(spec, &top)
 }
 
 /// The same for whoever is about to measure the job's latencies: budgets by latency become the default ones, so the file
@@ -147,7 +148,12 @@ pub fn load_unmeasured(path: &Path, overrides: &[String]) -> Result<Law, ConfigE
     if matches!(spec.budgets, BudgetSpec::Latency(_)) {
         spec.budgets = BudgetSpec::default();
     }
-    Law::new(spec).map_err(|flaw| ConfigError::of(flaw, &top))
+    law(spec, &top)
+}
+
+/// The law of a job file, which says nothing that its job does not read.
+fn law(spec: JobSpec, top: &Node) -> Result<Law, ConfigError> {
+    spec.refuse_unread().and_then(|()| Law::new(spec)).map_err(|flaw| ConfigError::of(flaw, top))
 }
 
 /// A file over its bases, under the overrides and over its recipe.
@@ -242,7 +248,9 @@ recipe: paper
             flaw("sampling: {strategy: importence}\n", &[]),
             r#"job.yaml:2:22: sampling.strategy: unknown value "importence"; did you mean "importance"?"#
         );
-        assert_eq!(flaw("train: {max_steps: -4}\n", &[]), "job.yaml:2:20: train.max_steps: -4, expected u64");
+        let counted = "job.yaml:2:20: train.max_steps: -4, expected a whole number, 0 or more";
+        assert_eq!(flaw("train: {max_steps: -4}\n", &[]), counted);
+        assert_eq!(flaw("", &["train=3"]), "--set train=3: train: 3, expected a mapping of keys to values");
     }
 
     #[test]
@@ -270,7 +278,8 @@ recipe: paper
 
     #[test]
     fn a_job_that_was_written_is_read_as_the_same_job() {
-        let spec = tiny(&["train.learning_rate=3e-5", "data.normalize={values: {mean: [0.1], std: [0.3]}}"]);
+        let spec =
+            tiny(&["train.learning_rate=3e-5", "data.normalize={values: {mean: [0.1, 0.2, 0.3], std: [1, 1, 1]}}"]);
         let text = to_yaml(&spec).expect("it can be written");
         let folder = folder(&[("job.yaml", &text)]);
         assert_eq!(load(&folder.path().join("job.yaml"), &[]).expect("it is whole").spec, spec);
@@ -311,6 +320,33 @@ recipe: paper
     }
 
     #[test]
+    fn a_base_that_is_not_there_is_named_where_it_is_asked_for() {
+        let folder = folder(&[("a.yaml", "base: b.yaml\n"), ("b.yaml", "seed: 1\nbase: c.yaml\n")]);
+        let error = load(&folder.path().join("a.yaml"), &[]).expect_err("there is no c.yaml").to_string();
+        let error = error.replace(&format!("{}/", folder.path().display()), "");
+        assert!(error.starts_with("b.yaml:2:7: base: cannot read c.yaml: No such file"), "{error}");
+    }
+
+    #[test]
+    fn what_the_job_does_not_read_is_refused_where_it_stands() {
+        assert_eq!(
+            flaw("train:\n  full: true\n", &[]),
+            "job.yaml:3:9: train.full: true is for mode: anchor, and mode: pst trains adapters alone; mode: snnet trains \
+             every weight"
+        );
+        let overridden = flaw("family: {space: {kind: twoway, window: 2}}\n", &["family.space.window=3"]);
+        assert!(
+            overridden.starts_with("--set family.space.window=3: family.space.window: 3 is read where"),
+            "{overridden}"
+        );
+        let labelled = flaw("data: {train: {layout: image_folder}}\n", &[]);
+        assert!(
+            labelled.contains("tiny.yaml:14:") && labelled.contains("data.train.labels: is read where"),
+            "{labelled}"
+        );
+    }
+
+    #[test]
     fn a_file_that_extends_itself_is_refused() {
         let folder = folder(&[("a.yaml", "base: b.yaml\n"), ("b.yaml", "base: a.yaml\n")]);
         let error = load(&folder.path().join("a.yaml"), &[]).expect_err("it goes round");
@@ -334,7 +370,8 @@ recipe: paper
 
     #[test]
     fn a_key_given_twice_is_refused() {
-        let error = flaw("seed: 1\nseed: 2\n", &[]);
-        assert!(error.starts_with("job.yaml:3:1: "), "{error}");
+        assert_eq!(flaw("seed: 1\nseed: 2\n", &[]), "job.yaml:3:1: duplicate mapping key: seed");
+        let infinite = flaw("train: {learning_rate: .inf}\n", &[]);
+        assert!(infinite.starts_with("job.yaml") && !infinite.contains("polic"), "{infinite}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ConfigError, Place,
+    ConfigError, Place, keys,
     node::{Malformed, Node, Value},
 };
 
@@ -18,6 +18,7 @@ pub(super) fn merged(path: &Path) -> Result<Node, ConfigError> {
 
 fn read_over_base(path: &Path, seen: &mut Vec<PathBuf>) -> Result<Node, ConfigError> {
     let mut node = read(path)?;
+    keys::settle(&mut node, "")?;
     seen.push(canonical(path));
     let Some(entry) = node.take("base") else { return Ok(node) };
     let Value::Text(base) = &entry.node.value else {
@@ -28,12 +29,23 @@ fn read_over_base(path: &Path, seen: &mut Vec<PathBuf>) -> Result<Node, ConfigEr
     if seen.contains(&canonical(&base)) {
         return Err(ConfigError::Cycle { place: entry.node.place, path: base });
     }
-    let mut merged = read_over_base(&base, seen)?;
+    let mut merged = read_over_base(&base, seen).map_err(|error| asked_for(error, &base, &entry.node.place))?;
     let place = node.place.clone();
-    merged.overlay(node);
+    merged.overlay(node, "");
     // What is missing is missing in the file that was asked for.
     merged.place = place;
     Ok(merged)
+}
+
+/// A base that cannot be read is named where it is asked for.
+fn asked_for(error: ConfigError, base: &Path, place: &Place) -> ConfigError {
+    match error {
+        ConfigError::Read { path, source } if path == base => {
+            let flaw = format!("cannot read {}: {source}", path.display());
+            ConfigError::Key { place: place.clone(), key: "base".into(), flaw }
+        }
+        other => other,
+    }
 }
 
 fn read(path: &Path) -> Result<Node, ConfigError> {

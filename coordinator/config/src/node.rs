@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_saphyr::Spanned;
 
-use super::Place;
+use super::{Place, keys};
 
 /// A value and where it was written.
 #[derive(Debug, Clone)]
@@ -45,6 +45,13 @@ pub(super) struct Malformed {
     pub flaw: String,
 }
 
+/// What the library says to programmers, and what is said instead.
+const ASIDES: [(&str, &str); 3] = [
+    (", set DuplicateKeyPolicy in Options if acceptable", ""),
+    (" rejected by the configured policy", " is no number that can be used"),
+    (" by configured policy", ""),
+];
+
 impl Node {
     /// Parses one YAML document.
     pub fn parse(text: &str, origin: &Arc<str>) -> Result<Self, Malformed> {
@@ -56,6 +63,7 @@ impl Node {
                 // The library repeats the place behind the message; it stands before it here.
                 let flaw = text.lines().next().unwrap_or_default();
                 let flaw = flaw.rfind(" at line ").map_or(flaw, |end| &flaw[..end]).to_owned();
+                let flaw = ASIDES.iter().fold(flaw, |flaw, (aside, words)| flaw.replace(aside, words));
                 Err(Malformed { place: Place { origin: origin.clone(), at }, flaw })
             }
         }
@@ -76,12 +84,20 @@ impl Node {
         Some(entries.remove(position))
     }
 
-    /// Lays another node over this one: mappings merge, a null takes a key back, anything else replaces.
-    pub fn overlay(&mut self, other: Node) {
+    /// Takes an entry out of one of a mapping's sections.
+    pub fn take_below(&mut self, section: &str, key: &str) -> Option<Entry> {
+        let Value::Map(entries) = &mut self.value else { return None };
+        entries.iter_mut().find(|entry| entry.key == section)?.node.take(key)
+    }
+
+    /// Lays another node over this one, both of them a section: mappings merge, a null takes a key back, an alternative
+    /// takes back the others, anything else replaces.
+    pub fn overlay(&mut self, other: Node, section: &str) {
         match (&mut self.value, other.value) {
             (Value::Map(below), Value::Map(above)) => {
+                keys::make_way(below, &above, section);
                 for entry in above {
-                    lay(below, entry);
+                    lay(below, entry, section);
                 }
             }
             (_, value) => *self = Node { value, place: other.place },
@@ -89,7 +105,7 @@ impl Node {
     }
 
     /// Lays another node's mappings under this one's: what this one says stands, down to every key, and a null says
-    /// nothing.
+    /// nothing. Of alternatives it knows nothing: recipes have none.
     pub fn underlay(&mut self, other: Node) {
         let (Value::Map(own), Value::Map(below)) = (&mut self.value, other.value) else { return };
         for Entry { key, place, mut node } in below {
@@ -141,13 +157,13 @@ impl Node {
     }
 }
 
-fn lay(below: &mut Vec<Entry>, entry: Entry) {
+fn lay(below: &mut Vec<Entry>, entry: Entry, section: &str) {
     let position = below.iter().position(|old| old.key == entry.key);
     match (position, &entry.node.value) {
         (Some(i), Value::Null) => {
             below.remove(i);
         }
-        (Some(i), _) => below[i].node.overlay(entry.node),
+        (Some(i), _) => below[i].node.overlay(entry.node, &keys::inside(section, &entry.key)),
         (None, _) => below.push(entry),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    ConfigError, Place,
+    ConfigError, Place, keys,
     node::{Entry, Malformed, Node, Value},
 };
 
@@ -22,9 +22,11 @@ pub(super) fn apply(top: &mut Node, text: &str) -> Result<(), ConfigError> {
 }
 
 /// Lays `node` over what stands at `parts` below `parent`, whose dotted key is `key`.
-fn reach(parent: &mut Node, parts: &[&str], key: &str, node: Node) -> Result<(), String> {
+fn reach(parent: &mut Node, parts: &[&str], key: &str, mut node: Node) -> Result<(), String> {
+    let section = keys::section(key);
     let Some((part, rest)) = parts.split_first() else {
-        parent.overlay(node);
+        keys::settle(&mut node, &section).map_err(|twice| twice.unplaced())?;
+        parent.overlay(node, &section);
         return Ok(());
     };
     if let Value::List(items) = &mut parent.value {
@@ -33,7 +35,8 @@ fn reach(parent: &mut Node, parts: &[&str], key: &str, node: Node) -> Result<(),
         let item = item.ok_or_else(|| format!("{key} has {count} items"))?;
         return reach(item, rest, &format!("{key}[{part}]"), node);
     }
-    let inner = format!("{key}{}{part}", if key.is_empty() { "" } else { "." });
+    let part = keys::own_name(&section, part);
+    let inner = keys::inside(key, part);
     let place = node.place.clone();
     // A mapping of one key laid over the parent, so that nulls and replacements work as between files.
     let mut below = Node { value: Value::Map(Vec::new()), place: place.clone() };
@@ -43,10 +46,13 @@ fn reach(parent: &mut Node, parts: &[&str], key: &str, node: Node) -> Result<(),
             reach(&mut below, rest, &inner, node)?;
             parent.take(part);
         }
-        _ if rest.is_empty() => below = node,
+        _ if rest.is_empty() => {
+            keys::settle(&mut node, &keys::section(&inner)).map_err(|twice| twice.unplaced())?;
+            below = node;
+        }
         _ => reach(&mut below, rest, &inner, node)?,
     }
-    let entry = Entry { key: (*part).to_owned(), place: place.clone(), node: below };
-    parent.overlay(Node { value: Value::Map(vec![entry]), place });
+    let entry = Entry { key: part.to_owned(), place: place.clone(), node: below };
+    parent.overlay(Node { value: Value::Map(vec![entry]), place }, &section);
     Ok(())
 }

@@ -20,14 +20,16 @@ struct Choice {
 }
 
 /// Lays the recipe that a job names under it, and its name with it. A job that names none gets [`Recipe::Best`]; in the
-/// modes that are baselines [`Recipe::Paper`], or what they are compared with would be built into them.
+/// modes that are baselines [`Recipe::Paper`], or what they are compared with would be built into them. Those draw uniformly
+/// under either: no recipe gives them a floor for anchors.
 pub(super) fn lay_under(top: &mut Node) -> Result<(), ConfigError> {
     let Choice { recipe, mode } = typed::read(top)?;
-    let recipe = recipe.unwrap_or(match mode {
-        Mode::Pst => Recipe::Best,
-        Mode::Snnet | Mode::Anchor => Recipe::Paper,
-    });
-    top.underlay(values(recipe)?);
+    let is_baseline = matches!(mode, Mode::Snnet | Mode::Anchor);
+    let mut below = values(recipe.unwrap_or(if is_baseline { Recipe::Paper } else { Recipe::Best }))?;
+    if is_baseline {
+        below.take_below("sampling", "anchor_floor");
+    }
+    top.underlay(below);
     Ok(())
 }
 
@@ -44,7 +46,7 @@ fn values(recipe: Recipe) -> Result<Node, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use esta_engine::spec::{HeadInit, JobSpec, PaletteRule};
+    use esta_engine::spec::{HeadInit, JobSpec, PaletteRule, SamplingStrategy};
 
     use super::*;
     use crate::{load, node::Value, to_yaml};
@@ -114,7 +116,22 @@ data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
         for mode in ["snnet", "anchor"] {
             let baseline = job(&format!("mode: {mode}\n"));
             assert_eq!(baseline, job(&format!("mode: {mode}\nrecipe: paper\n")), "{mode}");
-            assert_eq!(job(&format!("mode: {mode}\nrecipe: best\n")).sampling, best.sampling, "{mode}");
+        }
+    }
+
+    #[test]
+    fn a_baseline_draws_uniformly_under_either_recipe_unless_it_gives_a_floor_itself() {
+        for (mode, recipe) in ["snnet", "anchor"].into_iter().flat_map(|mode| [(mode, "best"), (mode, "paper")]) {
+            let baseline = job(&format!("mode: {mode}\nrecipe: {recipe}\n"));
+            let sampling = baseline.effective_sampling();
+            assert_eq!(
+                (sampling.strategy, sampling.anchor_floor),
+                (SamplingStrategy::Uniform, 0.0),
+                "{mode}, {recipe}"
+            );
+            assert_eq!(sampling.slots, job(&format!("recipe: {recipe}\n")).sampling.slots, "{mode}, {recipe}");
+            let given = job(&format!("mode: {mode}\nrecipe: {recipe}\nsampling: {{anchor_floor: 0.2}}\n"));
+            assert_eq!(given.effective_sampling().anchor_floor, 0.2, "{mode}, {recipe}");
         }
     }
 

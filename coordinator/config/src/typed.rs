@@ -12,7 +12,7 @@ use serde::{
 };
 
 use super::{
-    ConfigError, Place,
+    ConfigError, Place, keys,
     node::{Entry, Node, Value},
 };
 
@@ -78,7 +78,7 @@ impl de::Error for Flaw {
             Unexpected::Map => "a mapping".to_owned(),
             other => other.to_string(),
         };
-        Self::new(format!("{found}, expected {expected}"))
+        Self::new(format!("{found}, expected {}", words(&expected.to_string())))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -86,7 +86,8 @@ impl de::Error for Flaw {
     }
 
     fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown key {field:?}; {}", suggest(field, known)))
+        let ours = keys::elsewhere(field).map_or_else(|| suggest(field, known), str::to_owned);
+        Self::new(format!("unknown key {field:?}; {ours}"))
     }
 
     fn unknown_variant(variant: &str, known: &'static [&'static str]) -> Self {
@@ -95,6 +96,19 @@ impl de::Error for Flaw {
 
     fn missing_field(field: &'static str) -> Self {
         Self::new(format!("the key {field:?} is missing"))
+    }
+}
+
+/// What serde expects, for whoever writes YAML and no Rust.
+fn words(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        _ if expected.starts_with("a nonzero u") => "a whole number, 1 or more",
+        _ if expected.starts_with("struct ") => "a mapping of keys to values",
+        _ => expected,
     }
 }
 
@@ -139,14 +153,17 @@ impl<'de> Deserializer<'de> for &'de Node {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Flaw> {
         let chosen = match &self.value {
             Value::Text(name) => visitor.visit_enum(Choice { name, place: &self.place, content: None }),
             Value::Map(entries) => match entries.as_slice() {
                 [Entry { key, place, node }] => visitor.visit_enum(Choice { name: key, place, content: Some(node) }),
-                several => Err(Flaw::new(format!("{} keys, expected one of its alternatives", several.len()))),
+                several => {
+                    let count = several.len();
+                    Err(Flaw::new(format!("{count} keys, expected one alone: {}", variants.join(", "))))
+                }
             },
             other => Err(Flaw::new(format!("{other}, expected a word"))),
         };

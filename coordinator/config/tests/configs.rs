@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use esta_config::load;
-use esta_engine::spec::{HeadInit, PaletteRule, Recipe};
+use esta_config::{load, load_unmeasured};
+use esta_engine::spec::{BudgetSpec, HeadInit, PaletteRule, ParamBins, Recipe};
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
@@ -40,6 +40,21 @@ fn every_file_is_a_valid_job() {
     assert!(jobs.len() > 25, "only {} files were found", jobs.len());
     let vision = jobs.iter().filter(|file| file.parent().is_some_and(|folder| folder.ends_with("vision"))).count();
     assert_eq!(vision, 25, "5 fine-grained sets, 19 of VTAB-1k and CIFAR-100");
+}
+
+#[test]
+fn every_file_takes_the_readmes_budgets_by_latency_and_other_ones() {
+    for file in files(&configs()).into_iter().filter(|file| !is_base(file) && !is_study(file)) {
+        let with = |budgets: &str| {
+            let law = load_unmeasured(&file, &[budgets.to_owned()]);
+            law.unwrap_or_else(|error| panic!("{}: {error}", file.display())).spec.budgets
+        };
+        for latency in ["gap: 2ms", "edges: [5ms, 12ms, 30ms]"] {
+            with(&format!("budgets={{latency: {{profile: latency.json, {latency}}}}}"));
+        }
+        assert_eq!(with("budgets.gap=1e18"), BudgetSpec::Gap(1e18), "{}", file.display());
+        assert_eq!(with("budgets={params: {edges: [1e18]}}"), BudgetSpec::Params(ParamBins::Edges(vec![1e18])));
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn numbers_beyond_all_measure_are_refused_by_their_key() {
         let flaw = flaw(key, value);
         assert!(flaw.contains(&format!("{key}: ")), "{flaw}");
     }
-    let arch = "{image_size: 8, patch_size: 4, embed_dim: 8, depth: 4000000000, num_heads: 2}";
+    let arch = "{image_size: 224, patch_size: 16, embed_dim: 8, depth: 4000000000, num_heads: 2}";
     let deep = flaw("family.anchors[0]", &format!("{{name: deep, weights: x, arch: {arch}}}"));
     assert!(deep.contains("blocks") || deep.contains("depth"), "{deep}");
 }

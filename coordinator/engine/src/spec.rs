@@ -2,6 +2,7 @@
 //! where those have a word for it. Reading the file is `esta-config`'s work; what it means is decided here.
 
 mod adaptation;
+mod bounds;
 mod data;
 mod family;
 mod latency;
@@ -11,6 +12,7 @@ mod sampling;
 mod text;
 mod timeouts;
 mod training;
+mod unread;
 mod validate;
 
 use serde::{Deserialize, Serialize};
@@ -106,7 +108,8 @@ pub enum Mode {
     /// ESTA: shared LoRA, per-stitch biases, one head per end anchor; everything else frozen.
     #[default]
     Pst,
-    /// Direct SN-Net adaptation: every weight is trained, stitches are drawn uniformly.
+    /// Direct SN-Net adaptation: every weight is trained, stitches are drawn uniformly over the catalog. A floor for anchors
+    /// has no recipe here; one that the job itself gives stands.
     Snnet,
     /// Every anchor alone, no stitches; `train.full` decides between LoRA and full fine-tuning.
     Anchor,
@@ -144,7 +147,8 @@ impl JobSpec {
         self.output_dir.clone().unwrap_or_else(|| format!("runs/{}", self.name))
     }
 
-    /// How stitches are drawn in this mode: the baselines draw uniformly, whatever `sampling.strategy` says.
+    /// How stitches are drawn in this mode: the baselines draw uniformly, whatever `sampling.strategy` says. A floor for
+    /// anchors stands in every mode: only a job's own words give a baseline one.
     #[must_use]
     pub fn effective_sampling(&self) -> SamplingSpec {
         let strategy = match self.mode {

@@ -64,7 +64,7 @@ pub struct DatasetSpec {
     pub layout: Layout,
     /// File or folder; for `idx` the images' file.
     pub path: String,
-    /// `idx`: the labels' file. `image_list`: the list of "path label" lines.
+    /// `idx`: the labels' file. `image_list`: the list of "path label" lines. `parquet`: the labels' column.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<String>,
     /// Take a seeded, class-balanced part of the set.

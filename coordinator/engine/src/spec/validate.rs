@@ -2,13 +2,17 @@
 
 use thiserror::Error;
 
-use super::{AnchorSpec, AugmentSpec, BudgetSpec, HeadInit, JobSpec, Layout, ParamBins, Template, TextSpec};
+use super::{
+    AnchorSpec, AugmentSpec, BudgetSpec, HeadInit, JobSpec, Layout, ParamBins, Template, TextSpec,
+    bounds::{ascending, positive},
+};
 use crate::arch::{Arch, LlamaArch, VitArch};
 
 /// Slots of a step beyond this are a typing error: a plan names each of them.
 const MAX_SLOTS: u32 = 1 << 16;
-/// Other counts beyond this are one too.
-const MAX_COUNT: u64 = 1 << 24;
+
+/// Pixels of an image's side beyond this are one too.
+const MAX_SIDE: u32 = 1 << 12;
 
 /// A job specification that cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -32,7 +36,10 @@ impl JobSpec {
     /// # Errors
     /// [`SpecError`] with the dotted key of the first flaw.
     pub fn validate(&self) -> Result<(), SpecError> {
+        self.validate_name()?;
         self.validate_anchors()?;
+        self.validate_counts()?;
+        self.validate_shares()?;
         self.validate_model()?;
         self.validate_pst()?;
         self.validate_sampling()?;
@@ -72,6 +79,7 @@ impl JobSpec {
                 return Err(SpecError::new(format!("family.anchors[{}]", i + 1), flaw));
             }
         }
+        self.validate_normalize(&archs)?;
         match (archs.first(), &self.data.text) {
             (Some(Arch::Llama(_)), None) => Err(SpecError::new(
                 "data.text",
@@ -105,7 +113,6 @@ impl JobSpec {
                 "lists each of q, k, v, o, fc1, fc2 at most once, in this order",
             ));
         }
-        within("pst.lora_dropout", self.pst.lora_dropout, 0.0, 0.95)?;
         match &self.budgets {
             BudgetSpec::Latency(latency) => latency.validate(),
             BudgetSpec::Params(ParamBins::Gap(gap)) => positive("budgets.params.gap", *gap),
@@ -133,9 +140,6 @@ impl JobSpec {
                 format!("{} steps ahead; at most 64", sampling.lookahead),
             ));
         }
-        within("sampling.epsilon", sampling.epsilon, 0.0, 1.0)?;
-        within("sampling.anchor_floor", sampling.anchor_floor, 0.0, 1.0)?;
-        within("sampling.momentum", sampling.momentum, 0.0, 0.999_999)?;
         if !(8..=56).contains(&self.reduce.fraction_bits) {
             let flaw = format!("{} binary digits; between 8 and 56", self.reduce.fraction_bits);
             return Err(SpecError::new("reduce.fraction_bits", flaw));
@@ -159,40 +163,7 @@ impl JobSpec {
             let flaw = format!("{passes} does not divide a slot's {micro} images, {batch} over {slots} slots");
             return Err(SpecError::new("train.gradient_accumulation_steps", flaw));
         }
-        for (key, count) in [
-            ("train.intra_op_threads", u64::from(train.intra_op_threads)),
-            ("train.save_steps", train.save_steps),
-            ("train.save_total_limit", u64::from(train.save_total_limit)),
-            ("train.logging_steps", train.logging_steps),
-            ("data.loader_threads", u64::from(self.data.loader_threads)),
-            ("eval.batch_size", u64::from(self.eval.batch_size)),
-        ] {
-            if count == 0 {
-                return Err(SpecError::new(key, "is at least 1"));
-            }
-        }
-        for (key, count) in [
-            ("train.batch_size", train.batch_size),
-            ("train.intra_op_threads", train.intra_op_threads),
-            ("train.save_total_limit", train.save_total_limit),
-            ("data.loader_threads", self.data.loader_threads),
-            ("data.num_classes", self.data.num_classes),
-            ("eval.batch_size", self.eval.batch_size),
-            ("pst.lora_r", self.pst.lora_r),
-        ] {
-            if u64::from(count) > MAX_COUNT {
-                return Err(SpecError::new(key, format!("{count} is beyond all measure; at most {MAX_COUNT}")));
-            }
-        }
-        within("train.learning_rate", train.learning_rate, 0.0, 1e3)?;
-        within("train.weight_decay", train.weight_decay, 0.0, 1e3)?;
-        within("train.adam_beta1", train.adam_beta1, 0.0, 0.999_999_9)?;
-        within("train.adam_beta2", train.adam_beta2, 0.0, 0.999_999_999)?;
-        within("train.warmup_ratio", train.warmup_ratio, 0.0, 1.0)?;
-        within("train.max_grad_norm", train.max_grad_norm, 0.0, f64::MAX)?;
-        within("train.distill.weight", train.distill.weight, 0.0, 1.0)?;
-        within("train.distill.temperature", train.distill.temperature, 1e-3, 1e3)?;
-        within("train.label_smoothing_factor", train.label_smoothing_factor, 0.0, 0.999)
+        Ok(())
     }
 
     fn validate_data(&self) -> Result<(), SpecError> {
@@ -225,8 +196,13 @@ impl JobSpec {
                     format!("{} is not 0, 90, 180 or 270", set.rotate),
                 ));
             }
-            if set.downsample == Some(0) {
-                return Err(SpecError::new(format!("{key}.downsample"), "0 pixels show nothing"));
+            match set.downsample {
+                Some(0) => return Err(SpecError::new(format!("{key}.downsample"), "0 pixels show nothing")),
+                Some(side) if side > MAX_SIDE => {
+                    let flaw = format!("{side} pixels a side; at most {MAX_SIDE}");
+                    return Err(SpecError::new(format!("{key}.downsample"), flaw));
+                }
+                _ => {}
             }
         }
         if self.data.validation.is_some() && self.eval.probe_images == 0 {
@@ -294,27 +270,4 @@ fn input(arch: &Arch) -> String {
         Arch::Vit(arch) => format!("images of {0} x {0} in {1} channels", arch.image_size, arch.in_chans),
         Arch::Llama(_) => "texts".to_owned(),
     }
-}
-
-fn positive(key: &str, gap: f64) -> Result<(), SpecError> {
-    match gap.is_finite() && gap > 0.0 {
-        true => Ok(()),
-        false => Err(SpecError::new(key, format!("{gap} is no positive cost"))),
-    }
-}
-
-fn ascending(key: &str, edges: &[f64]) -> Result<(), SpecError> {
-    let ascends = |pair: &[f64]| matches!(pair[0].partial_cmp(&pair[1]), Some(std::cmp::Ordering::Less));
-    match edges {
-        [] => Err(SpecError::new(key, "is empty")),
-        edges if edges.windows(2).all(ascends) => Ok(()),
-        _ => Err(SpecError::new(key, "does not ascend")),
-    }
-}
-
-fn within(key: &str, value: f64, low: f64, high: f64) -> Result<(), SpecError> {
-    if value >= low && value <= high {
-        return Ok(());
-    }
-    Err(SpecError::new(key, format!("{value} is not between {low} and {high}")))
 }
