@@ -3,7 +3,8 @@
 # a day of CPU at most. With TASK (cars, cub200, dtd, ...; any file of configs/vision), DATA (the folder that holds the
 # data sets as that file names them) and WEIGHTS (the folder that holds timm's vit_*_patch16_224.augreg_in21k): on
 # ViT-Ti/S/B. `make reproduce` builds first.
-# Environment: DEVICE (cpu | cuda), JOBS (cells at a time), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
+# Environment: DEVICE (cpu | cuda), JOBS (cells at a time), WORKERS (of every cell; on cuda one takes one GPU, so that
+# DEVICE=cuda WORKERS=4 spreads the slots of a step over four), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
 # over every job, separated by spaces and without any inside), PROFILE, ESTA_CACHE.
 set -euo pipefail
 
@@ -51,6 +52,7 @@ bin=$(binaries)
 [ -x "$bin/esta-worker" ] || fail "no binaries in $bin: run 'make reproduce' or 'make build'"
 args=(--device "$DEVICE")
 [ -z "${JOBS:-}" ] || args+=(--jobs "$JOBS")
+[ -z "${WORKERS:-}" ] || args+=(--workers "$WORKERS")
 [ -z "${SEEDS:-}" ] || args+=(--seeds "$SEEDS")
 [ -z "${ONLY:-}" ] || args+=("--only=$ONLY")
 for setting in ${SET:-}; do args+=("--set=$setting"); done

@@ -64,6 +64,7 @@ const CHOICES: &[Choice] = &[
         |s| stitched(s) && s.family.stitch_init.refine_steps > 0,
     ),
     choice("pst.targets", "Linear maps of a block that carry a LoRA pair, each its own.", adapts),
+    choice("pst.lora", "Whose those pairs are: shared by all stitches of an anchor, or each stitch's own.", pst),
     choice("pst.lora_r", "Rank of those pairs.", adapts),
     choice("pst.lora_alpha", "Scale numerator of the pairs; none means the rank, so that the scale is 1.", adapts),
     choice("pst.stitch_r", "Rank of the pair on a stitching layer.", pst),

@@ -7,7 +7,7 @@ use esta_engine::{
 use esta_page::{
     markup::{details, missing, section as markup_section},
     numbers::or_dash,
-    table::table,
+    table::{captioned_table, table},
 };
 
 use super::evidence::Evidence;
@@ -78,11 +78,18 @@ fn split_note(regrets: &[Regret]) -> String {
     )
 }
 
+/// What every selector loses in each budget, and how well its value orders it.
 fn by_budget(regrets: &[Regret]) -> String {
+    let lost = "<b>Regret</b> in points; the best by accuracy on all held-out images";
+    let order = "<b>Kendall's τ</b> between a selector's value and accuracy; a dash: it does not order that budget";
+    of_every_budget(lost, regrets, |bin| Some(bin.points)) + &of_every_budget(order, regrets, |bin| bin.tau)
+}
+
+fn of_every_budget(caption: &str, regrets: &[Regret], figure: fn(&BinRegret) -> Option<f64>) -> String {
     let budgets: Vec<_> =
         regrets.iter().max_by_key(|regret| regret.bins.len()).into_iter().flat_map(|r| &r.bins).collect();
     let cell = |regret: &Regret, bin: &BinRegret| {
-        or_dash(regret.bins.iter().find(|other| other.budget == bin.budget), |bin| points(bin.points))
+        or_dash(regret.bins.iter().find(|other| other.budget == bin.budget).and_then(figure), points)
     };
     let row = |bin: &&BinRegret| {
         let best = format!("stitch {}", bin.best);
@@ -91,5 +98,5 @@ fn by_budget(regrets: &[Regret]) -> String {
     let rows: Vec<Vec<String>> = budgets.iter().map(row).collect();
     let selectors = regrets.iter().map(|regret| regret.selector.name());
     let heads: Vec<&str> = ["budget", "best"].into_iter().chain(selectors).collect();
-    table(&heads, 2, &rows)
+    captioned_table(caption, &heads, 2, &rows)
 }

@@ -9,10 +9,11 @@ use clap::Args as ClapArgs;
 use esta_page::numbers::date;
 use esta_study::{
     axes,
+    jobs::Jobs,
     page::{About, Findings, RuleGroup, render},
     plan::{Cell, Study, Target},
     runner::{self, Keep, Site},
-    summary::{Effect, Summary, Verdict},
+    summary::{Effect, ONE_RULE, Over, Summary, Verdict, verdict},
     trials,
 };
 
@@ -78,22 +79,31 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let study = study(&args)?;
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(&study.name));
     let cells = runner::keyed(&study)?;
+    let jobs = Jobs::of(&study)?;
     let source = angles::source(&study)?;
+    for idle in axes::idle(&study, &jobs) {
+        println!("{idle}");
+    }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     if let Some(file) = &args.adopt {
         let taken = runner::adopt(&cells, file, &folder)?;
         eprintln!("{taken} results taken from {}", file.display());
+        angles::adopt(&study, source.as_ref(), file, &folder.join("angles"))?;
     }
     let ran = if args.page_only { Ok(()) } else { run_cells(&args, &cells, &folder) };
+    let gained = runner::refresh(&cells, &folder)?;
+    if gained > 0 {
+        eprintln!("{gained} finished runs were read again for rules that came after them");
+    }
     let results = runner::finished(&cells, &folder)?;
     let bundle = folder.join("results.jsonl");
     runner::bundle(&results, &bundle).with_context(|| format!("cannot write {}", bundle.display()))?;
-    let summary = Summary::of(&study, &results);
+    let summary = Summary::of(&study, &results, &jobs);
     let page = folder.join("study.html");
     let groups = trials::groups(&study, &summary);
     let measure = if args.page_only { Measure::Nothing } else { Measure::Missing };
     let angles = angles::of_targets(&study, source.as_ref(), &folder.join("angles"), args.device, measure)?;
-    let findings = Findings { summary: &summary, results: &results, rules: &groups, angles: &angles };
+    let findings = Findings { summary: &summary, results: &results, jobs: &jobs, rules: &groups, angles: &angles };
     let text = render(&study, &findings, &about(&args));
     std::fs::write(&page, text).with_context(|| format!("cannot write {}", page.display()))?;
     print_summary(&summary);
@@ -123,7 +133,7 @@ fn study(args: &Args) -> anyhow::Result<Study> {
 fn target(file: &Path) -> anyhow::Result<Target> {
     let name =
         file.file_stem().and_then(|name| name.to_str()).with_context(|| format!("--target {}", file.display()))?;
-    Ok(Target { name: name.to_owned(), config: file.to_owned(), words: String::new() })
+    Ok(Target { name: name.to_owned(), config: file.to_owned(), ..Target::default() })
 }
 
 fn run_cells(args: &Args, cells: &[(Cell, String)], folder: &Path) -> anyhow::Result<()> {
@@ -152,15 +162,24 @@ fn jobs(args: &Args) -> usize {
 
 fn print_summary(summary: &Summary) {
     let area = |area: Option<f64>| area.map_or_else(|| "-".to_owned(), |area| format!("{area:.2}"));
-    println!("{:<20} {:>14} {:>14} {:>10}", "arm", "area, %", "oracle's, %", "seconds");
+    let one_rule = format!("by {}, %", ONE_RULE.name());
+    println!("{:<20} {:>14} {one_rule:>14} {:>14} {:>10}", "arm", "own rule, %", "oracle's, %", "seconds");
     for arm in &summary.arms {
         let seconds = arm.costs.map_or_else(|| "-".to_owned(), |costs| format!("{:.0}", costs.train_seconds));
-        println!("{:<20} {:>14} {:>14} {:>10}", arm.name, area(arm.area), area(arm.oracle_area), seconds);
+        let [own, one, oracle] = [arm.area, arm.one_rule_area, arm.oracle_area].map(area);
+        println!("{:<20} {own:>14} {one:>14} {oracle:>14} {seconds:>10}", arm.name);
     }
     println!("\nmean accuracy over budgets spaced by ratio, mean over targets and seeds");
     for claim in &summary.claims {
-        let figures = claim.effect.as_ref().map_or_else(|| "-".to_owned(), figures);
-        println!("{:>20} over {:<20} {figures}, {}", claim.claim.arm, claim.claim.against, verdict(claim.verdict));
+        let sides = format!("{:>20} over {:<20}", claim.claim.arm, claim.claim.against);
+        let (own, one) = (judged(claim.own.as_ref()), judged(claim.one_rule.as_ref()));
+        println!("{sides} {own}{}", time(claim.own.as_ref()));
+        if own != one {
+            println!("{sides} {one}, both by {}", ONE_RULE.name());
+        }
+        for at in &claim.at_anchors {
+            println!("{sides} {} at the cost of {}", judged(at.own.as_ref()), at.anchor);
+        }
     }
     println!("{} of {} cells", summary.cells.1, summary.cells.0);
 }
@@ -173,6 +192,11 @@ fn print_rules(groups: &[RuleGroup]) {
         for line in &group.lines {
             let [mean, split, tau] = [line.mean, line.split, line.tau].map(points);
             println!("{:<18} {mean:>12} {split:>12} {tau:>12}  {}", line.rule, line.note);
+        }
+        println!("{:<18} {:>12} {:>12} {:>12}  split halves", "arm", "auto", "snip", "best control");
+        for arm in &group.arms {
+            let [auto, snip, control] = [arm.auto, arm.snip, arm.best_control].map(|loss| format!("{:.2}", loss.split));
+            println!("{:<18} {auto:>12} {snip:>12} {control:>12}  {}", arm.arm, arm.control);
         }
     }
 }
@@ -195,16 +219,32 @@ fn today() -> String {
     now.map_or_else(|_| String::new(), |now| date(now.as_secs_f64()))
 }
 
-fn figures(effect: &Effect) -> String {
-    let error = effect.error.map_or_else(String::new, |error| format!(" +- {:.2}", 2.0 * error));
-    format!("{:+.2}{error} points over {} pairs", effect.mean, effect.pairs)
+/// An effect and what it says, in words.
+fn judged(effect: Option<&Effect>) -> String {
+    let figures = effect.map_or_else(|| "-".to_owned(), figures);
+    let words = match verdict(effect) {
+        Verdict::Holds => "better by more than it may be off",
+        Verdict::Reversed => "worse by more than it may be off",
+        Verdict::Open => "no clear difference",
+        Verdict::NotJudged => "not judged: one target, one seed",
+        Verdict::Unknown => "not measured",
+    };
+    format!("{figures}, {words}")
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Holds => "more than two standard errors better",
-        Verdict::Reversed => "more than two standard errors worse",
-        Verdict::Open => "no clear difference",
-        Verdict::Unknown => "not measured",
-    }
+/// The mean, how far it may be off, and what says so.
+fn figures(effect: &Effect) -> String {
+    let over = match effect.over {
+        Over::Targets => format!("{} targets", effect.targets.len()),
+        Over::Seeds => "seeds of one target".to_owned(),
+    };
+    let reach = effect.reach().map_or_else(String::new, |reach| {
+        format!(" +- {reach:.2} ({:.2} standard errors over {over})", effect.errors())
+    });
+    format!("{:+.2}{reach} points, pairs: {}", effect.mean, effect.pairs)
+}
+
+fn time(effect: Option<&Effect>) -> String {
+    let ratio = effect.and_then(|effect| effect.time);
+    ratio.map_or_else(String::new, |ratio| format!(", in {ratio:.2} of the time"))
 }

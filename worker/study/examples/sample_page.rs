@@ -7,7 +7,8 @@ use esta_engine::table::Row;
 use esta_proto::{BudgetId, StitchId};
 use esta_study::{
     cell::{CellResult, Costs, StitchResult},
-    page::{About, Findings, RuleGroup, RuleLine, render},
+    jobs::Jobs,
+    page::{About, ArmLine, Findings, Loss, Role, RuleGroup, RuleLine, render},
     plan::{Arm, Cell, Claim, Part, Source, Study, Target},
     summary::Summary,
 };
@@ -18,8 +19,10 @@ fn main() -> io::Result<()> {
     // The last runs are still to come.
     let cells = study.cells();
     let results: Vec<CellResult> = cells.iter().take(cells.len() - 26).map(result).collect();
-    let summary = Summary::of(&study, &results);
-    let findings = Findings { summary: &summary, results: &results, rules: &rules(), angles: &[] };
+    // No job of it exists: arms answer as one that says nothing does, by importance.
+    let jobs = Jobs::default();
+    let summary = Summary::of(&study, &results, &jobs);
+    let findings = Findings { summary: &summary, results: &results, jobs: &jobs, rules: &rules(), angles: &[] };
     fs::write(file, render(&study, &findings, &about()))
 }
 
@@ -38,6 +41,7 @@ fn study() -> Study {
         name: name.into(),
         config: PathBuf::from(format!("configs/study/{name}.yaml")),
         words: words.into(),
+        images_of: if name == "letters" { "typefaces" } else { "one file" }.into(),
     };
     let arm = |name: &str, words: &str, set: &[&str]| Arm {
         name: name.into(),
@@ -182,7 +186,7 @@ fn stitch(cell: &Cell, place: usize) -> StitchResult {
         params: 1000 * PARAMS[place],
         accuracy,
         halves: [accuracy - 0.002, accuracy + 0.002],
-        row: Row { effect: Some(believed), ..Row::default() },
+        row: Row { importance: Some(-believed), effect: Some(believed), ..Row::default() },
         values: Default::default(),
     }
 }
@@ -195,24 +199,26 @@ fn noise(name: &str, place: usize) -> f64 {
 }
 
 fn rules() -> Vec<RuleGroup> {
-    let line = |rule: &str, words: &str, control, mean: f64, split: f64, tau: Option<f64>| RuleLine {
+    let line = |rule: &str, words: &str, role, mean: f64, split: f64, tau: Option<f64>| RuleLine {
         rule: rule.into(),
         words: words.into(),
         cost: "no extra work".into(),
-        control,
+        role,
         mean: Some(mean),
         split: Some(split),
         interval: Some((0.72 * mean, 1.31 * mean)),
+        split_interval: Some((0.6 * split, 1.4 * split)),
+        tau_by_budget: (0..5).filter_map(|budget| Some((budget, tau? - 0.1 * f64::from(budget)))).collect(),
         tau,
         note: String::new(),
     };
     let lines = vec![
-        line("snip", "highest SNIP saliency, moving average (the paper's rule)", false, 1.24, 1.06, Some(-0.2)),
-        line("loss", "lowest training loss, moving average", false, 0.46, 0.28, Some(0.43)),
+        line("snip", "highest SNIP saliency, moving average (the paper's rule)", Role::Rule, 1.24, 1.06, Some(-0.2)),
+        line("loss", "lowest training loss, moving average", Role::Rule, 0.46, 0.28, Some(0.43)),
         line(
             "auto",
             "lowest own part of the loss, beyond the trend that all stitches share",
-            false,
+            Role::Rule,
             0.26,
             0.08,
             Some(0.53),
@@ -223,16 +229,29 @@ fn rules() -> Vec<RuleGroup> {
             note: "diverged".into(),
             ..RuleLine::default()
         },
-        line("largest", "largest in the budget", true, 0.35, 0.17, Some(0.33)),
-        line("smallest", "smallest in the budget", true, 1.41, 1.22, Some(-0.33)),
-        line("random", "any of them, expected", true, 0.8, 0.62, None),
+        line("largest", "largest in the budget", Role::Trivial, 0.35, 0.17, Some(0.33)),
+        line("smallest", "smallest in the budget", Role::Trivial, 1.41, 1.22, Some(-0.33)),
+        line("random", "any of them, expected", Role::Trivial, 0.8, 0.62, None),
     ];
+    let arm = |name: &str| ArmLine {
+        arm: name.into(),
+        runs: 9,
+        auto: Loss { mean: 0.26, split: 0.08 },
+        snip: Loss { mean: 1.24, split: 1.06 },
+        control: "largest".into(),
+        best_control: Loss { mean: 0.35, split: 0.17 },
+        interval: Some((0.2, 0.8)),
+    };
     let group = |title: &str, words: &str, lines| RuleGroup {
         title: title.into(),
         words: words.into(),
         shipped: "auto".into(),
         lines,
+        arms: ["esta", "bins"].map(arm).into(),
     };
-    let few = vec![line("auto", "", false, 0.4, -0.03, Some(0.2)), line("largest", "", true, 0.32, 0.1, Some(0.1))];
+    let few = vec![
+        line("auto", "", Role::Rule, 0.4, -0.03, Some(0.2)),
+        line("largest", "", Role::Trivial, 0.32, 0.1, Some(0.1)),
+    ];
     vec![group("esta space", "18 palettes, 5 budgets each", lines), group("two-way space", "3 palettes", few)]
 }

@@ -7,9 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use esta_engine::spec::JobSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::keep;
+use crate::{
+    keep,
+    plan::{AnglesPlan, Study},
+    runner::{RunError, job_of, key as job_key},
+};
 
 /// A target's angles.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +46,45 @@ pub struct DomainAngles {
     pub median: f64,
     /// Share of the pairs above 90 degrees, 0..1.
     pub above_90: f64,
+}
+
+/// Angles as they are committed beside a study's results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Where the figures come from, in words.
+    pub from: String,
+    /// One a target.
+    pub angles: Vec<TargetAngles>,
+}
+
+impl Bundle {
+    /// The bundle beside a file of results: `offline.angles.json` beside `offline.jsonl`. None where there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn beside(results: &Path) -> io::Result<Option<Self>> {
+        keep::read(&results.with_extension("angles.json"))
+    }
+}
+
+/// The job whose angles are measured for each target that has one: that of its first cell.
+///
+/// # Errors
+/// [`RunError::Cell`] when a job is flawed.
+pub fn jobs(study: &Study) -> Result<Vec<(String, JobSpec)>, RunError> {
+    let cells = study.cells();
+    let first = |target: &str| cells.iter().find(|cell| cell.id.target == target);
+    let with_job = study.targets.iter().filter_map(|target| Some((target.name.clone(), first(&target.name)?)));
+    with_job.map(|(target, cell)| Ok((target, job_of(cell)?))).collect()
+}
+
+/// What the angles of a target depend on: its job, the images of the source domain where there is one, and how much was
+/// measured.
+#[must_use]
+pub fn key(plan: &AnglesPlan, job: &JobSpec, source: Option<&JobSpec>) -> String {
+    let source =
+        source.map_or_else(String::new, |source| job_key(&JobSpec { data: source.data.clone(), ..job.clone() }));
+    format!("{}-{source}-{}-{}", job_key(job), plan.stitches, plan.images)
 }
 
 impl TargetAngles {

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use esta_config::{ConfigError, load};
+use esta_engine::spec::{JobSpec, Mode, PaletteRule, SamplingStrategy};
 use thiserror::Error;
 
+use crate::jobs::Jobs;
 use crate::plan::{Arm, Claim, Source, Study, StudyError, Target};
 use crate::runner::key;
 
@@ -101,7 +103,12 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
             return Err(AxisError::Nothing { axis: axis.clone() });
         }
     }
-    let target = Target { name: plain(&name), config: config.into(), words: format!("the job {}", config.display()) };
+    let target = Target {
+        name: plain(&name),
+        config: config.into(),
+        words: format!("the job {}", config.display()),
+        ..Target::default()
+    };
     let study = Study {
         name: format!("ablate-{}", plain(&name)),
         title: format!("Ablation of {name}"),
@@ -115,6 +122,40 @@ pub fn study(config: &Path, set: &[String], over: &[String], seeds: u64) -> Resu
     };
     study.validate()?;
     Ok(study)
+}
+
+/// Claims whose arms differ in one key that nothing reads on either side: their runs come to the same. One
+/// line each.
+#[must_use]
+pub fn idle(study: &Study, jobs: &Jobs) -> Vec<String> {
+    let job = |arm: &str| study.targets.iter().find_map(|target| jobs.get(arm, &target.name));
+    let why = |claim: &Claim| {
+        let [key] = claim.ours.as_slice() else { return None };
+        let (own, other) = (job(&claim.arm)?, job(&claim.against)?);
+        let why = unread(key, own).and(unread(key, other))?;
+        Some(format!("{} will come to what {} comes to: nothing reads {key} {why}", claim.arm, claim.against))
+    };
+    study.claims.iter().filter_map(why).collect()
+}
+
+/// Why nothing reads a key of sampling or scoring in a job; none where something may. By simple rules: others stay unsaid.
+fn unread(key: &str, job: &JobSpec) -> Option<String> {
+    let strategy = job.effective_sampling().strategy;
+    let importance_is_read = strategy == SamplingStrategy::Importance || job.palette.rule == PaletteRule::Snip;
+    let is_read = match key {
+        "sampling.strategy" => job.mode == Mode::Pst,
+        "sampling.epsilon" | "sampling.warm_visits" | "sampling.lookahead" => strategy.reads_table(),
+        "sampling.momentum" => importance_is_read || job.palette.rule == PaletteRule::Loss,
+        _ if key.starts_with("score.") => importance_is_read,
+        _ => true,
+    };
+    let why = || {
+        let mode =
+            if job.mode == Mode::Pst { String::new() } else { format!(" in mode {:?}", job.mode).to_lowercase() };
+        let strategy = format!("{strategy:?}").to_lowercase();
+        format!("where stitches are drawn by {strategy}{mode} and deployed by {}", job.palette.rule.name())
+    };
+    (!is_read).then(why)
 }
 
 /// Key and values of what `--over` was given.
@@ -144,10 +185,10 @@ fn plain(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const JOB: &str = "
+    pub(crate) const JOB: &str = "
 name: tiny
 seed: 7
 family:
@@ -173,6 +214,30 @@ data: {num_classes: 2, train: {layout: idx, path: images, labels: labels}}
         assert_eq!(arms, ["job", "slots=1", "slots=2", "slots=8", "bias=stitch-layer", "bias=none"]);
         assert_eq!(study.seeds, [7, 8]);
         assert_eq!(study.claims.len(), 5);
+    }
+
+    #[test]
+    fn an_axis_that_reaches_no_number_is_named_with_the_reason() {
+        let said = |axes: &[&str]| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let job = folder.path().join("job.yaml");
+            std::fs::write(&job, JOB).expect("writes");
+            let study = study(
+                &job,
+                &["recipe=best".into()],
+                &axes.iter().map(|axis| (*axis).to_owned()).collect::<Vec<_>>(),
+                1,
+            );
+            let study = study.expect("axes are known");
+            idle(&study, &Jobs::of(&study).expect("sound jobs"))
+        };
+        let reason = "where stitches are drawn by bandit and deployed by auto";
+        assert_eq!(
+            said(&["score.q"]),
+            [format!("q=sum will come to what job comes to: nothing reads score.q {reason}")]
+        );
+        assert_eq!(said(&["momentum"]).len(), 2);
+        assert_eq!(said(&["epsilon", "slots", "sampling"]), Vec::<String>::new(), "the other side reads it");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct CellResult {
     /// Which cell.
     #[serde(flatten)]
     pub id: CellId,
-    /// Digest of the job and the program's version: another one is another cell.
+    /// Digest of the job and of a number raised by hand when the same job comes to something else (`runner::key`).
     pub key: String,
     /// What it took.
     pub costs: Costs,

@@ -17,9 +17,9 @@ use thiserror::Error;
 
 use crate::{
     cell::{CellResult, Costs, StitchResult},
-    history,
+    history, keep,
     plan::CellId,
-    runner::key as job_key,
+    runner::{COSTS, RESUMED, key as job_key},
     selection,
 };
 
@@ -56,12 +56,45 @@ pub enum CollectError {
 /// # Errors
 /// [`CollectError`].
 pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, CollectError> {
+    let (law, eval, table) = ended(folder, key)?;
+    let kept = folder.join(COSTS);
+    // A worker's own measures are of its last sitting alone.
+    let one_sitting = !folder.join(RESUMED).exists();
+    let costs = match keep::read(&kept).map_err(|source| CollectError::Read { file: kept, source })? {
+        Some(costs) => costs,
+        None => Costs {
+            train_seconds: train_seconds(&folder.join("metrics.jsonl"))?,
+            eval_seconds: eval.seconds,
+            images: table.version * u64::from(law.spec.train.batch_size),
+            held_out: eval.images,
+            peak_memory: eval.peak_memory.filter(|_| one_sitting),
+            cpu_seconds: eval.cpu_seconds.filter(|_| one_sitting),
+            trained_params: law.layout.trainable_params(),
+            state_bytes: state_bytes(folder)?,
+        },
+    };
+    let stitches = stitches(folder, &law, &eval, table)?;
+    Ok(CellResult { id: id.clone(), key: key.to_owned(), costs, stitches })
+}
+
+/// Reads the stitches of a run once more, for rules that were added after it was collected; its costs stay as they are.
+///
+/// # Errors
+/// [`CollectError`].
+pub fn collect_again(folder: &Path, old: &CellResult) -> Result<CellResult, CollectError> {
+    let (law, eval, table) = ended(folder, &old.key)?;
+    Ok(CellResult { stitches: stitches(folder, &law, &eval, table)?, ..old.clone() })
+}
+
+fn ended(folder: &Path, key: &str) -> Result<(Law, EvalFile, TableFile), CollectError> {
     let law = Law::new(json::<JobSpec>(&folder.join("job.json"))?)?;
     if job_key(&law.spec) != key {
         return Err(CollectError::OtherJob { folder: folder.to_owned() });
     }
-    let eval: EvalFile = json(&folder.join("eval.json"))?;
-    let table: TableFile = json(&folder.join("table.json"))?;
+    Ok((law, json(&folder.join("eval.json"))?, json(&folder.join("table.json"))?))
+}
+
+fn stitches(folder: &Path, law: &Law, eval: &EvalFile, table: TableFile) -> Result<Vec<StitchResult>, CollectError> {
     let rows: BTreeMap<StitchId, Row> = table.rows.into_iter().map(|entry| (entry.stitch, entry.row)).collect();
     let draws = folder.join("draws.parquet");
     let visits = history::read(&draws).map_err(|source| CollectError::Read { file: draws, source })?;
@@ -83,17 +116,7 @@ pub fn collect(folder: &Path, id: &CellId, key: &str) -> Result<CellResult, Coll
             values: of_slots.into_iter().chain(of_probe).map(rounded).collect(),
         })
     });
-    let costs = Costs {
-        train_seconds: train_seconds(&folder.join("metrics.jsonl"))?,
-        eval_seconds: eval.seconds,
-        images: table.version * u64::from(law.spec.train.batch_size),
-        held_out: eval.images,
-        peak_memory: eval.peak_memory,
-        cpu_seconds: eval.cpu_seconds,
-        trained_params: law.layout.trainable_params(),
-        state_bytes: state_bytes(folder)?,
-    };
-    Ok(CellResult { id: id.clone(), key: key.to_owned(), costs, stitches: stitches.collect() })
+    Ok(stitches.collect())
 }
 
 /// Six digits are more than any rule is worth, and results stay small.

@@ -120,7 +120,7 @@ fn damaged(flaw: String) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fs, path::PathBuf, sync::Arc};
 
     use parquet::{
@@ -131,12 +131,12 @@ mod tests {
 
     use super::*;
 
-    const SCHEMA: &str = "message draws { required int64 step; required int32 slot; required int32 stitch;
+    pub(crate) const SCHEMA: &str = "message draws { required int64 step; required int32 slot; required int32 stitch;
         required double score; required double loss; required double grad_norm; required boolean valid; }";
 
     /// Writes (step, slot, stitch, valid) with a loss of `step + slot / 10`, in groups of three rows.
-    fn write(folder: &TempDir, schema: &str, rows: &[(i64, i32, i32, bool)]) -> PathBuf {
-        let path = folder.path().join("draws.parquet");
+    pub(crate) fn write(folder: &Path, schema: &str, rows: &[(i64, i32, i32, bool)]) -> PathBuf {
+        let path = folder.join("draws.parquet");
         let schema = Arc::new(parse_message_type(schema).expect("a schema"));
         let file = File::create(&path).expect("a file");
         let mut writer =
@@ -184,7 +184,7 @@ mod tests {
         let folder = TempDir::new().expect("a folder");
         let rows =
             [(0, 0, 7, true), (0, 1, 3, true), (1, 0, 7, true), (1, 1, 2, false), (2, 0, 5, true), (2, 1, 5, true)];
-        let visits = read(&write(&folder, SCHEMA, &rows)).expect("it is read");
+        let visits = read(&write(folder.path(), SCHEMA, &rows)).expect("it is read");
         let places: Vec<_> = visits.iter().map(|visit| (visit.step, visit.stitch.0)).collect();
         assert_eq!(places, [(0, 7), (0, 3), (2, 5), (2, 5)]);
         assert_eq!((visits[1].loss, visits[3].loss), (0.1, 2.1));
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_damaged_file_is_an_error_that_names_it() {
         let folder = TempDir::new().expect("a folder");
-        let path = write(&folder, SCHEMA, &[(0, 0, 1, true), (0, 1, 1, true)]);
+        let path = write(folder.path(), SCHEMA, &[(0, 0, 1, true), (0, 1, 1, true)]);
         let bytes = fs::read(&path).expect("it is there");
         fs::write(&path, &bytes[..bytes.len() / 2]).expect("it is cut");
         said(&path);
@@ -206,10 +206,10 @@ mod tests {
     fn a_file_of_another_form_or_with_slots_missing_says_so() {
         let folder = TempDir::new().expect("a folder");
         let other = SCHEMA.replace("double score", "double importance");
-        assert!(said(&write(&folder, &other, &[(0, 0, 1, true)])).ends_with("there is no column score"));
-        let gap = write(&folder, SCHEMA, &[(0, 0, 1, true), (2, 0, 1, true)]);
+        assert!(said(&write(folder.path(), &other, &[(0, 0, 1, true)])).ends_with("there is no column score"));
+        let gap = write(folder.path(), SCHEMA, &[(0, 0, 1, true), (2, 0, 1, true)]);
         assert!(said(&gap).ends_with("slot 0 of step 2 follows slot 0 of step 0"));
-        let late = write(&folder, SCHEMA, &[(1, 0, 1, true)]);
+        let late = write(folder.path(), SCHEMA, &[(1, 0, 1, true)]);
         assert!(said(&late).ends_with("it begins with slot 0 of step 1"));
     }
 }

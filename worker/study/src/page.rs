@@ -19,9 +19,9 @@ mod view;
 
 use esta_page::markup::study_page;
 
-pub use self::selection::{RuleGroup, RuleLine};
+pub use self::selection::{ArmLine, Loss, Role, RuleGroup, RuleLine};
 use self::view::View;
-use crate::{angles::TargetAngles, cell::CellResult, plan::Study, summary::Summary};
+use crate::{angles::TargetAngles, cell::CellResult, jobs::Jobs, plan::Study, summary::Summary};
 
 /// How a page came to be, all in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub struct Findings<'a> {
     pub summary: &'a Summary,
     /// The results themselves.
     pub results: &'a [CellResult],
+    /// The jobs of its arms, for the values of their keys.
+    pub jobs: &'a Jobs,
     /// What trials of rules came to, one group for each set of runs they were tried on.
     pub rules: &'a [RuleGroup],
     /// Angles between gradients, one a target.
@@ -54,8 +56,8 @@ pub struct Findings<'a> {
 /// The page of a study.
 #[must_use]
 pub fn render(study: &Study, findings: &Findings<'_>, about: &About) -> String {
-    let Findings { summary, results, rules, angles } = *findings;
-    let view = View { study, summary, results, angles, about };
+    let Findings { summary, results, jobs, rules, angles } = *findings;
+    let view = View { study, summary, results, jobs, angles, about };
     let sections = [
         header::section(&view),
         claims::section(&view),

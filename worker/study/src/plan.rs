@@ -61,7 +61,7 @@ impl AnglesPlan {
 }
 
 /// One target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// Short name, for folders and axes.
@@ -71,6 +71,10 @@ pub struct Target {
     /// What its images are.
     #[serde(default)]
     pub words: String,
+    /// Where its images come from: targets that name the same source share images or what made them, and are no
+    /// independent witnesses.
+    #[serde(default)]
+    pub images_of: String,
 }
 
 /// One way to run a target's job: settings laid over it.
@@ -300,7 +304,7 @@ mod tests {
 
     fn study() -> Study {
         let target =
-            |name: &str| Target { name: name.into(), config: format!("{name}.yaml").into(), words: String::new() };
+            |name: &str| Target { name: name.into(), config: format!("{name}.yaml").into(), ..Target::default() };
         let part = |name: &str| Part { name: name.into(), set: vec![format!("part={name}")] };
         Study {
             name: "s".into(),

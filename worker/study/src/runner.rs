@@ -17,11 +17,13 @@ use thiserror::Error;
 
 use crate::{
     cell::CellResult,
-    collect::{CollectError, collect},
+    collect::{CollectError, collect, collect_again},
+    keep,
     plan::{Cell, Study},
+    selection,
 };
 
-/// Results of other numbers are not these: raised whenever a change moves what a job comes to.
+/// Results of other numbers are not these: raised by hand whenever a change moves what a job comes to.
 const NUMBERS: u32 = 2;
 
 /// Where and how cells are run.
@@ -103,11 +105,29 @@ pub fn key(spec: &JobSpec) -> String {
 /// # Errors
 /// [`RunError::Cell`] naming the first cell whose job is flawed.
 pub fn keyed(study: &Study) -> Result<Vec<(Cell, String)>, RunError> {
-    let with_key = |cell: Cell| match load(&cell.config, &cell.set) {
-        Ok(law) => Ok((cell, key(&law.spec))),
-        Err(source) => Err(RunError::Cell { cell: cell.id.name(), source }),
+    let with_key = |cell: Cell| {
+        let key = key(&job_of(&cell)?);
+        Ok((cell, key))
     };
     study.cells().into_iter().map(with_key).collect()
+}
+
+/// The job of a cell.
+///
+/// # Errors
+/// [`RunError::Cell`] when it is flawed.
+pub fn job_of(cell: &Cell) -> Result<JobSpec, RunError> {
+    let law = load(&cell.config, &cell.set);
+    law.map(|law| law.spec).map_err(|source| RunError::Cell { cell: cell.id.name(), source })
+}
+
+/// The job of a file as it stands.
+///
+/// # Errors
+/// [`RunError::Cell`] when it is flawed.
+pub fn job_file(file: &Path) -> Result<JobSpec, RunError> {
+    let law = load(file, &[]);
+    law.map(|law| law.spec).map_err(|source| RunError::Cell { cell: file.display().to_string(), source })
 }
 
 /// Results that are there, by the study's order of cells.
@@ -211,48 +231,87 @@ fn bar(all: usize, done: usize) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Runs one cell and keeps its result; a failure in one line.
+/// Runs one cell and keeps its result; a failure in one line. A run that has ended and only lacks its result is collected.
 fn one(cell: &Cell, key: &str, site: &Site) -> Result<(), String> {
     let folder = site.folder.join("cells").join(cell.id.name());
-    let begun = begin(&folder, key).map_err(|error| format!("cannot use {}: {error}", folder.display()))?;
+    let cannot = |error: io::Error| format!("cannot use {}: {error}", folder.display());
+    if has_ended(&folder, key) {
+        match collect(&folder, &cell.id, key) {
+            Ok(result) => return kept(&result, &folder, site),
+            Err(error) => eprintln!("{}: cannot be collected and is run anew: {}", cell.id.name(), chain(&error)),
+        }
+    }
+    begin(&folder, key).map_err(cannot)?;
     let log = folder.with_extension("log");
     let status = execute(cell, &folder, &log, site).map_err(|error| format!("cannot be started: {error}"))?;
     if !status.success() {
         return Err(format!("{status}: {}", last_line(&log)));
     }
-    let mut result = collect(&folder, &cell.id, key).map_err(|error| chain(&error))?;
-    if begun == Begun::Before {
-        // Of the last sitting alone.
-        (result.costs.cpu_seconds, result.costs.peak_memory) = (None, None);
-    }
-    result.save(&site.folder.join("results")).map_err(|error| format!("its result cannot be written: {error}"))?;
+    let result = collect(&folder, &cell.id, key).map_err(|error| chain(&error))?;
+    kept(&result, &folder, site)
+}
+
+/// Keeps a result, and its costs in the run's folder: they are what cannot be read there once checkpoints are gone.
+fn kept(result: &CellResult, folder: &Path, site: &Site) -> Result<(), String> {
+    let cannot = |error: io::Error| format!("its result cannot be written: {error}");
+    keep::write(&folder.join(COSTS), &result.costs).map_err(cannot)?;
+    result.save(&site.folder.join("results")).map_err(cannot)?;
     if site.keep == Keep::Evidence {
-        lighten(&folder).map_err(|error| format!("cannot clear {}: {error}", folder.display()))?;
+        lighten(folder).map_err(|error| format!("cannot clear {}: {error}", folder.display()))?;
     }
     Ok(())
 }
 
-/// When a cell's run was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begun {
-    /// Now, in an empty folder.
-    Now,
-    /// In an earlier sitting, which this one goes on with.
-    Before,
+/// Reads finished runs once more for rules that were added after they ended, without training; how many gained by it.
+/// A result whose run's folder is gone, damaged or that of another job stays as it is.
+///
+/// # Errors
+/// When a result cannot be read or written.
+pub fn refresh(cells: &[(Cell, String)], folder: &Path) -> Result<usize, RunError> {
+    let mut gained = 0;
+    for old in finished(cells, folder)?.into_iter().filter(|result| !selection::has_every_rule(result)) {
+        let run = folder.join("cells").join(old.id.name());
+        if !has_ended(&run, &old.key) {
+            continue;
+        }
+        match collect_again(&run, &old) {
+            Ok(new) if new != old => {
+                new.save(&folder.join("results")).map_err(|source| RunError::Folder { path: run, source })?;
+                gained += 1;
+            }
+            Ok(_) => {}
+            Err(error) => eprintln!("{}: its run cannot be read again: {}", old.id.name(), chain(&error)),
+        }
+    }
+    Ok(gained)
 }
 
-/// A folder begun under another job is begun anew.
-fn begin(folder: &Path, key: &str) -> io::Result<Begun> {
-    let mark = folder.join("cell.key");
-    if fs::read_to_string(&mark).is_ok_and(|old| old == key) && !folder.join("eval.json").exists() {
-        return Ok(Begun::Before);
+/// What a cell's folder is marked with: the key of its job.
+const MARK: &str = "cell.key";
+/// Marks a run that took several sittings.
+pub(crate) const RESUMED: &str = "cell.resumed";
+/// The costs of a run that has been collected.
+pub(crate) const COSTS: &str = "costs.json";
+
+fn is_of(folder: &Path, key: &str) -> bool {
+    fs::read_to_string(folder.join(MARK)).is_ok_and(|old| old == key)
+}
+
+/// Whether a folder holds a run of this job that has come to its end.
+fn has_ended(folder: &Path, key: &str) -> bool {
+    is_of(folder, key) && folder.join("eval.json").exists()
+}
+
+/// A run that was cut off goes on in its folder; one under another job, or that has ended, is begun anew.
+fn begin(folder: &Path, key: &str) -> io::Result<()> {
+    if is_of(folder, key) && !has_ended(folder, key) {
+        return fs::write(folder.join(RESUMED), []);
     }
     if folder.exists() {
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    fs::write(mark, key)?;
-    Ok(Begun::Now)
+    fs::write(folder.join(MARK), key)
 }
 
 fn execute(cell: &Cell, folder: &Path, log: &Path, site: &Site) -> io::Result<ExitStatus> {
@@ -273,9 +332,9 @@ fn execute(cell: &Cell, folder: &Path, log: &Path, site: &Site) -> io::Result<Ex
     status
 }
 
-/// The coordinator's program: `ESTA_COORDINATOR`, or the one beside this one.
+/// The coordinator's program: `ESTA_COORDINATOR_PROGRAM`, or the one beside this one.
 fn coordinator() -> PathBuf {
-    if let Some(program) = env::var_os("ESTA_COORDINATOR") {
+    if let Some(program) = env::var_os("ESTA_COORDINATOR_PROGRAM") {
         return program.into();
     }
     let beside = env::current_exe().ok().and_then(|own| own.parent().map(|folder| folder.join("esta-coordinator")));
@@ -313,7 +372,86 @@ fn chain(error: &CollectError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use esta_engine::law::Law;
+
     use super::*;
+    use crate::{axes, cell::Costs, history, plan::CellId};
+
+    /// A study's folder with the one cell of a job whose run has ended and whose checkpoints are gone.
+    struct Ended {
+        folder: tempfile::TempDir,
+        cells: Vec<(Cell, String)>,
+        costs: Costs,
+    }
+
+    impl Ended {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let config = folder.path().join("job.yaml");
+            fs::write(&config, axes::tests::JOB).expect("writes");
+            let id = CellId { target: "t".into(), arm: "a".into(), part: String::new(), seed: 7 };
+            let cell = Cell { id, config, set: Vec::new() };
+            let spec = job_of(&cell).expect("a sound job");
+            let key = key(&spec);
+            let run = folder.path().join("cells").join(cell.id.name());
+            fs::create_dir_all(&run).expect("makes");
+            let stitches = Law::new(spec.clone()).expect("a sound job").catalog.stitches().count() as i32;
+            let results: Vec<_> = (0..stitches)
+                .map(|stitch| serde_json::json!({"stitch": stitch, "accuracy": 0.5, "halves": [0.5, 0.5]}))
+                .collect();
+            let eval = serde_json::json!({"images": 8, "seconds": 1.0, "results": results});
+            let table = serde_json::json!({"version": 30, "rows": []});
+            let costs = Costs { train_seconds: 3.0, cpu_seconds: Some(2.0), state_bytes: 99, ..Costs::default() };
+            keep::write(&run.join("job.json"), &spec).expect("writes");
+            keep::write(&run.join("eval.json"), &eval).expect("writes");
+            keep::write(&run.join("table.json"), &table).expect("writes");
+            keep::write(&run.join(COSTS), &costs).expect("writes");
+            fs::write(run.join(MARK), &key).expect("writes");
+            let draws: Vec<_> = (0..30 * i64::from(stitches))
+                .map(|slot| (slot / 4, (slot % 4) as i32, (slot % i64::from(stitches)) as i32, true))
+                .collect();
+            history::tests::write(&run, history::tests::SCHEMA, &draws);
+            Self { folder, cells: vec![(cell, key)], costs }
+        }
+
+        fn result(&self) -> CellResult {
+            finished(&self.cells, self.folder.path()).expect("reads").pop().expect("a result")
+        }
+    }
+
+    #[test]
+    fn a_run_that_only_lacks_its_result_is_collected_and_not_run_again() {
+        let ended = Ended::new();
+        let site = Site {
+            folder: ended.folder.path().to_owned(),
+            jobs: 1,
+            workers: 1,
+            device: "cpu".into(),
+            keep: Keep::Evidence,
+        };
+        // There is no coordinator here: a run would fail.
+        run(&ended.cells, &site).expect("nothing is run");
+        assert_eq!(ended.result().costs, ended.costs);
+        assert!(selection::has_every_rule(&ended.result()));
+    }
+
+    #[test]
+    fn a_rule_that_came_later_is_read_from_the_run_that_is_still_there() {
+        let ended = Ended::new();
+        let run = ended.folder.path().join("cells").join(ended.cells[0].0.id.name());
+        let whole = collect(&run, &ended.cells[0].0.id, &ended.cells[0].1).expect("a result");
+        let mut old = whole.clone();
+        old.costs.state_bytes = 7;
+        old.stitches.iter_mut().for_each(|stitch| stitch.values.retain(|rule, _| rule != "effect-late"));
+        old.save(&ended.folder.path().join("results")).expect("writes");
+        assert_eq!(refresh(&ended.cells, ended.folder.path()).expect("reads"), 1);
+        assert_eq!(ended.result().stitches, whole.stitches);
+        assert_eq!(ended.result().costs, old.costs, "what it took is not what is left");
+        assert_eq!(refresh(&ended.cells, ended.folder.path()).expect("reads"), 0);
+        old.save(&ended.folder.path().join("results")).expect("writes");
+        fs::remove_dir_all(run).expect("removes");
+        assert_eq!(refresh(&ended.cells, ended.folder.path()).expect("reads"), 0, "and none where it is gone");
+    }
 
     /// A key that came after them and is written where it says nothing new would make other jobs of theirs.
     #[test]

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use esta_engine::{catalog::Catalog, regret::Selector, spec::PaletteRule};
 use esta_proto::StitchId;
 
-pub use self::study::{Against, Interval, RuleSummary, study};
-use crate::{collect::Probe, history::Visit};
+pub use self::study::{Against, Interval, Judged, RuleSummary, judge, over, study};
+use crate::{cell::CellResult, collect::Probe, history::Visit};
 
 /// Values of stitches, higher is better; stitches of which a rule says nothing are not there.
 pub type Values = BTreeMap<StitchId, f64>;
@@ -94,6 +94,13 @@ pub const RULES: &[RuleInfo] = &[
         "auto's values dealt out anew among the stitches of each bin",
     ),
 ];
+
+/// Whether every rule that reads recorded slots says something of a result: one that was added later does not yet.
+#[must_use]
+pub fn has_every_rule(result: &CellResult) -> bool {
+    let of_slots = RULES.iter().filter(|rule| rule.kind == Kind::Offline);
+    of_slots.into_iter().all(|rule| result.stitches.iter().any(|stitch| stitch.values.contains_key(rule.name)))
+}
 
 /// What a stitch shows after training, by rule of kind [`Kind::Probe`]: `eval.json`'s `probe`.
 #[must_use]

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Context;
 use esta_engine::spec::JobSpec;
 use esta_study::{
-    angles::{DomainAngles, TargetAngles},
-    plan::{AnglesPlan, Study},
+    angles::{Bundle, DomainAngles, TargetAngles, jobs, key},
+    plan::Study,
     runner,
 };
 
@@ -33,6 +33,26 @@ pub fn source(study: &Study) -> anyhow::Result<Option<JobSpec>> {
     Ok(file.map(|file| esta_config::load(file, &[])).transpose()?.map(|law| law.spec))
 }
 
+/// Takes angles that were committed beside results made elsewhere, where their jobs are the same and none are kept yet.
+///
+/// # Errors
+/// When they cannot be read or written, or a cell's job does not load.
+pub fn adopt(study: &Study, source: Option<&JobSpec>, results: &Path, folder: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot take the angles beside {}", results.display());
+    let Some((plan, bundle)) = study.angles.as_ref().zip(Bundle::beside(results).with_context(failed)?) else {
+        return Ok(());
+    };
+    for (target, job) in jobs(study)? {
+        let key = key(plan, &job, source);
+        let offered = bundle.angles.iter().find(|angles| angles.target == target && angles.key == key);
+        let kept = TargetAngles::find(folder, &target, &key).with_context(failed)?;
+        if let (Some(offered), None) = (offered, kept) {
+            offered.save(folder).with_context(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// The angles of every target whose job has weights and images here, on the job of its first cell. What is in the folder
 /// is taken from there; a target that cannot be measured, read or kept is named and left out: no page is lost by it.
 ///
@@ -48,20 +68,17 @@ pub fn of_targets(
     let Some(plan) = &study.angles else { return Ok(Vec::new()) };
     let extent = Extent { stitches: plan.stitches, images: plan.images };
     let mut meter = Meter { extent, device, known: BTreeMap::new() };
-    let cells = study.cells();
     let mut all = Vec::new();
-    for target in &study.targets {
-        let Some(cell) = cells.iter().find(|cell| cell.id.target == target.name) else { continue };
-        let job = esta_config::load(&cell.config, &cell.set)?.spec;
+    for (target, job) in jobs(study)? {
         let on_source = source.map(|source| angles::on_images_of(source, &job));
-        let key = key(plan, &job, on_source.as_ref());
-        match TargetAngles::find(folder, &target.name, &key) {
+        let key = key(plan, &job, source);
+        match TargetAngles::find(folder, &target, &key) {
             Ok(Some(kept)) => {
                 all.push(kept);
                 continue;
             }
             Ok(None) => {}
-            Err(error) => eprintln!("angles on {}: what was kept cannot be read: {error}", target.name),
+            Err(error) => eprintln!("angles on {target}: what was kept cannot be read: {error}"),
         }
         if measure == Measure::Nothing {
             continue;
@@ -70,22 +87,16 @@ pub fn of_targets(
             Ok(domains) => {
                 let drawing = heat_map::draw(&domains);
                 let domains = domains.iter().filter_map(in_words).collect();
-                let angles = TargetAngles { target: target.name.clone(), key, domains, drawing };
+                let angles = TargetAngles { target, key, domains, drawing };
                 if let Err(error) = angles.save(folder) {
-                    eprintln!("angles on {}: cannot be kept: {error}", target.name);
+                    eprintln!("angles on {}: cannot be kept: {error}", angles.target);
                 }
                 all.push(angles);
             }
-            Err(error) => eprintln!("angles on {}: {error:#}", target.name),
+            Err(error) => eprintln!("angles on {target}: {error:#}"),
         }
     }
     Ok(all)
-}
-
-/// What the figures depend on.
-fn key(plan: &AnglesPlan, job: &JobSpec, on_source: Option<&JobSpec>) -> String {
-    let source = on_source.map_or_else(String::new, runner::key);
-    format!("{}-{source}-{}-{}", runner::key(job), plan.stitches, plan.images)
 }
 
 /// Measures jobs, each once: the source domain is the same for all targets of a family.

@@ -15,7 +15,7 @@ use crate::{plan::Target, summary::ArmSummary};
 const TITLE: &str = "Accuracy per budget";
 
 pub fn section(view: &View<'_>) -> String {
-    let lead = "Held-out accuracy of the model that answers a constraint, mean over seeds ± half the distance between \
+    let lead = "Held-out accuracy of the model that answers a constraint by the arm's own rule, mean over seeds ± half the distance between \
         the least and the greatest; the best of a row is marked. Constraints are the costs of the anchors and two \
         between each, in equal ratios. A dash: no palette yet, or a seed has nothing that fits.";
     let tables: String = view.study.targets.iter().filter_map(|target| target_table(view, target)).collect();

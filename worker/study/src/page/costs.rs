@@ -21,7 +21,8 @@ pub fn section(view: &View<'_>) -> String {
     let place = if place.is_empty() { String::new() } else { format!(" ({})", place.join(", ")) };
     let lead = format!(
         "Of one palette, mean over targets and seeds{place}. An arm of several runs counts their sum, but for memory, \
-         which is the largest of any run's worker before evaluation. The ratio is of processor times on the targets and \
+         which is the largest of any run's worker before evaluation: all that its process holds, libtorch, images and \
+         weights included, and so no measure of what training adds. The ratio is of processor times on the targets and \
          seeds that both arms have, so that what else the machine did touches it little; on a device it is of the \
          clock's. State is what has to be kept beside the anchors."
     );
@@ -31,7 +32,7 @@ pub fn section(view: &View<'_>) -> String {
         "of the processor",
         "times the first arm",
         "images",
-        "peak memory",
+        "peak memory, whole process",
         "trained parameters",
         "state",
         "evaluation",

@@ -26,9 +26,9 @@ const WHOLE: (f64, f64) = (1040.0, 430.0);
 
 pub fn section(view: &View<'_>) -> String {
     let (arms, stars) = (shown(view), alone(view));
-    let lead = "Held-out accuracy that a constraint on MACs is answered with: by the arm's own rule, without a look at \
-        held-out accuracies. Lines are means over seeds at each constraint, bands reach from the least seed to the \
-        greatest. Stars are anchors tuned alone, means over seeds.";
+    let lead = "Held-out accuracy that a constraint on MACs is answered with: by the rule that the arm's job deploys by, \
+        without a look at held-out accuracies. Lines are means over seeds at each constraint, bands reach from the least seed to the \
+        greatest. Stars are anchors tuned alone, means over seeds; each says whose it is when pointed at.";
     let figures: Vec<(&Target, Drawing)> = view
         .study
         .targets
@@ -45,24 +45,24 @@ pub fn section(view: &View<'_>) -> String {
 
 /// Arms without a line by name, so that none is taken for missing.
 fn not_drawn(view: &View<'_>, drawn: &[&ArmSummary]) -> String {
-    let others = view.summary.arms.iter().filter(|arm| !view.alone(arm));
+    let others = view.summary.arms.iter().filter(|arm| !arm.is_lone());
     let names: Vec<String> =
         others.filter(|arm| drawn.iter().all(|drawn| drawn.name != arm.name)).map(|arm| code(&arm.name)).collect();
     if names.is_empty() { String::new() } else { format!("<p><small>Not drawn: {}</small></p>\n", names.join(" ")) }
 }
 
-/// Arms with a line, in the study's order: its first and those that claims name, anchors tuned in runs of their own aside.
+/// Arms with a line, in the study's order: its first and those that claims name, anchors tuned alone aside.
 fn shown<'a>(view: &View<'a>) -> Vec<&'a ArmSummary> {
     let claimed = |arm: &ArmSummary| {
         view.summary.claims.iter().any(|claim| claim.claim.arm == arm.name || claim.claim.against == arm.name)
     };
     let arms = view.summary.arms.iter().enumerate();
-    let wanted = arms.filter(|(place, arm)| !view.alone(arm) && (*place == 0 || claimed(arm)));
+    let wanted = arms.filter(|(place, arm)| !arm.is_lone() && (*place == 0 || claimed(arm)));
     wanted.map(|(_, arm)| arm).take(ARMS).collect()
 }
 
 fn alone<'a>(view: &View<'a>) -> Vec<&'a ArmSummary> {
-    view.summary.arms.iter().filter(|arm| view.alone(arm)).collect()
+    view.summary.arms.iter().filter(|arm| arm.is_lone()).collect()
 }
 
 /// Two figures side by side; one left over is drawn wide.
@@ -122,11 +122,11 @@ impl Drawing {
     }
 }
 
-/// Anchors of palettes whose parts are anchors tuned alone, means over seeds.
+/// Anchors of palettes that are anchors tuned alone, means over seeds.
 fn stars(arm: &ArmSummary, target: &str) -> Vec<(String, String, u64, f64)> {
     let mut anchors: BTreeMap<u64, (String, Vec<f64>)> = BTreeMap::new();
     let outcomes = arm.outcomes.get(target).into_iter().flat_map(BTreeMap::values);
-    for stitch in outcomes.flat_map(|outcome: &Outcome| &outcome.stitches).filter(|stitch| stitch.anchor) {
+    for stitch in outcomes.flat_map(|outcome: &Outcome| &outcome.stitches) {
         anchors.entry(stitch.macs).or_insert_with(|| (stitch.path.clone(), Vec::new())).1.push(stitch.accuracy);
     }
     let star = |(macs, (name, accuracies)): (u64, (String, Vec<f64>))| {

@@ -12,7 +12,8 @@ use super::{
 
 pub fn section(view: &View<'_>) -> String {
     let lead = "The same seeds give the same figures on the same kind of device, whatever the number of workers; times \
-        differ. What is finished is not run again unless its job or the program's version has changed.";
+        differ. What is finished is not run again unless its job has changed: of the program's own changes only those \
+        that are known to move what jobs come to make results stale, by a number that is raised by hand with them.";
     let about = view.about;
     let seeds: Vec<String> = view.study.seeds.iter().map(u64::to_string).collect();
     let commands: Vec<String> = about.command.lines().map(code).collect();

@@ -20,6 +20,7 @@ fn study() -> Study {
         name: name.into(),
         config: format!("jobs/{name}.yaml").into(),
         words: format!("all of {name}"),
+        images_of: "one file".into(),
     };
     let part = |name: &str| Part { name: name.into(), set: vec![format!("only={name}")] };
     let arm = |name: &str, set: &[&str]| Arm {
@@ -68,7 +69,7 @@ fn stitch(place: usize, accuracy: f64, effect: f64) -> StitchResult {
         params: 100,
         accuracy,
         halves: [accuracy; 2],
-        row: Row { effect: Some(effect), ..Row::default() },
+        row: Row { importance: Some(-effect), effect: Some(effect), ..Row::default() },
         values: Default::default(),
     }
 }
@@ -101,9 +102,10 @@ fn part(target: &str, part: &str, seed: u64, accuracy: f64) -> CellResult {
 
 /// Ten of sixteen cells.
 fn results() -> Vec<CellResult> {
-    // Areas 55, 58, 45 and, by what the rule believes, 40: it takes the middle for worse than the smallest.
+    // Areas 55, 58, 45 and, by what its own rule believes, 40: it takes the middle for worse than the smallest. By the one
+    // rule for all it is 46.
     let mut misled = whole("b", "plain", 1, [0.40, 0.52, 0.62], 10.0);
-    misled.stitches[1].row.effect = Some(0.0);
+    misled.stitches[1].row.importance = Some(0.0);
     vec![
         whole("a", "plain", 0, [0.50, 0.60, 0.70], 10.0),
         whole("a", "plain", 1, [0.52, 0.64, 0.72], 10.0),
@@ -131,9 +133,11 @@ fn about() -> About {
 }
 
 fn rendered(study: &Study, results: &[CellResult], rules: &[RuleGroup], about: &About) -> String {
-    let summary = Summary::of(study, results);
+    // Nothing is known of their jobs, so that arms answer as a job that says nothing does: by importance.
+    let jobs = Jobs::default();
+    let summary = Summary::of(study, results, &jobs);
     let angles = angles();
-    render(study, &Findings { summary: &summary, results, rules, angles: &angles }, about)
+    render(study, &Findings { summary: &summary, results, jobs: &jobs, rules, angles: &angles }, about)
 }
 
 fn angles() -> [TargetAngles; 1] {
@@ -209,18 +213,69 @@ fn claims_come_with_effect_pairs_verdict_and_choices() {
     let page = page_of(&study(), &results());
     let claims = section(&page, "Claims");
     let rows = rows(claims);
-    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2; 5 seconds a run over 7.5.
+    // By target +2.5 and +3: their mean, and twice the square root of 0.125 / 2; with one rule +2.5 and, of the seed that
+    // both have, +3 again. 5 seconds a run over 7.5.
     assert_says(
         &rows,
-        "1|plain beats otherplain over other|the paper|+2.75 ± 0.50|3 of 4|0.7 ×|holds|score.q, a recipe",
+        "1|plain beats otherplain over other|the paper|+2.75 ± 0.50holds|+2.75 ± 0.50holds|3 of 4|0.67 ×|score.q, a recipe",
     );
     // One pair of one target; 2 and 3.5 seconds over 5.
-    assert_says(&rows, "2|alone beats plainalone over plain|ours|−4.00|1 of 4|1.1 ×|open|score.q");
+    let not_judged = "−4.00not judged: one target, one seed";
+    assert_says(
+        &rows,
+        &format!("2|alone beats plainalone over plain|ours|{not_judged}|{not_judged}|1 of 4|1.10 ×|score.q"),
+    );
     assert_says(&rows, "1|plain over other|+2.50|+3.00");
     assert_says(&rows, "2|alone over plain|−4.00|–");
-    assert_eq!(["effect above", "effect around"].map(|side| claims.matches(side).count()), [2, 2], "row and legend");
+    // The one rule for both is the second figure: rows and legends of two forests.
+    assert_eq!(["effect above", "effect around"].map(|side| claims.matches(side).count()), [4, 4]);
     assert!(claims.contains("Over 2 targets two standard errors cover the truth in about 70 % of studies"), "{claims}");
-    assert_eq!(self::rows(section(&page, "Choices that are ours")), ["score.q|1, 2", "a recipe|1"]);
+    assert!(claims.contains("(12.71 standard errors) these would be open: 1 each by its own rule, 1 with"), "{claims}");
+    assert!(claims.contains("The 2 targets come from 1 source (a, b of one file)"), "{claims}");
+    assert_eq!(self::rows(section(&page, "Choices that are ours")), ["score.q||1, 2", "a recipe||1"]);
+}
+
+/// The page of one target, where the plain arm is 3, 4, 5, ... points above the other by seed.
+fn of_one_target(seeds: u64) -> String {
+    let study = Study { seeds: (0..seeds).collect(), ..study() };
+    let worth = |seed: u64| [0.53, 0.63, 0.73].map(|share| share + 0.01 * seed as f64);
+    let pairs = (0..seeds).flat_map(|seed| {
+        [whole("a", "plain", seed, worth(seed), 1.0), whole("a", "other", seed, [0.50, 0.60, 0.70], 1.0)]
+    });
+    page_of(&study, &pairs.collect::<Vec<_>>())
+}
+
+#[test]
+fn a_single_target_is_judged_by_its_seeds_and_a_single_pair_is_not() {
+    // +3, +4, +5: a standard error of 0.577, 4.30 times.
+    let three = of_one_target(3);
+    assert_says(
+        &rows(section(&three, "Claims")),
+        "1|plain beats otherplain over other|the paper|+4.00 ± 2.48 over seedsholds|+4.00 ± 2.48 over seedsholds|3 of 6|1.00 ×|score.q, a recipe",
+    );
+    assert!(section(&three, "Claims").contains("4.30 standard errors of three seeds"));
+    // +3, +4: a standard error of 0.5, 12.71 times.
+    assert!(rows(section(&of_one_target(2), "Claims"))[0].contains("|+3.50 ± 6.35 over seedsopen|"));
+    assert!(rows(section(&of_one_target(1), "Claims"))[0].contains("|+3.00not judged: one target, one seed|"));
+}
+
+#[test]
+fn one_rule_for_both_tells_training_from_selection() {
+    let page = page_of(&study(), &results());
+    let claims = section(&page, "Claims");
+    assert!(claims.contains("one rule for both (auto)"), "{claims}");
+    // Of the misled seed the other arm has no pair; where it has one, its own rule costs the plain arm 6 points.
+    let mut pairs = results();
+    pairs.push(whole("b", "other", 1, [0.39, 0.45, 0.60], 15.0));
+    let rows = rows(section(&page_of(&study(), &pairs), "Claims"));
+    assert!(rows[0].contains("|+1.50 ± 2.00open|+3.00 ± 1.00holds|4|"), "{rows:#?}");
+}
+
+#[test]
+fn anchors_are_compared_at_their_own_costs() {
+    let page = page_of(&study(), &results());
+    // Seed 0 of the first target, where the palette's smallest has 50 and its largest 70 per cent, alone 51 and 75.
+    assert_says(&rows(section(&page, "Claims")), "2|alone over plain|each by its own rule|+1.00|+5.00");
 }
 
 #[test]
@@ -246,7 +301,7 @@ fn a_study_without_results_is_a_page_of_dashes() {
     let page = page_of(&study(), &[]);
     assert_says(
         &rows(section(&page, "Claims")),
-        "1|plain beats otherplain over other|the paper|–|–|–|not measured|score.q, a recipe",
+        "1|plain beats otherplain over other|the paper|–not measured|–not measured|–|–|score.q, a recipe",
     );
     assert_says(&rows(section(&page, "Costs")), "plain|–|–|–|–|–|–|–|–");
     assert_says(&rows(section(&page, "Targets and arms")), "a|all of a|a.yaml|–|–");
@@ -275,9 +330,9 @@ fn areas_stand_beside_what_the_best_rule_could_reach() {
     let page = page_of(&study(), &results());
     let section = section(&page, "Area under the front");
     let rows = rows(section);
-    assert_says(&rows, "plain|56.50 of 56.50|42.50 of 45.50|49.50 of 51.00|4");
-    assert_says(&rows, "other|54.00 of 54.00|42.00 of 42.00|48.00 of 48.00|3 of 4");
-    assert_says(&rows, "alone|51.00 of 51.00|–|51.00 1 target|1 of 4");
+    assert_says(&rows, "plain|snip|56.50 of 56.50|42.50 of 45.50|49.50 of 51.00|51.00|4");
+    assert_says(&rows, "other|snip|54.00 of 54.00|42.00 of 42.00|48.00 of 48.00|48.00|3 of 4");
+    assert_says(&rows, "alone|largest|51.00 of 51.00|–|51.00 1 target|51.00 1 target|1 of 4");
     assert!(section.contains("<b class=\"best\">49.50</b>"), "an arm with one target is not compared: {section}");
 }
 
@@ -298,6 +353,23 @@ fn fronts_show_arms_of_claims_and_stars_of_anchors_alone() {
     assert_eq!(["trace c0", "trace c1", "trace c2"].map(count), [3, 3, 0], "two targets and the legend");
     assert_eq!(["band c0", "band c1", "<g class=\"star\">"].map(count), [2, 2, 3]);
     assert!(fronts.contains("<title>alone: l alone, 75.0 % at 16.0 kMACs</title>"), "{fronts}");
+}
+
+#[test]
+fn a_run_of_anchors_alone_is_stars_and_takes_no_line() {
+    // One cell in mode anchor holds them all: no parts.
+    let mut study = study();
+    study.arms[2].parts.clear();
+    let mut lone = whole("a", "alone", 0, [0.51, 0.0, 0.75], 11.0);
+    lone.stitches.retain(|stitch| stitch.anchor);
+    let results: Vec<CellResult> = results().into_iter().filter(|r| r.id.arm != "alone").chain([lone]).collect();
+    let page = page_of(&study, &results);
+    let fronts = section(&page, "Fronts");
+    let count = |what: &str| fronts.matches(what).count();
+    assert_eq!(["trace c0", "trace c1", "trace c2"].map(count), [3, 3, 0], "two targets and the legend");
+    assert_eq!(count("<g class=\"star\">"), 3);
+    assert!(!fronts.contains("Not drawn"), "{fronts}");
+    assert_says(&rows(section(&page, "Claims")), "2|alone over plain|each by its own rule|+1.00|+5.00");
 }
 
 #[test]
@@ -353,6 +425,7 @@ fn hostile_words_stay_text() {
     let (mut study, mut results) = (study(), results());
     (study.title, study.words) = (hostile.into(), hostile.into());
     study.targets[0].words = hostile.into();
+    study.targets.iter_mut().for_each(|target| target.images_of = hostile.into());
     study.targets[0].config = format!("jobs/{}", hostile.replace('/', "")).into();
     (study.arms[0].words, study.arms[0].set) = (hostile.into(), vec![hostile.into()]);
     (study.claims[0].words, study.claims[0].ours) = (hostile.into(), vec![hostile.into(), hostile.replace(' ', "")]);
@@ -365,8 +438,9 @@ fn hostile_words_stay_text() {
         device: hostile.into(),
     };
     let line = RuleLine { rule: hostile.into(), words: hostile.into(), note: hostile.into(), ..RuleLine::default() };
-    let rules =
-        [RuleGroup { title: hostile.into(), words: hostile.into(), shipped: hostile.into(), lines: vec![line] }];
+    let arm = ArmLine { arm: hostile.into(), control: hostile.into(), ..ArmLine::default() };
+    let (title, words, shipped) = (hostile.into(), hostile.into(), hostile.into());
+    let rules = [RuleGroup { title, words, shipped, lines: vec![line], arms: vec![arm] }];
     let page = rendered(&study, &results, &rules, &about);
     assert_well_formed(&page);
     assert!(!page.contains("<script") && !page.contains("<img src=x"), "words became markup");

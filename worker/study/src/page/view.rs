@@ -8,8 +8,9 @@ use super::About;
 use crate::{
     angles::TargetAngles,
     cell::{CellResult, StitchResult},
+    jobs::Jobs,
     plan::{Arm, Study},
-    summary::{self, ArmSummary, FrontPoint, Summary},
+    summary::{self, ArmSummary, By, FrontPoint, Summary},
 };
 
 /// A study with everything that came of it.
@@ -17,6 +18,7 @@ pub struct View<'a> {
     pub study: &'a Study,
     pub summary: &'a Summary,
     pub results: &'a [CellResult],
+    pub jobs: &'a Jobs,
     pub angles: &'a [TargetAngles],
     pub about: &'a About,
 }
@@ -47,15 +49,21 @@ impl View<'_> {
         self.study.arms.iter().find(|plan| plan.name == arm.name)
     }
 
-    /// Whether an arm is anchors tuned alone.
-    pub fn alone(&self, arm: &ArmSummary) -> bool {
-        self.plan(arm).is_some_and(|plan| !plan.parts.is_empty())
-    }
-
     /// Arms that run on a target.
     pub fn arms_on(&self, target: &str) -> Vec<&ArmSummary> {
         let runs = |arm: &&ArmSummary| self.plan(arm).is_some_and(|plan| plan.runs_on(target));
         self.summary.arms.iter().filter(runs).collect()
+    }
+
+    /// How many sources the images of the targets come from, with the targets of each; none where nobody says.
+    pub fn sources(&self) -> Option<(usize, String)> {
+        let mut sources: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for target in &self.study.targets {
+            sources.entry(&target.images_of).or_default().push(&target.name);
+        }
+        let named = !sources.contains_key("") && sources.len() < self.study.targets.len();
+        let words = sources.iter().map(|(source, targets)| format!("{} of {source}", targets.join(", ")));
+        named.then(|| (sources.len(), words.collect::<Vec<_>>().join("; ")))
     }
 
     /// Targets an arm runs on.
@@ -64,10 +72,10 @@ impl View<'_> {
     }
 }
 
-/// Fronts of an arm's palettes on a target by its own answer, one a seed.
+/// Fronts of an arm's palettes on a target by its own rule, one a seed.
 pub fn fronts(arm: &ArmSummary, target: &str) -> Vec<Vec<FrontPoint>> {
     let seeds = arm.outcomes.get(target).into_iter().flat_map(BTreeMap::values);
-    seeds.map(|outcome| outcome.front(arm.answer)).collect()
+    seeds.map(|outcome| outcome.front(By::Own)).collect()
 }
 
 /// A difference in points of area, with its sign.

@@ -1,12 +1,12 @@
 //! Rules that average what a stitch's own slots said (LAW: pure).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use esta_engine::{
     catalog::Catalog,
-    table::{Outcome, Row, ScoreKind, Table},
+    table::{Outcome, Row, Table},
 };
-use esta_proto::{AnchorId, StitchId};
+use esta_proto::StitchId;
 
 use super::Values;
 use crate::{history::Visit, summary::mean};
@@ -21,32 +21,19 @@ const FEWEST: usize = 3;
 /// what the run would have deployed.
 pub fn table(visits: &[Visit], catalog: &Catalog) -> Table {
     let mut table = Table::new(catalog.id_bound(), MOMENTUM);
-    let mut moved = BTreeSet::new();
     for step in visits.chunk_by(|a, b| a.step == b.step) {
         // Steps that the run skipped counted, and nothing else of them.
         while step.first().is_some_and(|visit| table.version().0 < visit.step) {
             table.commit(&[]);
         }
-        let slots: Vec<_> = step.iter().map(|visit| slot(visit, &moved, catalog)).collect();
+        let slots: Vec<_> = step.iter().map(slot).collect();
         table.commit(&slots);
-        moved.extend(step.iter().flat_map(|visit| blocks(visit.stitch, catalog)));
     }
     table
 }
 
-/// A score is blank when no adaptation on the path had been moved: it is zero, and so far no step ran a block of it.
-/// (A run that trains everything takes the zero scores of its first slots, under a head of zeros, for real ones; the
-/// slots do not say so, and a moving average soon forgets it.)
-fn slot(visit: &Visit, moved: &BTreeSet<(AnchorId, u32)>, catalog: &Catalog) -> (StitchId, Outcome, ScoreKind) {
-    let blank = visit.score == 0.0 && blocks(visit.stitch, catalog).all(|block| !moved.contains(&block));
-    let outcome = Outcome { score: visit.score, loss: visit.loss, grad_norm: visit.grad_norm, valid: true };
-    (visit.stitch, outcome, if blank { ScoreKind::Blank } else { ScoreKind::Real })
-}
-
-/// The blocks that a path runs; their low-rank updates are shared with every other path through them.
-fn blocks(stitch: StitchId, catalog: &Catalog) -> impl Iterator<Item = (AnchorId, u32)> {
-    let segments = catalog.get(stitch).into_iter().flat_map(|stitch| &stitch.segments);
-    segments.flat_map(|segment| (segment.first..=segment.last).map(|block| (segment.anchor, block)))
+fn slot(visit: &Visit) -> (StitchId, Outcome) {
+    (visit.stitch, Outcome { score: visit.score, loss: visit.loss, grad_norm: visit.grad_norm, valid: true })
 }
 
 /// A value of every row that has one.

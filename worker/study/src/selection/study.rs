@@ -37,6 +37,8 @@ pub struct RuleSummary {
     pub split_interval: Option<Interval>,
     /// Mean Kendall tau-b between its value and accuracy; none when it never orders a bin.
     pub tau: Option<f64>,
+    /// The same of every bin, mean over the runs in which it orders that bin.
+    pub tau_by_bin: BTreeMap<BudgetId, f64>,
     /// Runs it rests on.
     pub runs: usize,
     /// Groups of runs that were resampled together.
@@ -69,11 +71,17 @@ pub struct Against {
     pub interval: Option<Interval>,
 }
 
+/// What every rule loses in one run, in the order of [`RULES`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged(Vec<Lost>);
+
 /// What a rule loses in one run.
+#[derive(Debug, Clone, PartialEq)]
 struct Lost {
     mean: f64,
     split: f64,
     tau: Option<f64>,
+    tau_by_bin: BTreeMap<BudgetId, f64>,
     bins: usize,
     silent: usize,
 }
@@ -85,7 +93,14 @@ struct Lost {
 #[must_use]
 pub fn study<K: Ord, S: AsRef<[StitchResult]>>(runs: &[(K, S)]) -> Vec<RuleSummary> {
     let judged = (0..).zip(runs).filter_map(|(number, (key, stitches))| Some((key, judge(stitches.as_ref(), number)?)));
-    let (keys, lost): (Vec<&K>, Vec<Vec<Lost>>) = judged.unzip();
+    let judged: Vec<(&K, Judged)> = judged.collect();
+    over(&judged.iter().map(|(key, judged)| (*key, judged)).collect::<Vec<_>>())
+}
+
+/// As [`study`], over runs that have been judged.
+#[must_use]
+pub fn over<K: Ord>(runs: &[(&K, &Judged)]) -> Vec<RuleSummary> {
+    let (keys, lost): (Vec<&K>, Vec<&Vec<Lost>>) = runs.iter().map(|(key, judged)| (*key, &judged.0)).unzip();
     if lost.is_empty() {
         return Vec::new();
     }
@@ -103,6 +118,7 @@ pub fn study<K: Ord, S: AsRef<[StitchResult]>>(runs: &[(K, S)]) -> Vec<RuleSumma
             split: average(&splits, None),
             split_interval: interval(&samples, |counts| Some(average(&splits, Some(counts)))),
             tau: mean(of_rule().filter_map(|lost| lost.tau)),
+            tau_by_bin: means_by_bin(of_rule().flat_map(|lost| &lost.tau_by_bin)),
             runs: lost.len(),
             groups: groups(&keys).len(),
             bins: of_rule().map(|lost| lost.bins).sum(),
@@ -131,8 +147,16 @@ fn against(control: usize, own: &[f64], other: &[f64], samples: &[Vec<u32>]) -> 
     Some(Against { control: RULES[control].name, ratio: ratio(None)?, interval })
 }
 
-/// What every rule loses in a run; none when no bin leaves a choice.
-fn judge(stitches: &[StitchResult], number: u64) -> Option<Vec<Lost>> {
+/// Means of values that come with the bin they are of.
+fn means_by_bin<'a>(values: impl Iterator<Item = (&'a BudgetId, &'a f64)>) -> BTreeMap<BudgetId, f64> {
+    let mut bins: BTreeMap<BudgetId, Vec<f64>> = BTreeMap::new();
+    values.for_each(|(bin, value)| bins.entry(*bin).or_default().push(*value));
+    bins.into_iter().filter_map(|(bin, values)| Some((bin, mean(values.into_iter())?))).collect()
+}
+
+/// What every rule loses in a run; none when no bin leaves a choice. `number` seeds its shuffled tables.
+#[must_use]
+pub fn judge(stitches: &[StitchResult], number: u64) -> Option<Judged> {
     let measured: Vec<Measured> = stitches.iter().map(StitchResult::measured).collect();
     let one = |rule: &RuleInfo| {
         let values = values_of(rule, stitches);
@@ -141,7 +165,7 @@ fn judge(stitches: &[StitchResult], number: u64) -> Option<Vec<Lost>> {
             _ => lost(&measured, &values),
         }
     };
-    RULES.iter().map(one).collect()
+    RULES.iter().map(one).collect::<Option<_>>().map(Judged)
 }
 
 /// What a rule says of the stitches of a run. Where the run's table has a value it is what was deployed by, so it comes
@@ -163,7 +187,15 @@ fn values_of(rule: &RuleInfo, stitches: &[StitchResult]) -> Values {
 fn lost(measured: &[Measured], values: &Values) -> Option<Lost> {
     let regret: Regret<()> = regret_of((), measured, Silence::Random, |m| values.get(&m.stitch).copied());
     let silent = regret.bins.iter().filter(|bin| bin.choice.is_none()).count();
-    Some(Lost { mean: regret.mean?, split: regret.split?, tau: regret.tau, bins: regret.bins.len(), silent })
+    let tau_by_bin = regret.bins.iter().filter_map(|bin| Some((bin.budget, bin.tau?))).collect();
+    Some(Lost {
+        mean: regret.mean?,
+        split: regret.split?,
+        tau: regret.tau,
+        tau_by_bin,
+        bins: regret.bins.len(),
+        silent,
+    })
 }
 
 /// The mean over shuffled tables: values stay in their bins and go to any of its stitches.
@@ -185,6 +217,7 @@ fn lost_shuffled(measured: &[Measured], values: &Values, number: u64) -> Option<
         mean: mean(all.iter().map(|lost| lost.mean))?,
         split: mean(all.iter().map(|lost| lost.split))?,
         tau: mean(all.iter().filter_map(|lost| lost.tau)),
+        tau_by_bin: means_by_bin(all.iter().flat_map(|lost| &lost.tau_by_bin)),
         ..all.into_iter().next()?
     })
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use esta_engine::{
     law::Law,
-    table::{Outcome, ScoreKind, Table},
+    table::{Outcome, Table},
 };
 
 use super::*;
@@ -74,19 +74,18 @@ fn auto_snip_and_loss_are_the_bits_of_the_engines_table() {
     let mut visits = falling(&catalog);
     visits.iter_mut().for_each(|visit| visit.step /= 4);
     visits.retain(|visit| visit.step % 50 != 7);
-    // The first step's scores are blank; the next are zero too (a head still is), but their paths had been moved.
+    // The first scores say nothing.
     visits.iter_mut().take(9).for_each(|visit| visit.score = 0.0);
     let mut table = Table::new(catalog.id_bound(), 0.9);
     for step in 0..500 {
         let slots = visits.iter().filter(|visit| visit.step == step).map(|visit| {
-            let kind = if step > 0 { ScoreKind::Real } else { ScoreKind::Blank };
             let outcome = Outcome { score: visit.score, loss: visit.loss, grad_norm: visit.grad_norm, valid: true };
-            (visit.stitch, outcome, kind)
+            (visit.stitch, outcome)
         });
         let mut slots: Vec<_> = slots.collect();
         if slots.is_empty() {
             let bad = Outcome { score: 9.0, loss: 9.0, grad_norm: 9.0, valid: false };
-            slots.push((StitchId(0), bad, ScoreKind::Real));
+            slots.push((StitchId(0), bad));
         }
         table.commit(&slots);
     }
