@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Measures a worker's step against the same step in plain PyTorch, and what ESTA costs in time, bytes and memory; prints
-# one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3` or `--only soak`, which takes long.
+# Measures a worker's step against the same step in plain PyTorch, a LoRA step against transformers and peft, and what ESTA
+# costs in time, bytes and memory; prints one table. Arguments go to scripts/bench/bench.py, such as `--only step --rounds 3`
+# or `--only soak`, which takes long.
 # Wants a quiet machine. Rows of a real run need the anchors of `make quickstart`.
-# Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch; one is made in the cache when absent).
+# Environment: DEVICE (cpu | cuda), PROFILE (cargo's), BENCH_PYTHON (with PyTorch, transformers and peft; one is made in the
+# cache when absent).
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -20,7 +22,7 @@ build() {
 # Some rows are measured on a real etcd of their own.
 need etcd etcd-server
 
-interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh)}"
+interpreter="${BENCH_PYTHON:-$(./scripts/torch-python.sh transformers==5.24.0 peft==0.21.2)}"
 build
 ./scripts/fetch-manpages.sh
 pages=.cache/data/manpages/corpus.jsonl tokenizer=.cache/bench-tokenizer

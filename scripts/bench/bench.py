@@ -18,7 +18,7 @@ import kills
 import laws
 from child import Child, Ended
 from memory import GIVE_BACK, SETTLED, Card, largest_batch, line, step_peak
-from table import Table, kibibytes, mebibytes, milliseconds
+from table import Table, kibibytes, mebibytes, milliseconds, per_second
 
 HERE = Path(__file__).parent
 
@@ -64,6 +64,30 @@ def text_against_pytorch(options, table):
             same_size(name, *(child.case["trained"] for child in pair))
             what = f"{name}, {case['images']} x {case['tokens']} tokens"
             compare(table, what, pair, options.request(name), options.rounds, "<= 1.05")
+
+
+def lora_against_peft(options, table):
+    """A worker scores what it trains besides; otherwise the steps are the same."""
+    if options.tokenizer is None:
+        return
+    for precision, words in cases.PRECISIONS.items():
+        table.section(f"A worker's LoRA step on texts in {words}, one slot, one thread | the same with transformers and peft")
+        for name, case in cases.LORA_STEPS.items():
+            lora_rows(options, table, name, dict(case, precision=precision))
+
+
+def lora_rows(options, table, name, case):
+    tokens, what = case["images"] * case["tokens"], f"{name}, {case['images']} x {case['tokens']} tokens"
+    with options.peft() as theirs, options.worker() as ours:
+        pair = (theirs.begin(case), ours.begin(options.case(case)))
+        if ours.case.get("precision", "f32") != case["precision"]:
+            return table.row(f"{what}: this bench_step knows no {case['precision']}", "not measured")
+        same_size(name, *(child.case["trained"] for child in reversed(pair)))
+        # Fewer milliseconds are more tokens: the ratio of speeds is that of times turned over.
+        (their_ms, our_ms), ratio, _ = in_turn(*pair, options.request(name), options.rounds)
+    table.row(what, per_second(tokens, our_ms), per_second(tokens, their_ms), ratio, ">= 0.95")
+    ours, theirs = (options.lora_peak(program, case) for program in ("worker", "peft"))
+    peak_row(table, f"{what}: peak memory", ours, theirs)
 
 
 # How a worker is watched, in words, its environment but for where it exports to, the goal.
@@ -205,6 +229,7 @@ def kill(options, table):
 PARTS = {
     "step": against_pytorch,
     "text-step": text_against_pytorch,
+    "lora-step": lora_against_peft,
     "watched-step": watched_against_not,
     "reduce": exact_against_float,
     "memory": memory,
@@ -228,6 +253,9 @@ class Options(argparse.Namespace):
     def pytorch(self, threads=1, **environment):
         return Child([sys.executable, "-W", "ignore", str(HERE / "step.py")], self.device, threads, **environment)
 
+    def peft(self, threads=1, **environment):
+        return Child([sys.executable, "-W", "ignore", str(HERE / "lora.py")], self.device, threads, **environment)
+
     def case(self, case, **rest):
         texts = dict(texts=self.texts, tokenizer=self.tokenizer) if self.tokenizer else {}
         return dict(case, digits=self.digits, **texts, **rest)
@@ -241,10 +269,16 @@ class Options(argparse.Namespace):
     def peak_kept(self, name, system, count):
         return self._peak(name, system, count, SETTLED, {})
 
+    def lora_peak(self, program, case):
+        return step_peak(self._starts(program, GIVE_BACK), self.case(case), self.device)
+
+    def _starts(self, program, environment):
+        """Of a fresh process whose peak is measured. Not timed: it may use all processors."""
+        return functools.partial(getattr(self, program), len(os.sched_getaffinity(0)), **environment)
+
     def _peak(self, name, system, count, steps, environment):
-        """A fresh process's peak. Not timed: it may use all processors."""
         program, rest = SYSTEMS[system]
-        start = functools.partial(getattr(self, program), len(os.sched_getaffinity(0)), **environment)
+        start = self._starts(program, environment)
         peak = step_peak(start, self.case(cases.MEMORY[name], images=count, **rest), self.device, steps)
         print(f"bench: {name}, {count} images, {system}: {mebibytes(peak.bytes)}", file=sys.stderr, flush=True)
         return peak

@@ -24,16 +24,19 @@ STEPS = {
 }
 WATCHED = ("quickstart s", "quickstart l", "ViT-Ti>S")
 REDUCTION = {name: STEPS[name] for name in ("quickstart m>l", "ViT-Ti>S")}
-def speaker(depth, width, heads, groups, hidden, vocabulary=4096):
+
+
+def speaker(depth, width, heads, groups, hidden, d_head, vocabulary=4096):
     return dict(
         vocab_size=vocabulary, hidden_size=width, intermediate_size=hidden, num_hidden_layers=depth,
-        num_attention_heads=heads, num_key_value_heads=groups, head_dim=width // heads,
+        num_attention_heads=heads, num_key_value_heads=groups, head_dim=d_head,
     )
 
 
-QUICKSTART_LLM = [speaker(5, 96, 3, 3, 256), speaker(6, 192, 6, 3, 512)]
+# As configs/quickstart-llm/_base.yaml has them.
+QUICKSTART_LLM = [speaker(5, 128, 4, 2, 320, 32), speaker(6, 184, 6, 3, 512, 32)]
 # Blocks of SmolLM2's widths, six of them, on a small vocabulary: what a step of real models is made of.
-SMOL = [speaker(6, 576, 9, 3, 1536), speaker(6, 960, 15, 5, 2560)]
+SMOL = [speaker(6, 576, 9, 3, 1536, 64), speaker(6, 960, 15, 5, 2560, 64)]
 
 
 def text_case(speakers, path, rows, tokens):
@@ -46,6 +49,18 @@ TEXT_STEPS = {
     "quickstart-llm l": text_case(QUICKSTART_LLM, [(1, 0, 5)], 2, 256),
     "SmolLM2 blocks, both widths": text_case(SMOL, [(0, 0, 2), (1, 3, 5)], 1, 256),
 }
+
+
+def lone(arch, rows, tokens):
+    return dict(text_case([arch], [(0, 0, arch["num_hidden_layers"] - 1)], rows, tokens), mode="anchor")
+
+
+# One anchor alone: what transformers and peft train, too. They refuse the width of the quickstart's large one.
+LORA_STEPS = {
+    "quickstart-llm s": lone(QUICKSTART_LLM[0], 2, 256),
+    "SmolLM2 360M's blocks": lone(SMOL[1], 2, 256),
+}
+PRECISIONS = {"f32": "single precision", "bf16": "bfloat16"}
 # The whole family is resident, as in a run; batches are chosen where memory is measured.
 MEMORY = {
     "ViT-Ti": case(VIT, [(0, 0, 11)]),

@@ -40,3 +40,7 @@ def kibibytes(value):
 
 def mebibytes(value):
     return f"{value / 2**20:.1f} MiB"
+
+
+def per_second(tokens, ms):
+    return f"{tokens * 1e3 / ms:.0f} tokens/s"

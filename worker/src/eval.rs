@@ -1,5 +1,6 @@
 //! Held-out loss and accuracy of stitches (HANDS): what a report's plots and regrets rest on.
 
+pub mod counts;
 pub mod probe;
 pub mod speech;
 
@@ -7,16 +8,18 @@ use std::{num::NonZeroU32, path::Path, time::Instant};
 
 use esta_data::{DataError, HeldOut};
 use esta_engine::{
+    memory::{JUDGED_SIDE_BY_SIDE, JUDGED_TOKENS, Pass, deployed},
     palette::Choice,
-    spec::{EvalStitches, PaletteRule},
+    spec::{EvalStitches, JobSpec, PaletteRule},
 };
 use esta_model::{Input, Network, StitchError, StitchedNet};
-use esta_proto::StitchId;
+use esta_proto::{Step, StitchId};
+use esta_text::TextSet;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 use thiserror::Error;
 
-use self::{probe::Probe, speech::Speech};
+use self::{counts::TextCounts, probe::Probe, speech::Speech};
 use crate::{
     places::{DataPlaceError, data_here},
     trainer::{Family, tensors},
@@ -55,6 +58,10 @@ pub struct StitchResult {
     /// Tokens of held-out texts per second, in batches of `eval.batch_size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_second: Option<f64>,
+    /// Bytes that the merged model is planned to take with one such batch (`esta_engine::memory::deployed`); computed, not
+    /// measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_memory: Option<u64>,
     /// What else was measured, where the job asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -72,8 +79,20 @@ pub struct Exported {
 /// `eval.json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// Applied steps of the checkpoint that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// What the classes of the held-out images are called, by their numbers; empty where the files do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
     /// Held-out images or texts.
     pub images: u64,
+    /// What became of the records of the training texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_texts: Option<TextCounts>,
+    /// What became of those of the held-out texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_texts: Option<TextCounts>,
     /// One per evaluated stitch, ascending by id.
     pub results: Vec<StitchResult>,
     /// What else was measured of language models.
@@ -92,15 +111,29 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Writes `eval.json` into the run's folder, in one piece or not at all.
+    /// Writes `eval.json` into the folder of a run or of a checkpoint, in one piece or not at all.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, run_dir: &Path) -> std::io::Result<()> {
-        let (partial, path) = (run_dir.join(".eval.json.tmp"), run_dir.join("eval.json"));
+    pub fn save(&self, folder: &Path) -> std::io::Result<()> {
+        let (partial, path) = (folder.join(".eval.json.tmp"), folder.join("eval.json"));
         std::fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(partial, path)
     }
+}
+
+/// Whether a job evaluates at its end.
+#[must_use]
+pub fn is_asked_for(spec: &JobSpec) -> bool {
+    spec.eval.stitches != EvalStitches::None && spec.data.eval.is_some()
+}
+
+/// The largest pass that an evaluation on these texts can make.
+#[must_use]
+pub fn largest_pass(spec: &JobSpec, texts: &TextSet) -> Pass {
+    let rows = texts.len().min(u64::from(spec.eval.batch_size.max(1)));
+    let tokens = texts.lengths().into_iter().max().map_or(0, u64::from);
+    Pass { rows, tokens, learned: rows * texts.learned_lengths().max().unwrap_or(0) }
 }
 
 /// The stitches that a job evaluates at its end, ascending.
@@ -145,7 +178,9 @@ pub fn evaluate(
     }
     let speech = tch::no_grad(|| speech::measure(family, net, stitches, &held_out))?;
     let images = held_out.len();
-    Ok(Evaluation { images, results, speech, seconds, ..Evaluation::default() })
+    let held_out_texts = held_out.texts().map(|texts| TextCounts::from(texts.report()));
+    let classes = held_out.classes().to_vec();
+    Ok(Evaluation { images, classes, held_out_texts, results, speech, seconds, ..Evaluation::default() })
 }
 
 fn evaluate_stitch(
@@ -159,6 +194,8 @@ fn evaluate_stitch(
     let mut result = summarise(stitch, loss, &right);
     if let Some(texts) = held_out.texts() {
         result.tokens_per_second = Some(texts.report().tokens as f64 / started.elapsed().as_secs_f64().max(1e-9));
+        let (law, stitch) = (&family.law, family.law.catalog.get(stitch));
+        result.planned_memory = stitch.and_then(|stitch| deployed(law, stitch, largest_pass(&law.spec, texts)));
     }
     Ok(result)
 }
@@ -171,14 +208,11 @@ pub(crate) struct Judged {
     pub right: Vec<u8>,
 }
 
-/// Batches that go through a network side by side where its blocks take turns in memory.
-const SIDE_BY_SIDE: usize = 16;
-
 /// Runs a network over all held-out samples, ended after some of its blocks or where it ends.
 fn judge(family: &Family, held_out: &HeldOut, network: &Network, blocks: Option<usize>) -> Result<Judged, EvalError> {
     let (mut loss, mut judged) = (0.0, 0);
     let mut right = Vec::with_capacity(held_out.len() as usize);
-    let side_by_side = if family.shard.is_some() { SIDE_BY_SIDE } else { 1 };
+    let side_by_side = if family.shard.is_some() { JUDGED_SIDE_BY_SIDE as usize } else { 1 };
     let mut chunks = held_out.chunks(chunk(family));
     loop {
         let batches = chunks.by_ref().take(side_by_side);
@@ -220,10 +254,15 @@ fn chunk(family: &Family) -> NonZeroU32 {
     NonZeroU32::new(family.law.spec.eval.batch_size).unwrap_or(NonZeroU32::MIN)
 }
 
-/// Cross entropy of logits [B, K] with labels `[B]`, summed in double precision.
+/// Cross entropy of logits [B, K] with labels `[B]`, summed in double precision; some rows at a time, since a vocabulary is wide.
 fn summed_loss(logits: &Tensor, labels: &Tensor) -> f64 {
-    let logits = logits.to_kind(Kind::Double);
-    logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0).double_value(&[])
+    let rows = JUDGED_TOKENS.cast_signed();
+    let parts = logits.split(rows, 0).into_iter().zip(labels.split(rows, 0));
+    let loss = |(logits, labels): (Tensor, Tensor)| {
+        let logits = logits.to_kind(Kind::Double);
+        logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Sum, -100, 0.0).double_value(&[])
+    };
+    parts.map(loss).sum()
 }
 
 fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
@@ -240,6 +279,7 @@ fn summarise(stitch: StitchId, loss: f64, right: &[u8]) -> StitchResult {
         loss,
         correct,
         tokens_per_second: None,
+        planned_memory: None,
         probe: None,
     }
 }
@@ -251,6 +291,17 @@ mod tests {
     #[test]
     fn a_text_is_right_when_all_its_learned_tokens_are() {
         assert_eq!(wholly_right(&[1, 1, 0, 1, 1, 1], &[2, 2, 0, 2]), [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_loss_is_the_same_in_parts_as_in_one() {
+        let rows = 2 * JUDGED_TOKENS.cast_signed() + 7;
+        let logits = Tensor::arange(rows * 5, (Kind::Float, tch::Device::Cpu)).sin().view([rows, 5]);
+        let labels = Tensor::arange(rows, (Kind::Int64, tch::Device::Cpu)).remainder(5);
+        let logs = logits.to_kind(Kind::Double).log_softmax(-1, Kind::Double);
+        let whole = -logs.gather(1, &labels.view([rows, 1]), false).sum(Kind::Double).double_value(&[]);
+        assert!((summed_loss(&logits, &labels) - whole).abs() < 1e-12 * whole);
+        assert_eq!(summed_loss(&logits.narrow(0, 0, 0), &labels.narrow(0, 0, 0)), 0.0);
     }
 
     #[test]

@@ -36,11 +36,23 @@ pub fn name() -> String {
     name.map_or_else(|| "node".to_owned(), |name| name.trim().to_owned())
 }
 
-/// What the control group of this process leaves it; none where it sets no limit.
+/// What the control group of this process leaves it, of version 2 or else 1; none where it sets no limit.
 fn group_memory() -> Option<u64> {
-    let number =
-        |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    Some(number("memory.max")?.saturating_sub(number("memory.current")?))
+    let read = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+    let left = |[limit, used, stat]: [&str; 3], cache| {
+        group_left([&read(limit)?, &read(used)?, &read(stat).unwrap_or_default()], cache)
+    };
+    let second = ["memory.max", "memory.current", "memory.stat"];
+    let first = ["memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"];
+    left(second, "inactive_file ").or_else(|| left(first, "total_inactive_file "))
+}
+
+/// What a group's limit leaves of what it uses. Its use counts cached files, such as weights that were read: the kernel drops
+/// those that nobody touches, which `cache` names in the statistics, before the limit hurts.
+fn group_left([limit, used, stat]: [&str; 3], cache: &str) -> Option<u64> {
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let cached = stat.lines().find_map(|line| line.strip_prefix(cache)).and_then(number).unwrap_or(0);
+    Some(number(limit)?.saturating_sub(number(used)?.saturating_sub(cached)))
 }
 
 /// A line of `/proc` that counts kibibytes, in bytes.
@@ -88,6 +100,17 @@ mod tests {
         let info = "MemTotal: 10 kB\nMemAvailable:    7 kB\n";
         assert_eq!((kilobytes(info, "MemAvailable:"), kilobytes(info, "VmHWM:")), (Some(7168), None));
         assert!(free_memory(Device::Cpu).is_some_and(|free| free > 1 << 20));
+    }
+
+    #[test]
+    fn files_that_a_group_caches_and_nobody_touches_are_no_memory_taken() {
+        let stat = "anon 600\nfile 300\ninactive_file 200\nactive_file 100\ntotal_inactive_file 250\n";
+        let left = |limit, used, cache| group_left([limit, used, stat], cache);
+        assert_eq!(left("1000\n", "900\n", "inactive_file "), Some(300));
+        assert_eq!(left("1000\n", "900\n", "total_inactive_file "), Some(350));
+        assert_eq!(left("1000\n", "100\n", "inactive_file "), Some(1000), "counters are not read at one moment");
+        assert_eq!(left("max\n", "900\n", "inactive_file "), None);
+        assert_eq!(group_left(["1000", "900", ""], "inactive_file "), Some(100));
     }
 
     #[test]

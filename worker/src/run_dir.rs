@@ -42,8 +42,10 @@ impl RunDir {
         let complete = family.checkpoints.complete()?;
         let step = match checkpoint.or(complete.last().copied()) {
             Some(step) if complete.contains(&step) => step,
-            Some(step) => bail!("{} has no complete checkpoint of step {step}, only {complete:?}", path.display()),
-            None => bail!("{} holds no complete checkpoint", path.display()),
+            Some(step) if !complete.is_empty() => {
+                bail!("{} has no complete checkpoint of step {step}, only {}", path.display(), listed(&complete))
+            }
+            _ => bail!("{} holds no complete checkpoint", path.display()),
         };
         let state = State::from_checkpoint(&family, step).with_context(|| format!("checkpoint of step {step}"))?;
         Ok(Self { path: path.to_owned(), family, state })
@@ -74,6 +76,15 @@ impl RunDir {
 /// When `job.json` is absent or damaged.
 pub fn job(path: &Path) -> anyhow::Result<JobSpec> {
     read_json(&path.join("job.json"))
+}
+
+/// Steps in words: `80, 100 and 120`.
+fn listed(steps: &[Step]) -> String {
+    let words: Vec<String> = steps.iter().map(Step::to_string).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// All at once: whoever moved a run's folder has to bring them all.
@@ -112,4 +123,15 @@ struct TableEntry {
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_told_in_words() {
+        let told = |steps: &[u64]| listed(&steps.iter().copied().map(Step).collect::<Vec<_>>());
+        assert_eq!([told(&[80]), told(&[80, 100]), told(&[80, 100, 120])], ["80", "80 and 100", "80, 100 and 120"]);
+    }
 }

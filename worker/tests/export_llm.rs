@@ -190,6 +190,18 @@ fn a_lone_anchor_is_its_ordinary_architecture_where_that_has_room_for_its_biases
 }
 
 #[test]
+fn a_width_that_the_heads_do_not_divide_is_no_ordinary_llama() {
+    let mut spec = serde_json::to_value(job("llama", false, &["q"])).expect("a tree");
+    spec["family"]["anchors"][1]["config"]["hidden_size"] = 26.into();
+    let family = Family::trained(serde_json::from_value(spec).expect("a job"));
+    let dir = tempfile::tempdir().expect("a folder");
+    let models = family.models(vocabulary(&dir.path().join("tokenizer")));
+    models.write_stitch(StitchId(1), &[], &dir.path().join("b")).expect("written");
+    // transformers reads no LLaMA of 4 heads and 26 channels.
+    assert_eq!(read_json(&dir.path().join("b/config.json"))["architectures"][0], "StitchedForCausalLM");
+}
+
+#[test]
 fn an_export_replaces_an_older_one_and_nothing_else() {
     let family = Family::trained(job("llama", false, &["q"]));
     let dir = tempfile::tempdir().expect("a folder");

@@ -15,7 +15,10 @@ use esta_engine::{
 use esta_model::random_llama;
 use esta_proto::{BudgetId, Step, StitchId};
 use esta_text::train_tokenizer;
-use esta_worker::trainer::{DeviceKind, Job, State, Stepper};
+use esta_worker::{
+    eval::{evaluate, largest_pass},
+    trainer::{DeviceKind, Job, State, Stepper},
+};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
@@ -49,7 +52,9 @@ fn job(folder: &Path) -> JobSpec {
         "data": {
             "text": { "tokenizer": path("tokenizer"), "max_length": TOKENS, "loss_on": "all" },
             "train": { "layout": "text", "path": path("texts.jsonl") },
+            "eval": { "layout": "text", "path": path("texts.jsonl") },
         },
+        "eval": { "batch_size": ROWS },
     }))
     .expect("a job")
 }
@@ -168,8 +173,10 @@ impl Meter {
 
 fn measure(job: &Job, meter: &Meter) {
     tch::set_num_threads(1);
-    let plan = MemoryPlan::of(&job.family.law, Pass { rows: ROWS, tokens: TOKENS, learned: ROWS * TOKENS })
-        .expect("they speak");
+    let held_out = largest_pass(&job.family.law.spec, job.train.texts().expect("they speak"));
+    let plan =
+        MemoryPlan::of(&job.family.law, Pass { rows: ROWS, tokens: TOKENS, learned: ROWS * TOKENS }, Some(held_out))
+            .expect("they speak");
     within("anchors alone", meter.now(), plan.anchors);
 
     meter.forget_peak();
@@ -182,7 +189,7 @@ fn measure(job: &Job, meter: &Meter) {
     meter.forget_peak();
     let mut stepper = Stepper::new(job);
     let stitches: Vec<StitchId> = job.family.law.catalog.stitches().map(|stitch| stitch.id).collect();
-    for (step, stitch) in (0..).map(Step).zip(stitches) {
+    for (step, &stitch) in (0..).map(Step).zip(&stitches) {
         let share = plan_of(job, step, stitch);
         let batch = job.prefetcher.request(step.0 * ROWS..(step.0 + 1) * ROWS);
         let sum =
@@ -190,6 +197,17 @@ fn measure(job: &Job, meter: &Meter) {
         stepper.apply(&mut state, &share, sum);
     }
     within("training", meter.peak(), plan.anchors + plan.layers + plan.training + plan.activations + plan.logits);
+
+    drop(stepper);
+    meter.forget_peak();
+    evaluate(&job.family, &state.net, &stitches, |_, _| {}).expect("it runs");
+    let (peak, planned) = (meter.peak(), plan.anchors + plan.evaluation);
+    println!("evaluation: {} measured, {} planned", Bytes(peak), Bytes(planned));
+    // To the plan of it where tensors alone are counted. The processor's attention works in single precision, its scores too, whatever
+    // it is given, which no kernel of a GPU does; and what a process holds beside tensors weighs as much as a pass here.
+    let exact = matches!(meter, Meter::Device) && job.family.law.spec.train.precision == Precision::F32;
+    let bound = if exact { planned } else { plan.peak(1) };
+    assert!(peak as f64 <= 1.1 * bound as f64, "the evaluation took {}, planned {plan}", Bytes(peak));
 }
 
 /// The whole step for one rank.

@@ -7,9 +7,10 @@
 use std::fmt;
 
 use crate::arch::{Arch, LlamaArch};
+use crate::catalog::Stitch;
 use crate::groups::{self, Param};
 use crate::law::Law;
-use crate::spec::{JobSpec, Precision, Reduction, Target};
+use crate::spec::{EvalStitches, JobSpec, Precision, Reduction, Target};
 
 /// Bytes of single and double precision.
 const F32: u64 = 4;
@@ -18,7 +19,7 @@ const F64: u64 = 8;
 /// Blocks of an anchor that lie in memory at once where they are spread over a node: the one in use, and the next.
 pub const WINDOWS: u64 = 2;
 
-/// One forward and backward pass at its largest.
+/// One pass at its largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     /// Texts.
@@ -47,6 +48,9 @@ pub struct MemoryPlan {
     pub logits: u64,
     /// The least-squares fit before the first step: normal equations, and the activations they are made of.
     pub fit: u64,
+    /// The evaluation after the last step, beside the anchors: what was trained, a pass without a way back, and its logits; 0
+    /// where nothing is evaluated.
+    pub evaluation: u64,
 }
 
 impl Pass {
@@ -58,12 +62,21 @@ impl Pass {
         let tokens = u64::from(spec.task().tokens());
         Self { rows, tokens, learned: rows * tokens }
     }
+
+    /// The same of the evaluation at the run's end; none where there is none.
+    #[must_use]
+    pub fn held_out_at_most(spec: &JobSpec) -> Option<Self> {
+        let evaluates = spec.data.eval.is_some() && spec.eval.stitches != EvalStitches::None;
+        let (rows, tokens) = (u64::from(spec.eval.batch_size.max(1)), u64::from(spec.task().tokens()));
+        evaluates.then_some(Self { rows, tokens, learned: rows * tokens })
+    }
 }
 
 impl MemoryPlan {
-    /// The plan of a job; none for a family that does not speak.
+    /// The plan of a job whose largest pass forth and back is `pass`, and whose evaluation's is `held_out`; none for a family
+    /// that does not speak.
     #[must_use]
-    pub fn of(law: &Law, pass: Pass) -> Option<Self> {
+    pub fn of(law: &Law, pass: Pass, held_out: Option<Pass>) -> Option<Self> {
         let anchors: Vec<&LlamaArch> = law.catalog.anchors.iter().map(Arch::as_llama).collect::<Option<_>>()?;
         let spec = &law.spec;
         let (anchors_at_rest, blocks) = frozen(law);
@@ -80,11 +93,12 @@ impl MemoryPlan {
             activations: activations(law, &anchors, pass),
             logits: logits(spec, &anchors, pass),
             fit: fit(law, &anchors),
+            evaluation: held_out.map_or(0, |pass| evaluation(law, &anchors, pass)),
         })
     }
 
-    /// The most that is in use at once, while it trains or while stitching layers are fitted, by one of `ranks` ranks on a
-    /// node.
+    /// The most that is in use at once, while stitching layers are fitted, while it trains or while it evaluates, by one of
+    /// `ranks` ranks on a node.
     #[must_use]
     pub fn peak(&self, ranks: u32) -> u64 {
         self.least() + self.blocks.div_ceil(u64::from(ranks.max(1)))
@@ -95,7 +109,7 @@ impl MemoryPlan {
     #[must_use]
     pub fn least(&self) -> u64 {
         let train = self.layers + self.training + self.activations + self.logits;
-        self.anchors + train.max(self.fit)
+        self.anchors + train.max(self.fit).max(self.evaluation)
     }
 }
 
@@ -104,14 +118,15 @@ impl fmt::Display for MemoryPlan {
         write!(
             f,
             "{} at most: anchors {}, stitching layers {}, what trains {}, activations {}, logits {}; or {} for the fit \
-             beside the anchors",
+             beside the anchors, {} for the evaluation",
             Bytes(self.least()),
             Bytes(self.anchors),
             Bytes(self.layers),
             Bytes(self.training),
             Bytes(self.activations),
             Bytes(self.logits),
-            Bytes(self.fit)
+            Bytes(self.fit),
+            Bytes(self.evaluation)
         )?;
         match self.blocks {
             0 => Ok(()),
@@ -180,7 +195,7 @@ fn layers_bytes(law: &Law) -> u64 {
 fn activations(law: &Law, anchors: &[&LlamaArch], pass: Pass) -> u64 {
     let spec = &law.spec;
     let tokens = pass.rows * pass.tokens;
-    let of_path = |stitch: &crate::catalog::Stitch| {
+    let of_path = |stitch: &Stitch| {
         let blocks = stitch.segments.iter().flat_map(|segment| {
             let arch = anchors[segment.anchor.index()];
             (segment.first..=segment.last).map(move |_| arch)
@@ -282,6 +297,42 @@ fn states(law: &Law, anchors: &[&LlamaArch]) -> u64 {
     F32 * if law.spec.is_sharded() { FIT_SIDE_BY_SIDE * passing } else { places + passing }
 }
 
+/// Learned tokens whose logits are judged at once, in double precision.
+pub const JUDGED_TOKENS: u64 = 128;
+
+/// Passes of the evaluation that go through a block side by side where blocks have to be brought.
+pub const JUDGED_SIDE_BY_SIDE: u64 = 16;
+
+/// Layers, trained values with their moments, and one pass; where blocks have to be brought, the states of others wait.
+fn evaluation(law: &Law, anchors: &[&LlamaArch], pass: Pass) -> u64 {
+    let trained = law.layout.trainable_params() * 3 * F32;
+    let widest = anchors.iter().map(|arch| arch.width()).max().unwrap_or(0);
+    let waiting = if law.spec.is_sharded() { (JUDGED_SIDE_BY_SIDE - 1) * F32 * widest } else { 0 };
+    layers_bytes(law) + trained + pass.rows * pass.tokens * waiting + judging(&law.spec, anchors, pass)
+}
+
+/// A pass without a way back through blocks of these anchors: its states, and beside them first its dearest block, then its
+/// logits, as they are multiplied and in single precision, some of them in double precision with their log-softmax.
+fn judging(spec: &JobSpec, anchors: &[&LlamaArch], pass: Pass) -> u64 {
+    let e = product_bytes(spec);
+    let tokens = pass.rows * pass.tokens;
+    let state = F32 * anchors.iter().map(|arch| arch.width()).max().unwrap_or(0);
+    let block = anchors.iter().map(|arch| passing(spec, arch)).max().unwrap_or(0);
+    let vocabulary = anchors.iter().map(|arch| u64::from(arch.vocab_size)).max().unwrap_or(0);
+    let each = if e == F32 { F32 } else { F32 + e };
+    let logits = vocabulary * (pass.learned * each + pass.learned.min(JUDGED_TOKENS) * 2 * F64);
+    tokens * state + (tokens * (block - state)).max(logits)
+}
+
+/// Bytes that a deployed stitch is planned to take: its parameters in the type they are multiplied in, and one pass over
+/// held-out texts beside them. None for a family that does not speak.
+#[must_use]
+pub fn deployed(law: &Law, stitch: &Stitch, held_out: Pass) -> Option<u64> {
+    let anchors = stitch.segments.iter().map(|segment| law.catalog.anchors[segment.anchor.index()].as_llama());
+    let anchors: Vec<&LlamaArch> = anchors.collect::<Option<_>>()?;
+    Some(stitch.params * product_bytes(&law.spec) + judging(&law.spec, &anchors, held_out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,7 +360,7 @@ mod tests {
 
     fn plan(changes: &[(&str, serde_json::Value)]) -> MemoryPlan {
         let law = law(changes);
-        MemoryPlan::of(&law, Pass::at_most(&law.spec)).expect("they speak")
+        MemoryPlan::of(&law, Pass::at_most(&law.spec), Pass::held_out_at_most(&law.spec)).expect("they speak")
     }
 
     #[test]
@@ -325,7 +376,7 @@ mod tests {
     #[test]
     fn training_needs_memory_for_what_trains_alone() {
         let law = law(&[]);
-        let plan = MemoryPlan::of(&law, Pass::at_most(&law.spec)).expect("they speak");
+        let plan = MemoryPlan::of(&law, Pass::at_most(&law.spec), None).expect("they speak");
         assert_eq!(plan.training, law.layout.trainable_params() * 32);
         assert!(plan.training < plan.anchors / 20, "{plan}");
     }
@@ -359,6 +410,38 @@ mod tests {
         assert_eq!((whole.blocks, whole.peak(4)), (0, whole.peak(1)));
         assert_eq!((spread.training, spread.logits), (whole.training, whole.logits));
         assert!(spread.peak(8) < whole.peak(8) / 2, "{spread} against {whole}");
+    }
+
+    #[test]
+    fn an_evaluation_counts_where_it_needs_more_than_a_step() {
+        let eval = |batch_size: u32| {
+            let texts = serde_json::json!({"layout": "alpaca", "path": "a.json"});
+            let data = serde_json::json!({"text": {"max_length": 512}, "train": texts, "eval": texts});
+            let mut law = law(&[("/data", data)]);
+            law.spec.eval.batch_size = batch_size;
+            law.spec.train.gradient_checkpointing = true;
+            law.spec.train.gradient_accumulation_steps = 16;
+            MemoryPlan::of(&law, Pass::at_most(&law.spec), Pass::held_out_at_most(&law.spec)).expect("they speak")
+        };
+        let (small, large) = (eval(1), eval(256));
+        assert_eq!(small.peak(1), small.anchors + small.layers + small.training + small.activations + small.logits);
+        // 256 texts of 512 tokens with their states, 32,000 logits each in two and four bytes, and some twice in eight.
+        let logits = 256 * 512 * 4 * 5120 + 32_000 * (256 * 512 * 6 + 128 * 16);
+        assert_eq!(large.evaluation, large.layers + large.training * 12 / 32 + logits);
+        assert_eq!(large.peak(1), large.anchors + large.evaluation);
+        assert_eq!(plan(&[]).evaluation, 0, "the job names no held-out texts");
+    }
+
+    #[test]
+    fn a_deployed_stitch_needs_its_parameters_and_a_pass() {
+        let law = law(&[]);
+        let pass = Pass { rows: 4, tokens: 100, learned: 40 };
+        let needs: Vec<u64> =
+            law.catalog.stitches().map(|stitch| deployed(&law, stitch, pass).expect("it speaks")).collect();
+        let smallest = law.catalog.stitches().next().expect("the small anchor");
+        let (state, block) = (400 * 4 * 4096, 400 * (4 * 4096 + 3 * 2 * 11008));
+        assert_eq!(needs[0], 2 * smallest.params + state + block.max(32_000 * (40 * 6 + 40 * 16)));
+        assert!(needs.iter().max() > needs.first());
     }
 
     #[test]

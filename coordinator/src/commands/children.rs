@@ -126,6 +126,12 @@ fn command(program: &Path, url: &str, name: &str, device: Option<&str>) -> Comma
     command
 }
 
+/// The child that speaks for all of them of what each finds when it loads the job.
+const SPEAKER: &str = "worker-0";
+
+/// The target of what a worker says of its job before it trains: what it will need, what its texts hold.
+const SETUP: &str = "esta::setup";
+
 /// Watches over one child until it leaves or is ended.
 async fn keep(name: String, mut child: Child, leave: mpsc::UnboundedSender<Gone>, end: CancellationToken) {
     let words = Arc::new(Mutex::new(VecDeque::new()));
@@ -147,11 +153,30 @@ async fn keep(name: String, mut child: Child, leave: mpsc::UnboundedSender<Gone>
     leave.send(Gone { name, status, last_word }).ok();
 }
 
-/// Passes on what matters of a child's standard error, and remembers the last of it.
+/// A line of a child that is passed on.
+#[derive(Debug, PartialEq, Eq)]
+enum Heard {
+    /// A warning, an error, or what is no log line.
+    Trouble(String),
+    /// What the job is to a worker, and whether that is worth a warning.
+    Setup { warns: bool, word: String },
+}
+
+/// Passes on what matters of a child's standard error, and remembers the last trouble.
 async fn listen(name: String, stderr: impl AsyncRead + Unpin, words: Arc<Mutex<VecDeque<String>>>) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let Some(word) = what_matters(&line) else { continue };
+        let word = match what_matters(&line) {
+            Some(Heard::Trouble(word)) => word,
+            Some(Heard::Setup { warns, word }) if name == SPEAKER => {
+                match warns {
+                    true => tracing::warn!("{word}"),
+                    false => tracing::info!("{word}"),
+                }
+                continue;
+            }
+            Some(Heard::Setup { .. }) | None => continue,
+        };
         tracing::warn!(worker = name, "{word}");
         let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
         words.clear();
@@ -159,19 +184,21 @@ async fn listen(name: String, stderr: impl AsyncRead + Unpin, words: Arc<Mutex<V
     }
 }
 
-/// A log line matters from `WARN` on; anything that is no log line does.
-fn what_matters(line: &str) -> Option<String> {
+/// A log line matters from `WARN` on, and where it tells of the job; anything that is no log line does.
+fn what_matters(line: &str) -> Option<Heard> {
     let Ok(Value::Object(event)) = serde_json::from_str(line) else {
-        return (!line.trim().is_empty()).then(|| line.trim_end().to_owned());
+        return (!line.trim().is_empty()).then(|| Heard::Trouble(line.trim_end().to_owned()));
     };
-    let level = event.get("level").and_then(Value::as_str);
-    if !matches!(level, Some("WARN" | "ERROR")) {
+    let said = |key: &str| event.get(key).and_then(Value::as_str);
+    let (warns, of_setup) = (matches!(said("level"), Some("WARN" | "ERROR")), said("target") == Some(SETUP));
+    if !warns && !of_setup {
         return None;
     }
     let known = ["message", "level", "timestamp", "target", "span"];
     let shown = event.iter().filter(|(key, _)| !known.contains(&key.as_str()));
-    let message = event.get("message").and_then(Value::as_str).unwrap_or(line).to_owned();
-    Some(shown.fold(message, |text, (key, value)| format!("{text} {key}={value}")))
+    let message = said("message").unwrap_or(line).to_owned();
+    let word = shown.fold(message, |text, (key, value)| format!("{text} {key}={value}"));
+    Some(if of_setup { Heard::Setup { warns, word } } else { Heard::Trouble(word) })
 }
 
 impl Gone {
@@ -206,8 +233,16 @@ mod tests {
     fn only_lines_that_matter_pass() {
         assert_eq!(what_matters(r#"{"level":"INFO","message":"step"}"#), None);
         let warning = r#"{"level":"WARN","message":"slow","rank":2,"target":"x","span":{"name":"step"}}"#;
-        assert_eq!(what_matters(warning).as_deref(), Some("slow rank=2"));
-        assert_eq!(what_matters("esta-worker: no weights").as_deref(), Some("esta-worker: no weights"));
+        let trouble = |word: &str| Some(Heard::Trouble(word.to_owned()));
+        assert_eq!(what_matters(warning), trouble("slow rank=2"));
+        assert_eq!(what_matters("esta-worker: no weights"), trouble("esta-worker: no weights"));
         assert_eq!(what_matters("  "), None);
+    }
+
+    #[test]
+    fn what_a_worker_finds_in_its_job_passes_at_every_level() {
+        let line = |level: &str| format!(r#"{{"level":"{level}","message":"2 texts","target":"esta::setup"}}"#);
+        let setup = |warns| Some(Heard::Setup { warns, word: "2 texts".to_owned() });
+        assert_eq!([what_matters(&line("INFO")), what_matters(&line("WARN"))], [setup(false), setup(true)]);
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn memory(args: &MemoryArgs) -> Result<(), Failure> {
 }
 
 fn plan(law: &Law) -> Option<MemoryPlan> {
-    MemoryPlan::of(law, Pass::at_most(&law.spec))
+    MemoryPlan::of(law, Pass::at_most(&law.spec), Pass::held_out_at_most(&law.spec))
 }
 
 /// A way to use less memory than by default.

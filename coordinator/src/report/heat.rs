@@ -21,7 +21,7 @@ struct Quantity {
     shade: fn(f64, low: f64, high: f64) -> f64,
 }
 
-const QUANTITIES: [Quantity; 3] = [
+const QUANTITIES: [Quantity; 4] = [
     Quantity {
         name: "importance",
         note: "against the budget's highest",
@@ -41,6 +41,13 @@ const QUANTITIES: [Quantity; 3] = [
         note: "the budget's lowest is strongest",
         class: "h3",
         value: |evidence, stitch| evidence.row(stitch.id).loss,
+        shade: |value, low, high| (high - value) / (high - low),
+    },
+    Quantity {
+        name: "own part of the loss",
+        note: "what auto goes by; the budget's lowest is strongest",
+        class: "h3",
+        value: |evidence, stitch| evidence.row(stitch.id).effect,
         shade: |value, low, high| (high - value) / (high - low),
     },
 ];

@@ -1,6 +1,6 @@
 //! Language models: held-out loss against parameters, and one question answered by every size (HANDS).
 
-use esta_engine::catalog::Stitch;
+use esta_engine::{catalog::Stitch, memory::Bytes};
 use esta_page::{
     markup::{escape, legend, section as markup_section},
     numbers::{count, or_dash, percent, si, significant, tick},
@@ -9,12 +9,13 @@ use esta_page::{
 };
 
 use super::{evidence::Evidence, front::mark_of};
-use crate::artifacts::summary::{AnswerEntry, ExitEntry, SpeechEntry};
+use crate::artifacts::summary::{AnswerEntry, EvalFile, ExitEntry, SpeechEntry, TextsEntry};
 
 /// Nothing for a family that does not speak.
 pub fn section(evidence: &Evidence) -> String {
-    let Some(speech) = evidence.eval.as_ref().and_then(|eval| eval.speech.as_ref()) else { return String::new() };
-    losses(evidence, speech) + &answers(evidence, speech)
+    let Some(eval) = &evidence.eval else { return String::new() };
+    let Some(speech) = &eval.speech else { return String::new() };
+    losses(evidence, speech) + &answers(evidence, speech) + &sets(eval)
 }
 
 fn losses(evidence: &Evidence, speech: &SpeechEntry) -> String {
@@ -28,7 +29,8 @@ fn losses(evidence: &Evidence, speech: &SpeechEntry) -> String {
         _ => String::new(),
     };
     let lead = format!(
-        "Mean cross entropy of the {} tokens that held-out texts ask for; perplexity is its exponential.{trivial}",
+        "Mean cross entropy of the {} tokens that held-out texts ask for; perplexity is its exponential. Planned memory is \
+         computed: the merged model's parameters and one batch of the evaluation.{trivial}",
         count(speech.tokens)
     );
     let mut keys = vec![Mark::Dot.key("evaluated stitch"), mark_of(evidence.rule).key("deployed")];
@@ -42,7 +44,8 @@ fn losses(evidence: &Evidence, speech: &SpeechEntry) -> String {
     if tuned_alone(evidence).next().is_some() {
         keys.push(Mark::Star.key("tuned alone"));
     }
-    let heads = ["stitch", "path", "parameters", "held-out loss", "perplexity", "exact match", "tokens/s"];
+    let heads =
+        ["stitch", "path", "parameters", "held-out loss", "perplexity", "exact match", "tokens/s", "planned memory"];
     let rows: Vec<_> = evidence.catalog.stitches().filter_map(|stitch| row(evidence, stitch)).collect();
     let body = legend(&keys) + &scatter(evidence, speech) + &table(&heads, 2, &rows) + &exits(speech);
     markup_section("Held-out loss against size", &lead, &body)
@@ -58,6 +61,7 @@ fn row(evidence: &Evidence, stitch: &Stitch) -> Option<Vec<String>> {
         or_dash(result.loss.map(f64::exp), significant),
         percent(result.accuracy),
         or_dash(result.tokens_per_second, significant),
+        or_dash(result.planned_memory, |bytes| Bytes(bytes).to_string()),
     ])
 }
 
@@ -139,4 +143,26 @@ fn answers(evidence: &Evidence, speech: &SpeechEntry) -> String {
     let rows: Vec<_> = speech.answers.iter().filter_map(row).collect();
     let body = input + &table(&["stitch", "its answer", "parameters", "tokens/s"], 2, &rows);
     markup_section("One question, every size", &lead, &body)
+}
+
+/// What became of the records of both sets; nothing where that is not known.
+fn sets(eval: &EvalFile) -> String {
+    let sets = [("to adapt on", &eval.train_texts), ("held out", &eval.held_out_texts)];
+    let row = |(name, texts): (&str, &Option<TextsEntry>)| {
+        let texts = texts.as_ref()?;
+        let numbers = [texts.read, texts.kept, texts.truncated, texts.tokens, texts.learned].map(count);
+        Some([vec![name.to_owned(), left_out(texts)], numbers.to_vec()].concat())
+    };
+    let rows: Vec<_> = sets.into_iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let heads = ["texts", "left out", "records", "sequences", "cut off", "tokens", "learned or judged"];
+    markup_section("Texts", "What became of the records of both sets.", &table(&heads, 2, &rows))
+}
+
+fn left_out(texts: &TextsEntry) -> String {
+    let reasons: Vec<String> =
+        texts.left_out.iter().map(|(reason, records)| format!("{} {}", count(*records), escape(reason))).collect();
+    if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") }
 }

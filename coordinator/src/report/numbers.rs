@@ -7,7 +7,7 @@ use esta_page::{
     table::table,
 };
 
-use super::{curves::thin, evidence::Evidence};
+use super::{curves::thin, evidence::Evidence, palette::own_part};
 use crate::artifacts::metrics::MetricsLine;
 
 pub fn section(evidence: &Evidence) -> String {
@@ -37,6 +37,7 @@ fn stitches(evidence: &Evidence) -> String {
         "visits",
         "importance",
         "train loss",
+        "own part",
         "grad norm",
         "accuracy",
         "held-out loss",
@@ -58,6 +59,7 @@ fn stitch_row(evidence: &Evidence, stitch: &Stitch) -> Vec<String> {
         count(row.visits),
         or_dash(row.importance, significant),
         or_dash(row.loss, significant),
+        own_part(&row),
         or_dash(row.grad_norm, significant),
         or_dash(result, |result| percent(result.accuracy)),
         or_dash(result.and_then(|result| result.loss), significant),

@@ -1,9 +1,9 @@
 //! The palette as a table: what is deployed for each budget (HANDS).
 
-use esta_engine::spec::PaletteRule;
+use esta_engine::{spec::PaletteRule, table::Row};
 use esta_page::{
     markup::{escape, missing, section as markup_section},
-    numbers::{count, or_dash, percent, si, significant},
+    numbers::{count, or_dash, percent, si, signed, significant},
     table::table,
 };
 use esta_proto::BudgetId;
@@ -24,15 +24,35 @@ pub fn section(evidence: &Evidence) -> String {
     let lead = format!(
         "One model per budget; a constraint means <em>at most</em>. This job deploys by <code>{}</code>; what the \
          other rules \
-         would choose stands beside it. ● marks the Pareto front of a rule's choices{}.",
+         would choose stands beside it. ● marks the Pareto front of a rule's choices{}. {OWN_PART}",
         evidence.rule.name(),
         if evidence.eval.is_some() { " by accuracy" } else { " by the rule's own value" }
     );
     let rows: Vec<_> = (0..evidence.budgets() as u32).flat_map(|budget| rows(evidence, BudgetId(budget))).collect();
     let cost = if evidence.catalog.stitches().any(|stitch| stitch.latency.is_some()) { "time, MACs" } else { "MACs" };
-    let heads =
-        ["budget", "rule", "stitch", "exported", cost, "parameters", "importance", "train loss", "accuracy", "front"];
+    let heads = [
+        "budget",
+        "rule",
+        "stitch",
+        "exported",
+        cost,
+        "parameters",
+        "importance",
+        "train loss",
+        "own part",
+        "accuracy",
+        "front",
+    ];
     markup_section(TITLE, &lead, &(table(&heads, 4, &rows) + &means(evidence)))
+}
+
+/// What `auto` goes by, once for every table and map that shows it.
+pub(super) const OWN_PART: &str = "The <em>own part</em> of the loss (<code>effect</code> in <code>table.json</code>) is what \
+    a stitch's slots lost beyond the run's common trend at their steps: <code>auto</code> takes the lowest of a budget.";
+
+/// The own part of the loss in a cell.
+pub(super) fn own_part(row: &Row) -> String {
+    or_dash(row.effect, |effect| signed(effect, 4))
 }
 
 /// A budget's rows: one per stitch that any rule chose, in the order of the rules.
@@ -67,6 +87,7 @@ fn row(evidence: &Evidence, rules: &[(PaletteRule, &PaletteEntry)], entry: &Pale
         count(entry.params),
         or_dash(stats.importance, significant),
         or_dash(stats.loss, significant),
+        own_part(&stats),
         or_dash(entry.accuracy, percent),
         on_front,
     ]

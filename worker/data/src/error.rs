@@ -136,6 +136,16 @@ pub enum DataError {
         /// The class.
         class: u32,
     },
+    /// A class folder that training does not have: no number stands for it.
+    #[error("{}: no class {class:?} among the folders of {}, which number the classes", path.display(), train.display())]
+    ClassUnknown {
+        /// The set.
+        path: PathBuf,
+        /// The folder's name.
+        class: String,
+        /// The training set.
+        train: PathBuf,
+    },
     /// A `classes` filter that keeps more classes than the job has.
     #[error("{}: classes keeps {kept} classes, more than num_classes = {classes}", path.display())]
     ClassCount {

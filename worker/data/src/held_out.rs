@@ -35,7 +35,7 @@ impl HeldOut {
     }
 
     fn of(set: &DatasetSpec, data: &DataSpec, intake: &Intake) -> Result<Self, DataError> {
-        Ok(Self { samples: Arc::new(Samples::open(set, data, intake)?) })
+        Ok(Self { samples: Arc::new(Samples::judged(set, data, intake)?) })
     }
 
     /// Samples of the set; at least one.
@@ -49,6 +49,12 @@ impl HeldOut {
     #[must_use]
     pub fn texts(&self) -> Option<&TextSet> {
         self.samples.texts()
+    }
+
+    /// What the classes of images are called, by their numbers; empty where the files do not say.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        self.samples.classes()
     }
 
     /// The samples of a range, for ranks that share an evaluation.

@@ -22,6 +22,8 @@ use shards::Shards;
 pub(crate) struct Listing {
     /// Labels as the files give them; nothing is checked against the job's classes.
     pub(crate) labels: Vec<i64>,
+    /// What a label stands for, by its number; empty where the files say numbers alone.
+    pub(crate) classes: Vec<String>,
     source: Source,
 }
 
@@ -54,8 +56,9 @@ pub(crate) enum Images {
 }
 
 impl Listing {
-    /// Reads what `spec` names: labels, and images where they cannot be read one by one later.
-    pub(crate) fn open(spec: &DatasetSpec) -> Result<Self, DataError> {
+    /// Reads what `spec` names: labels, and images where they cannot be read one by one later. Class folders have the
+    /// numbers that they have in `train`, where that is such folders as well.
+    pub(crate) fn open(spec: &DatasetSpec, train: &DatasetSpec) -> Result<Self, DataError> {
         let path = Path::new(&spec.path);
         let labels = |layout| {
             let missing = || DataError::LabelsMissing { path: path.to_owned(), layout };
@@ -64,11 +67,18 @@ impl Listing {
         match spec.layout {
             Layout::Idx => idx::list(path, labels("idx")?),
             Layout::DigitsCsv => digits::list(path),
-            Layout::ImageFolder => folder::list(path),
+            Layout::ImageFolder => {
+                let numbered_by = if train.layout == Layout::ImageFolder { Path::new(&train.path) } else { path };
+                folder::list(path, numbered_by)
+            }
             Layout::Parquet => shards::list(path, spec.labels.as_deref()),
             Layout::Alpaca | Layout::Chat | Layout::Text => Err(DataError::Texts { path: path.to_owned() }),
             Layout::ImageList => list::list(path, labels("image_list")?),
         }
+    }
+
+    fn unnamed(labels: Vec<i64>, source: Source) -> Self {
+        Self { labels, classes: Vec::new(), source }
     }
 
     /// The place of a record, for messages.

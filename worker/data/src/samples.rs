@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use esta_engine::order::Grouping;
-use esta_engine::spec::{DataSpec, DatasetSpec};
+use esta_engine::spec::{DataSpec, DatasetSpec, LossOn};
 use esta_text::{TextSet, TokenBatch, Tokenizer};
 
 use crate::dataset::Dataset;
@@ -67,6 +67,16 @@ impl Samples {
         }
     }
 
+    /// A set that models are judged by: on its answers alone, whatever else is learned in training. A model that is asked
+    /// writes no prompt, and losses compare only where they are means over the same tokens.
+    pub(crate) fn judged(set: &DatasetSpec, data: &DataSpec, intake: &Intake) -> Result<Self, DataError> {
+        let mut data = data.clone();
+        if let Some(text) = &mut data.text {
+            text.loss_on = LossOn::Answers;
+        }
+        Self::open(set, &data, intake)
+    }
+
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Images(images) => images.dataset().len(),
@@ -79,6 +89,14 @@ impl Samples {
         match self {
             Self::Images(_) => None,
             Self::Texts { set, .. } => Some(set),
+        }
+    }
+
+    /// What its classes are called, where they have names.
+    pub(crate) fn classes(&self) -> &[String] {
+        match self {
+            Self::Images(images) => images.dataset().classes(),
+            Self::Texts { .. } => &[],
         }
     }
 

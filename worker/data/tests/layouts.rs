@@ -2,9 +2,10 @@
 
 mod support;
 
-use esta_data::{DataError, Origin, Position};
+use esta_data::{DataError, Dataset, Origin, Position};
+use esta_engine::spec::DataSpec;
 use serde_json::json;
-use support::{Folder, colour_jpeg, corners, grey_png, gzip, idx_images, idx_labels, open, with, write_parquet};
+use support::{Folder, colour_jpeg, corners, data, grey_png, gzip, idx_images, idx_labels, open, with, write_parquet};
 
 #[test]
 fn idx_pairs_open_plain_and_gzipped() {
@@ -170,6 +171,53 @@ fn image_folders_number_classes_in_byte_order() {
     let dataset = open(&set).unwrap();
     assert_eq!((dataset.labels(), corners(&dataset)), (&[0, 1, 2][..], vec![20, 30, 10]));
     assert_eq!([0, 1, 2].map(|index| dataset.image(index).unwrap().channels), [1, 3, 1]);
+}
+
+/// A job that trains on the folders cat, dog and owl and is judged on `eval`; each image is worth its class's number.
+fn pets(folder: &Folder, eval: &serde_json::Value) -> DataSpec {
+    for (value, name) in (0..).zip(["cat", "dog", "owl"]) {
+        folder.write(&format!("train/{name}/1.png"), &grey_png(2, value));
+    }
+    data(&json!({"layout": "image_folder", "path": folder.text("train")}), json!({"eval": eval, "validation": eval}))
+}
+
+#[test]
+fn held_out_folders_have_the_numbers_of_training() {
+    let folder = Folder::new();
+    folder.write("eval/owl/1.png", &grey_png(2, 2));
+    folder.write("eval/dog/1.png", &grey_png(2, 1));
+    let spec = pets(&folder, &json!({"layout": "image_folder", "path": folder.text("eval")}));
+    for held_out in [&spec.eval, &spec.validation] {
+        let dataset = Dataset::open(&spec, held_out.as_ref().expect("a held-out set")).unwrap();
+        assert_eq!((dataset.labels(), corners(&dataset)), (&[1, 2][..], vec![1, 2]));
+        assert_eq!(dataset.classes(), ["cat", "dog", "owl"]);
+    }
+}
+
+#[test]
+fn a_filter_of_classes_speaks_of_the_numbers_of_training() {
+    let folder = Folder::new();
+    folder.write("eval/owl/1.png", &grey_png(2, 2));
+    folder.write("eval/dog/1.png", &grey_png(2, 1));
+    let eval = json!({"layout": "image_folder", "path": folder.text("eval"), "classes": [2, 1]});
+    let spec = pets(&folder, &eval);
+    let dataset = Dataset::open(&spec, spec.eval.as_ref().expect("a held-out set")).unwrap();
+    assert_eq!((dataset.labels(), corners(&dataset)), (&[1, 0][..], vec![1, 2]));
+    assert_eq!(dataset.classes(), ["owl", "dog"]);
+}
+
+#[test]
+fn a_held_out_class_that_training_lacks_is_refused_by_name() {
+    let folder = Folder::new();
+    folder.write("eval/dog/1.png", &grey_png(2, 1));
+    folder.write("eval/wolf/1.png", &grey_png(2, 9));
+    let spec = pets(&folder, &json!({"layout": "image_folder", "path": folder.text("eval")}));
+    let error = Dataset::open(&spec, spec.eval.as_ref().expect("a held-out set")).unwrap_err();
+    assert!(
+        matches!(&error, DataError::ClassUnknown { path, class, train }
+        if *path == folder.path("eval") && class == "wolf" && *train == folder.path("train")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -53,6 +53,17 @@ pub fn fit_layers(
     samples: &Input,
     init: &StitchInit,
 ) -> Result<Weights, FitError> {
+    fit_within(FIT_EQUATIONS, catalog, frozen, samples, init)
+}
+
+/// The same in sweeps whose normal equations take so many bytes at most.
+fn fit_within(
+    limit: u64,
+    catalog: &Catalog,
+    frozen: &Weights,
+    samples: &Input,
+    init: &StitchInit,
+) -> Result<Weights, FitError> {
     if samples.is_empty() {
         return Err(FitError::NoSamples);
     }
@@ -62,19 +73,19 @@ pub fn fit_layers(
     let chunks: Vec<Input> = chunks(samples).collect();
     // Where blocks have to be brought, many chunks go through each while it is there.
     let side_by_side = if frozen.windows().is_some() { FIT_SIDE_BY_SIDE as usize } else { 1 };
-    for layers in sweeps(catalog) {
+    for layers in sweeps(catalog, limit) {
         fit_some(layers, &trunks, chunks.chunks(side_by_side), init, &mut weights)?;
     }
     Ok(weights)
 }
 
 /// The layers in order, as many at a time as their normal equations may take memory.
-fn sweeps(catalog: &Catalog) -> Vec<&[Layer]> {
+fn sweeps(catalog: &Catalog, limit: u64) -> Vec<&[Layer]> {
     let width = |anchor: AnchorId| catalog.anchors[anchor.index()].width();
     let bytes = |layer: &Layer| equations_bytes(width(layer.from), width(layer.to), layer.positions.len());
     let (mut sweeps, mut start, mut held) = (Vec::new(), 0, 0);
     for (number, layer) in catalog.layers.iter().enumerate() {
-        if number > start && held + bytes(layer) > FIT_EQUATIONS {
+        if number > start && held + bytes(layer) > limit {
             sweeps.push(&catalog.layers[start..number]);
             (start, held) = (number, 0);
         }
@@ -188,4 +199,63 @@ fn ridge(gram: &Tensor, cross: &Tensor, ridge: f64) -> Option<Tensor> {
     target += diagonal.mean(Kind::Double) * ridge;
     let (factor, info) = penalised.linalg_cholesky_ex(false, false);
     (info.int64_value(&[]) == 0).then(|| cross.cholesky_solve(&factor, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_engine::spec::JobSpec;
+    use serde_json::json;
+
+    use super::*;
+    use crate::random_anchor;
+
+    /// Layers between the anchors.
+    const LAYERS: usize = 5;
+
+    fn family() -> (Catalog, Weights) {
+        let anchor = |name: &str, width: u32| {
+            let arch = json!({ "image_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": width, "depth": 6, "num_heads": 2 });
+            json!({ "name": name, "arch": arch, "weights": "-" })
+        };
+        let spec: JobSpec = serde_json::from_value(json!({
+            "name": "tiny",
+            "family": { "anchors": [anchor("a", 6), anchor("b", 10)], "space": { "kind": "esta" } },
+            "train": { "max_steps": 1 },
+            "data": { "num_classes": 2, "train": { "layout": "idx", "path": "-" } },
+            "budgets": { "gap": 1e4 },
+        }))
+        .expect("a job");
+        let catalog = Catalog::build(&spec).expect("they stitch");
+        let mut frozen = Weights::new("fixture");
+        for (number, arch) in catalog.anchors.iter().enumerate() {
+            frozen.absorb(&format!("anchors.{number}."), random_anchor(arch, catalog.task, 7));
+        }
+        (catalog, frozen)
+    }
+
+    #[test]
+    fn several_sweeps_fit_what_one_does() {
+        tch::set_num_threads(1);
+        let (catalog, frozen) = family();
+        assert_eq!(catalog.layers.len(), LAYERS);
+        let width = |anchor: AnchorId| catalog.anchors[anchor.index()].width();
+        let bytes = |layer: &Layer| equations_bytes(width(layer.from), width(layer.to), layer.positions.len());
+        let pair = 2 * catalog.layers.iter().map(bytes).max().expect("there are layers");
+        // They have 4, 3, 3, 3 and 1 positions.
+        assert_eq!([u64::MAX, pair, 0].map(|limit| sweeps(&catalog, limit).len()), [1, 2, LAYERS]);
+        tch::manual_seed(1);
+        let images = Input::Images(Tensor::randn([40, 1, 8, 8], (Kind::Float, Device::Cpu)));
+        let fitted = |limit| {
+            fit_within(limit, &catalog, &frozen, &images, &StitchInit::default()).expect("the ridge makes it solvable")
+        };
+        let one = fitted(u64::MAX);
+        assert_eq!(one.iter().count(), 2 * LAYERS, "weights and biases");
+        for limit in [pair, 0] {
+            let several = fitted(limit);
+            for (name, tensor) in one.iter() {
+                let other = several.get(name).expect("the same layers");
+                assert!(tensor.allclose(other, 1e-6, 1e-7, false), "{name} in sweeps of {limit} bytes");
+            }
+        }
+    }
 }

@@ -51,6 +51,16 @@ pub enum HubError {
         /// The first of them.
         first: String,
     },
+    /// A head of its own where the configuration says that it is the embedding.
+    #[error(
+        "{}: lm_head.weight is another matrix than model.embed_tokens.weight, though config.json ties them: say \
+         tie_word_embeddings: false there, and in the job's config if it has one",
+        folder.display()
+    )]
+    Untied {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A tensor.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -71,7 +81,7 @@ pub fn read_hub_config(folder: &Path) -> Result<LlamaArch, HubError> {
 ///
 /// # Errors
 /// [`HubError`] naming the file and the tensor: for a missing file or tensor, one of another shape or type, one that the
-/// architecture has no place for, one with a value that is not finite.
+/// architecture has no place for, one with a value that is not finite, a head that is not the embedding it is tied to.
 pub fn read_llama(folder: &Path, arch: &LlamaArch, precision: Precision, device: Device) -> Result<Weights, HubError> {
     let mut census = Census::of(arch);
     let mut weights = Weights::new(folder.display().to_string());
@@ -111,19 +121,45 @@ impl<'a> Census<'a> {
         }
     }
 
-    /// All of them were met.
-    pub fn finish(mut self, folder: &Path) -> Result<(), WeightsError> {
+    /// All of them were met, and a second copy of a tied matrix is one.
+    pub fn finish(mut self, folder: &Path) -> Result<(), HubError> {
         match self.missing.pop_first() {
+            None if self.arch.tie_word_embeddings => check_tied(folder),
             None => Ok(()),
             Some((name, expected)) => {
-                Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected })
+                Err(WeightsError::Missing { origin: folder.display().to_string(), name, expected }.into())
             }
         }
     }
 }
 
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// A folder with a head beside the embedding holds the same matrix twice: transformers unties them where they differ, and the
+/// network would be another. Bytes are compared where they are mapped: neither matrix is copied.
+fn check_tied(folder: &Path) -> Result<(), HubError> {
+    let files = Files::of(folder)?.open()?;
+    let files = files.iter().map(MappedFile::tensors).collect::<Result<Vec<_>, _>>()?;
+    let find = |name| files.iter().find_map(|file| file.tensor(name).ok());
+    match (find(EMBEDDING), find(HEAD)) {
+        (Some(embedding), Some(head)) if embedding != head => Err(HubError::Untied { folder: folder.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// The part of a `config.json` that says whether the head is the embedding.
+#[derive(Deserialize)]
+struct Ties {
+    #[serde(default)]
+    tie_word_embeddings: Option<bool>,
+}
+
 /// Every tensor of a Hugging Face folder, as [`read_llama`] reads them, whatever their shapes.
 pub(crate) fn read_tensors(folder: &Path, precision: Precision, device: Device) -> Result<Weights, HubError> {
+    if read_json::<Ties>(&folder.join("config.json"))?.tie_word_embeddings == Some(true) {
+        check_tied(folder)?;
+    }
     let mut weights = Weights::new(folder.display().to_string());
     for path in &Files::of(folder)?.paths {
         let file = MappedFile::open(path)?;
@@ -154,7 +190,7 @@ pub fn llama_shapes(arch: &LlamaArch) -> Vec<(String, Vec<i64>)> {
 /// Tensors that some checkpoints carry and no network needs: rotations that follow from the configuration, and the second
 /// copy of a tied matrix.
 fn is_known(name: &str, arch: &LlamaArch) -> bool {
-    name.ends_with(".rotary_emb.inv_freq") || (arch.tie_word_embeddings && name == "lm_head.weight")
+    name.ends_with(".rotary_emb.inv_freq") || (arch.tie_word_embeddings && name == HEAD)
 }
 
 /// The safetensors files of a folder, in byte order of their names.

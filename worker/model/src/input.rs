@@ -51,7 +51,8 @@ impl Input {
         self.len() == 0
     }
 
-    /// Some images or texts of the batch, and the range of their labels among the batch's.
+    /// Some images or texts of the batch, texts no wider than the longest of them, and the range of their labels among the
+    /// batch's.
     ///
     /// # Panics
     /// When the batch has not so many.
@@ -105,12 +106,19 @@ impl Texts {
         let before: i64 = self.counts[..index(rows.start)].iter().sum();
         let counts = self.counts[index(rows.start)..index(rows.end)].to_vec();
         let asked: i64 = counts.iter().sum();
+        let lengths = self.lengths[index(rows.start)..index(rows.end)].to_vec();
         let width = self.ids.size()[1];
+        let longest = lengths.iter().max().map_or(width, |&longest| longest.min(width));
+        let reads = self.reads.narrow(0, before, asked) - rows.start * width;
         let part = Self {
-            ids: self.ids.narrow(0, rows.start, rows.end - rows.start),
-            reads: self.reads.narrow(0, before, asked) - rows.start * width,
+            ids: self.ids.narrow(0, rows.start, rows.end - rows.start).narrow(1, 0, longest).contiguous(),
+            // Every row before a place is shorter by what was cut off.
+            reads: match width - longest {
+                0 => reads,
+                cut => &reads - reads.divide_scalar_mode(width, "floor") * cut,
+            },
             counts,
-            lengths: self.lengths[index(rows.start)..index(rows.end)].to_vec(),
+            lengths,
         };
         (part, before..before + asked)
     }
@@ -118,4 +126,30 @@ impl Texts {
 
 fn index(row: i64) -> usize {
     usize::try_from(row).expect("rows are not negative")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_texts_is_no_wider_than_its_longest_and_asks_for_the_same_tokens() {
+        let lengths = [5, 2, 3, 1];
+        let ids = Tensor::arange(4 * 5, (tch::Kind::Int64, Device::Cpu)).view([4, 5]);
+        // Text and token.
+        let asked = [[0, 1], [0, 4], [1, 0], [1, 1], [2, 2]];
+        let reads: Vec<i64> = asked.iter().map(|[row, place]| row * 5 + place).collect();
+        let counts = vec![2, 2, 1, 0];
+        let reads_of = Tensor::from_slice(&reads);
+        let texts = Input::Texts(Texts { ids, reads: reads_of, counts, lengths: lengths.to_vec() });
+        let of = |rows: Range<i64>| {
+            let (Input::Texts(part), labels) = texts.part(rows) else { panic!("they are texts") };
+            let picked = part.ids.reshape([-1]).index_select(0, &part.reads);
+            (part.ids.size(), Vec::<i64>::try_from(picked).expect("tokens"), labels, part.lengths)
+        };
+        assert_eq!(of(0..4), (vec![4, 5], reads.clone(), 0..5, lengths.to_vec()));
+        assert_eq!(of(1..4), (vec![3, 3], reads[2..].to_vec(), 2..5, vec![2, 3, 1]));
+        assert_eq!(of(2..3), (vec![1, 3], reads[4..].to_vec(), 4..5, vec![3]));
+        assert_eq!(of(3..4), (vec![1, 1], vec![], 5..5, vec![1]));
+    }
 }

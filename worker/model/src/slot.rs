@@ -295,7 +295,7 @@ impl Measure<'_> {
             SaliencyReduction::Sum => measured.saliency,
             SaliencyReduction::Mean => measured.saliency / measured.active.max(1) as f64,
         };
-        let finite = measured.loss.is_finite() && measured.grad_norm.is_finite();
+        let finite = [measured.loss, measured.grad_norm, score].into_iter().all(f64::is_finite);
         let (loss, grad_norm) = (measured.loss, measured.grad_norm);
         SlotResult { stitch: self.stitch, loss, score, grad_norm, finite, grads, forward: None }
     }

@@ -54,7 +54,9 @@ impl ParamStore {
         self.check(&weights, FIRST_MOMENT)?;
         self.check(&weights, SECOND_MOMENT)?;
         let touches = weights.expect(TOUCHES, &[self.touches.len() as i64])?;
-        let touches = Vec::<i64>::try_from(touches).expect("the file holds them as i64");
+        let kind = touches.kind();
+        let miscounted = |_| WeightsError::Counts { path: path.to_owned(), name: TOUCHES.to_owned(), kind };
+        let touches = Vec::<i64>::try_from(touches).map_err(miscounted)?;
         self.fill(&self.first_moment, &weights, FIRST_MOMENT);
         self.fill(&self.second_moment, &weights, SECOND_MOMENT);
         self.touches = touches.into_iter().map(i64::cast_unsigned).collect();

@@ -1,5 +1,8 @@
 //! `esta-worker eval` (HANDS): held-out accuracy of stitches, and the palette's regret against exhaustive evaluation.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 use clap::Args as ClapArgs;
 use esta_engine::regret::{Measured, Regret, regrets};
 use esta_proto::StitchId;
@@ -47,12 +50,39 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{}/{total} stitch {}: {:.2} %", number + 1, result.stitch, 100.0 * result.accuracy);
     })?;
     print_table(&run, &evaluation);
-    if args.which.all {
-        print_regrets(&regrets(&measured(&run, &evaluation.results)?));
+    let home = Home::of(&run)?;
+    match (args.which.all, &home) {
+        (false, _) => {}
+        (true, Home::Run(_)) => print_regrets(&regrets(&measured(&run, &evaluation.results)?)),
+        (true, Home::Checkpoint(_)) => println!("no regrets: table.json is the table of the run's last step"),
     }
-    keep_what_is_known(&run, &mut evaluation)?;
-    evaluation.save(&run.path)?;
+    evaluation.step = Some(run.state.applied);
+    keep_what_is_known(home.folder(), &mut evaluation)?;
+    evaluation.save(home.folder())?;
+    println!("step {}: {}", run.state.applied, home.folder().join("eval.json").display());
     Ok(())
+}
+
+/// The folder whose `eval.json` speaks of a checkpoint. The run's speaks of the newest, which is what the report shows and
+/// what was exported.
+#[derive(Debug, PartialEq)]
+enum Home {
+    Run(PathBuf),
+    Checkpoint(PathBuf),
+}
+
+impl Home {
+    fn of(run: &RunDir) -> anyhow::Result<Self> {
+        let checkpoints = &run.family.checkpoints;
+        let newest = checkpoints.complete()?.last() == Some(&run.state.applied);
+        Ok(if newest { Self::Run(run.path.clone()) } else { Self::Checkpoint(checkpoints.path(run.state.applied)) })
+    }
+
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Run(folder) | Self::Checkpoint(folder) => folder,
+        }
+    }
 }
 
 fn stitches(run: &RunDir, which: &Which) -> anyhow::Result<Vec<StitchId>> {
@@ -71,14 +101,20 @@ fn stitches(run: &RunDir, which: &Which) -> anyhow::Result<Vec<StitchId>> {
     Ok(stitches)
 }
 
-/// Results and exports of earlier evaluations stay in `eval.json` unless this one measured them again.
-fn keep_what_is_known(run: &RunDir, evaluation: &mut Evaluation) -> anyhow::Result<()> {
-    let path = run.path.join("eval.json");
+/// Results and exports of earlier evaluations stay in `eval.json` unless this one measured them again, or they are of
+/// another step: a file that says no step is of the run's end.
+fn keep_what_is_known(folder: &Path, evaluation: &mut Evaluation) -> anyhow::Result<()> {
+    let path = folder.join("eval.json");
     let Ok(text) = std::fs::read(&path) else { return Ok(()) };
-    let earlier: Evaluation = serde_json::from_slice(&text)?;
+    let earlier: Evaluation =
+        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    if earlier.step.is_some() && earlier.step != evaluation.step {
+        return Ok(());
+    }
     evaluation.exports = earlier.exports;
     // What the run took, not what this command takes.
     (evaluation.peak_memory, evaluation.cpu_seconds) = (earlier.peak_memory, earlier.cpu_seconds);
+    evaluation.train_texts = earlier.train_texts;
     let again = |stitch: StitchId| evaluation.results.iter().any(|result| result.stitch == stitch);
     let kept: Vec<StitchResult> = earlier.results.into_iter().filter(|result| !again(result.stitch)).collect();
     evaluation.results.extend(kept);
@@ -128,4 +164,47 @@ fn print_regrets(regrets: &[Regret]) {
         );
     }
     println!("points of accuracy below the best of each budget with more than one stitch, mean over budgets");
+}
+
+#[cfg(test)]
+mod tests {
+    use esta_proto::Step;
+
+    use super::*;
+    use crate::eval::Exported;
+
+    fn evaluation(step: Option<u64>, accuracies: &[(u32, f64)]) -> Evaluation {
+        let result = |&(stitch, accuracy)| StitchResult {
+            stitch: StitchId(stitch),
+            accuracy,
+            halves: [accuracy; 2],
+            loss: 1.0,
+            correct: 1,
+            tokens_per_second: None,
+            planned_memory: None,
+            probe: None,
+        };
+        let results = accuracies.iter().map(result).collect();
+        Evaluation { step: step.map(Step), results, ..Evaluation::default() }
+    }
+
+    /// What a file holds after `later` was measured beside `earlier`.
+    fn kept(earlier: &Evaluation, mut later: Evaluation) -> (Vec<(u32, f64)>, usize) {
+        let folder = tempfile::tempdir().expect("a folder");
+        earlier.save(folder.path()).expect("writes");
+        keep_what_is_known(folder.path(), &mut later).expect("reads");
+        let results = later.results.iter().map(|result| (result.stitch.0, result.accuracy)).collect();
+        (results, later.exports.len())
+    }
+
+    #[test]
+    fn what_was_measured_at_another_step_does_not_stand_beside() {
+        let exports = vec![Exported { stitch: StitchId(1), path: "export/stitch-1".into() }];
+        let of = |step| Evaluation { exports: exports.clone(), ..evaluation(step, &[(1, 0.5), (2, 0.6)]) };
+        let again = || evaluation(Some(120), &[(2, 0.7)]);
+        let together = (vec![(1, 0.5), (2, 0.7)], 1);
+        assert_eq!(kept(&of(Some(120)), again()), together);
+        assert_eq!(kept(&of(None), again()), together, "a file that says none");
+        assert_eq!(kept(&of(Some(80)), again()), (vec![(2, 0.7)], 0));
+    }
 }

@@ -7,7 +7,7 @@ use esta_data::{HeldOut, Intake, Loader};
 use esta_engine::{catalog::Segment, cost::path_cost};
 use esta_model::{Decoder, Network, StitchedNet};
 use esta_proto::StitchId;
-use esta_text::{TextSet, Tokenizer, baselines};
+use esta_text::{TextSet, Tokenizer, baselines, ends_of};
 use serde::{Deserialize, Serialize};
 
 use super::{EvalError, Judged, judge};
@@ -105,8 +105,10 @@ pub fn measure(
             input: question.input.clone(),
             answer: question.answer.clone(),
         });
+        let template = family.law.spec.data.text.as_ref().map(|text| text.template);
+        let asked = Asked { prompt: texts.prompt_ids(question), ends: ends_of(tokenizer, template), tokenizer };
         for &stitch in stitches {
-            speech.answers.extend(answer_of(net.network(stitch)?, stitch, texts.prompt_ids(question), tokenizer));
+            speech.answers.extend(answer_of(net.network(stitch)?, stitch, &asked));
         }
     }
     Ok(Some(speech))
@@ -120,15 +122,23 @@ fn shown(texts: &TextSet) -> Option<u64> {
     questions().find(reads_well).or_else(|| questions().next()).map(|(index, _)| index)
 }
 
-fn answer_of(network: &Network, stitch: StitchId, prompt: &[u32], tokenizer: &Tokenizer) -> Option<Answer> {
+/// The shown question in tokens.
+struct Asked<'a> {
+    prompt: &'a [u32],
+    /// Ids that end its answer.
+    ends: Vec<u32>,
+    tokenizer: &'a Tokenizer,
+}
+
+fn answer_of(network: &Network, stitch: StitchId, asked: &Asked<'_>) -> Option<Answer> {
     let mut decoder = Decoder::new(network)?;
     let (started, mut said) = (Instant::now(), Vec::new());
-    answer(&mut decoder, prompt, tokenizer.eos_ids(), (SHOWN, Sampling::GREEDY), |token| {
+    answer(&mut decoder, asked.prompt, &asked.ends, (SHOWN, Sampling::GREEDY), |token| {
         said.push(token);
         true
     });
     let tokens_per_second = decoder.seen() as f64 / started.elapsed().as_secs_f64().max(1e-9);
-    Some(Answer { stitch, text: tokenizer.decode(&said).trim().to_owned(), tokens_per_second })
+    Some(Answer { stitch, text: asked.tokenizer.decode(&said).trim().to_owned(), tokens_per_second })
 }
 
 /// The largest anchor after each of its blocks but the last.

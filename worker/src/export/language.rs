@@ -163,12 +163,14 @@ fn dtype_name(kind: Kind) -> &'static str {
 }
 
 /// The anchor's architecture with the biases that its tensors have, and the tensors with those that the architecture then
-/// asks for, zeros among them; none where it has no place for a tensor.
+/// asks for, zeros among them; none where it has no place for a tensor, or is refused.
 fn ordinary(arch: &LlamaArch, weights: &Weights) -> Option<(LlamaArch, Weights)> {
     let has = |ending: &str| weights.iter().any(|(name, _)| name.ends_with(ending));
     let mlp_bias = ["gate_proj.bias", "up_proj.bias", "down_proj.bias"].iter().any(|ending| has(ending));
     let qkv_bias = ["q_proj.bias", "k_proj.bias", "v_proj.bias"].iter().any(|ending| has(ending));
     let attention_bias = match arch.model_type {
+        // transformers refuses it, whatever the heads' own size.
+        ModelType::Llama if !arch.hidden_size.is_multiple_of(arch.num_attention_heads) => return None,
         ModelType::Qwen2 if has("o_proj.bias") => return None,
         ModelType::Qwen2 => false,
         ModelType::Llama | ModelType::Qwen3 => qkv_bias || has("o_proj.bias"),

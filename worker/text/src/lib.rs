@@ -34,7 +34,7 @@ pub use error::{Flaw, TemplateError, TextError};
 pub use example::Example;
 pub use message::Message;
 pub use origin::{Origin, Position};
-pub use prompter::{Prompt, Prompter};
+pub use prompter::{Prompt, Prompter, ends_of};
 pub use question::Question;
 pub use report::{Reason, Skipped, TextReport};
 pub use set::TextSet;

@@ -6,8 +6,9 @@
 //!   generation never shows.
 //! - Template `chat`: the tokenizer's own template, which writes its special tokens itself; none is added. The prompt of
 //!   an answer is the rendering of the messages before it with the generation prompt; the answer is what the rendering
-//!   with its message adds, its end mark included. Tokens are those of the rendering as a whole wherever these begin
-//!   with the prompt's own tokens; where they do not, the part that was added is tokenised by itself.
+//!   with its message adds, up to and with the template's end mark: whoever generates stops there, so what follows it,
+//!   mostly a line end, is nobody's to learn. Tokens are those of the rendering as a whole wherever these begin with the
+//!   prompt's own tokens; where they do not, the part that was added is tokenised by itself.
 
 use std::ops::Range;
 
@@ -35,6 +36,8 @@ pub struct Prompter<'t> {
     tokenizer: &'t Tokenizer,
     /// None is template `alpaca`.
     chat: Option<ChatTemplate>,
+    /// The chat template's end mark, where it has one.
+    mark: Option<u32>,
 }
 
 /// One sequence before its length is limited.
@@ -68,6 +71,13 @@ impl From<TextError> for Refusal {
     }
 }
 
+/// The ids that end what a model says that was adapted under this template, or on documents where there is none.
+#[must_use]
+pub fn ends_of(tokenizer: &Tokenizer, template: Option<Template>) -> Vec<u32> {
+    let prompter = template.and_then(|template| Prompter::new(tokenizer, template).ok());
+    prompter.map_or_else(|| tokenizer.eos_ids().to_vec(), |prompter| prompter.ends())
+}
+
 /// One answer of a conversation: the rendering that asks for it, and the one that holds it.
 struct Turn {
     asked: String,
@@ -85,7 +95,18 @@ impl<'t> Prompter<'t> {
             Template::Alpaca => tokenizer.end().map(|_| None)?,
             Template::Chat => Some(tokenizer.chat_template()?),
         };
-        Ok(Self { tokenizer, chat })
+        let mark = chat.as_ref().and_then(|chat| end_mark(tokenizer, chat));
+        Ok(Self { tokenizer, chat, mark })
+    }
+
+    /// The ids that end an answer: those that end a text, and the chat template's end mark, which need not be one of them.
+    #[must_use]
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = self.tokenizer.eos_ids().to_vec();
+        if let Some(mark) = self.mark.filter(|mark| !ends.contains(mark)) {
+            ends.push(mark);
+        }
+        ends
     }
 
     /// The prompt of an instruction; an empty input is none.
@@ -162,7 +183,7 @@ impl<'t> Prompter<'t> {
             self.extend(&mut ids, &turn.asked, done)?;
             let start = count(&ids);
             self.extend(&mut ids, &turn.told, turn.asked.len())?;
-            answers.push(start..count(&ids));
+            answers.push(start..self.answer_end(&ids, start));
             done = turn.told.len();
         }
         let question = Question {
@@ -174,6 +195,12 @@ impl<'t> Prompter<'t> {
         Ok(Draft { ids, answers, question })
     }
 
+    /// Where the last answer of `ids` ends: behind its end mark, with the sequence where it has none.
+    fn answer_end(&self, ids: &[u32], start: u32) -> u32 {
+        let behind_mark = self.mark.and_then(|mark| ids.iter().rposition(|&id| id == mark)).map(|at| at as u32 + 1);
+        behind_mark.filter(|&end| end > start).unwrap_or(count(ids))
+    }
+
     /// Lengthens the tokens of `text[..done]` to those of `text`, never changing one that stands.
     fn extend(&self, ids: &mut Vec<u32>, text: &str, done: usize) -> Result<(), TextError> {
         let whole = self.tokenizer.encode(text, Special::None)?;
@@ -183,6 +210,17 @@ impl<'t> Prompter<'t> {
         }
         Ok(())
     }
+}
+
+/// The first special token that a template writes behind an answer, seen on a conversation that is made up here; none where
+/// the template refuses that or has no such token.
+fn end_mark(tokenizer: &Tokenizer, chat: &ChatTemplate) -> Option<u32> {
+    const ANSWER: &str = "aphelion";
+    let messages = [Message::new("user", "perihelion"), Message::new("assistant", ANSWER)];
+    let told = chat.ending(&messages, Ending::Message).ok()?;
+    let (_, behind) = told.rsplit_once(ANSWER)?;
+    let behind = tokenizer.encode(behind, Special::None).ok()?;
+    behind.into_iter().find(|&id| tokenizer.is_special(id))
 }
 
 /// The renderings around the answers at `places`, each of which continues its prompt.

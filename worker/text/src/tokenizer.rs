@@ -110,6 +110,11 @@ impl Tokenizer {
         &self.ends
     }
 
+    /// Whether the tokenizer calls this token special.
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.inner.id_to_token(id).is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
     /// The id that follows an answer or a document: the first of [`Self::eos_ids`].
     ///
     /// # Errors

@@ -5,12 +5,15 @@
 mod support;
 
 use esta_engine::spec::Template;
-use esta_text::{Message, Prompter, Reason, Special, TextError, TextSet, Tokenizer};
+use esta_text::{Message, Prompter, Reason, Special, TextError, TextSet, Tokenizer, ends_of};
 use serde_json::{Value, json};
-use support::{Folder, alpaca, chat, in_words, lines, open, trained, with_bos};
+use support::{Folder, alpaca, chat, in_words, lines, open, trained, with_bos, with_special};
 
 const CHATML: &str = "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content + eos_token }}\
                       {% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+/// As Qwen's base models: answers end with a mark that their tokenizers do not call the end of a text.
+const OWN_MARK: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}\
+                        {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 /// As Qwen3: what an answer thought is shown in the last one only.
 const FORGETFUL: &str = "{% for message in messages %}{{ '<|' + message.role + '|>' }}\
                          {% if loop.last and message.role == 'assistant' %}{{ '<think></think>' }}{% endif %}\
@@ -92,6 +95,35 @@ fn every_answer_of_a_steady_conversation_is_learned_in_one_sequence() {
     assert!(!asked.ids.contains(&tokenizer.bos_id().unwrap()), "the template writes its special tokens itself");
     let question = set.question(0).unwrap();
     assert_eq!((question.instruction.as_str(), question.answer.as_str()), ("three", "four"));
+}
+
+#[test]
+fn an_answer_ends_with_the_templates_own_mark_and_what_follows_that_is_not_learned() {
+    let folder = with_special(templated(OWN_MARK), &["<|im_start|>", "<|im_end|>"]);
+    let tokenizer = folder.tokenizer();
+    let set = one(&tokenizer, "chat", chat(&["one", "two", "three", "four"]), json!({"template": "chat"}));
+    assert_eq!(learned(&set, &tokenizer, 0), ["two<|im_end|>", "four<|im_end|>"]);
+    let mark = tokenizer.encode("<|im_end|>", Special::None).unwrap()[0];
+    let line_end = tokenizer.encode("\n", Special::None).unwrap();
+    let ids = set.example(0).ids;
+    assert_eq!(ids[ids.len() - 2..], [mark, line_end[0]], "the rendering is whole");
+    assert_eq!(tokenizer.eos_ids(), [0], "the files name another end");
+    assert_eq!(Prompter::new(&tokenizer, Template::Chat).unwrap().ends(), [0, mark]);
+    assert_eq!(ends_of(&tokenizer, Some(Template::Chat)), [0, mark]);
+    assert_eq!(ends_of(&tokenizer, Some(Template::Alpaca)), [0]);
+    assert_eq!(ends_of(&tokenizer, None), [0]);
+}
+
+#[test]
+fn a_mark_that_is_said_in_an_answer_ends_it_no_earlier_and_one_that_is_no_special_token_ends_nothing() {
+    let folder = with_special(templated(OWN_MARK), &["<|im_start|>", "<|im_end|>"]);
+    let tokenizer = folder.tokenizer();
+    let set = one(&tokenizer, "chat", chat(&["one", "<|im_end|> two"]), json!({"template": "chat"}));
+    assert_eq!(learned(&set, &tokenizer, 0), ["<|im_end|> two<|im_end|>"]);
+    let tokenizer = templated(OWN_MARK).tokenizer();
+    let set = one(&tokenizer, "chat", chat(&["one", "two"]), json!({"template": "chat"}));
+    assert_eq!(learned(&set, &tokenizer, 0), ["two<|im_end|>\u{10a}"]);
+    assert_eq!(Prompter::new(&tokenizer, Template::Chat).unwrap().ends(), [0]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `config.json` as Hugging Face's libraries write it, version 4 and 5 (LAW): what it says of a decoder of the LLaMA type.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 use super::{LlamaArch, ModelType, RopeScaling};
@@ -15,7 +15,9 @@ pub struct HubConfig {
     intermediate_size: Option<u32>,
     num_hidden_layers: Option<u32>,
     num_attention_heads: Option<u32>,
-    num_key_value_heads: Option<u32>,
+    /// `null` is not the same as absent.
+    #[serde(default, deserialize_with = "given")]
+    num_key_value_heads: Option<Option<u32>>,
     head_dim: Option<u32>,
     hidden_act: Option<String>,
     rms_norm_eps: Option<f64>,
@@ -34,13 +36,20 @@ pub struct HubConfig {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Rope {
-    #[serde(alias = "type")]
     rope_type: Option<String>,
+    /// Its older name; transformers writes both.
+    #[serde(rename = "type")]
+    older_type: Option<String>,
     rope_theta: Option<f64>,
     factor: Option<f64>,
     low_freq_factor: Option<f64>,
     high_freq_factor: Option<f64>,
     original_max_position_embeddings: Option<u32>,
+}
+
+/// A value that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// A `config.json` of a network that is not supported, or of none.
@@ -76,6 +85,7 @@ impl TryFrom<HubConfig> for LlamaArch {
         let need = |value: Option<u32>, key| value.ok_or(HubConfigFlaw::Missing(key));
         let heads = need(config.num_attention_heads, "num_attention_heads")?;
         let hidden_size = need(config.hidden_size, "hidden_size")?;
+        let absent = Absent::of(model_type, hidden_size, heads);
         let arch = Self {
             model_type,
             vocab_size: need(config.vocab_size, "vocab_size")?,
@@ -83,12 +93,12 @@ impl TryFrom<HubConfig> for LlamaArch {
             intermediate_size: need(config.intermediate_size, "intermediate_size")?,
             num_hidden_layers: need(config.num_hidden_layers, "num_hidden_layers")?,
             num_attention_heads: heads,
-            num_key_value_heads: config.num_key_value_heads.unwrap_or(heads),
-            head_dim: config.head_dim.unwrap_or_else(|| hidden_size.checked_div(heads).unwrap_or(0)),
+            num_key_value_heads: config.num_key_value_heads.map_or(absent.groups, |groups| groups.unwrap_or(heads)),
+            head_dim: config.head_dim.unwrap_or(absent.head_dim),
             rms_norm_eps: config.rms_norm_eps.unwrap_or(1e-6),
             rope_theta: config.theta().unwrap_or(1e4),
             rope_scaling: config.scaling()?,
-            max_position_embeddings: config.max_position_embeddings.unwrap_or(2048),
+            max_position_embeddings: config.max_position_embeddings.unwrap_or(absent.positions),
             tie_word_embeddings: config.tie_word_embeddings.unwrap_or(false),
             attention_bias: config.attention_bias.unwrap_or(false) && model_type != ModelType::Qwen2,
             mlp_bias: config.mlp_bias.unwrap_or(false) && model_type == ModelType::Llama,
@@ -96,6 +106,24 @@ impl TryFrom<HubConfig> for LlamaArch {
         match arch.flaw() {
             Some(flaw) => Err(HubConfigFlaw::Impossible(flaw)),
             None => Ok(arch),
+        }
+    }
+}
+
+/// What transformers' configuration classes take absent keys for, where they differ.
+struct Absent {
+    groups: u32,
+    head_dim: u32,
+    positions: u32,
+}
+
+impl Absent {
+    fn of(model_type: ModelType, hidden_size: u32, heads: u32) -> Self {
+        let head_dim = hidden_size.checked_div(heads).unwrap_or(0);
+        match model_type {
+            ModelType::Llama => Self { groups: heads, head_dim, positions: 2048 },
+            ModelType::Qwen2 => Self { groups: 32, head_dim, positions: 32_768 },
+            ModelType::Qwen3 => Self { groups: 32, head_dim: 128, positions: 32_768 },
         }
     }
 }
@@ -139,7 +167,7 @@ impl HubConfig {
     fn scaling(&self) -> Result<Option<RopeScaling>, HubConfigFlaw> {
         let Some(rope) = self.rope_parameters.as_ref().or(self.rope_scaling.as_ref()) else { return Ok(None) };
         let factor = || rope.factor.ok_or(HubConfigFlaw::Missing("rope_scaling.factor"));
-        match rope.rope_type.as_deref() {
+        match rope.rope_type.as_deref().or(rope.older_type.as_deref()) {
             None | Some("default") => Ok(None),
             Some("linear") => Ok(Some(RopeScaling::Linear { factor: factor()? })),
             Some("llama3") => Ok(Some(RopeScaling::Llama3 {
@@ -182,6 +210,37 @@ mod tests {
         let arch = read(json!({})).expect("a plain llama");
         assert_eq!((arch.num_key_value_heads, arch.head_dim, arch.tie_word_embeddings), (4, 8, false));
         assert_eq!((arch.rms_norm_eps, arch.rope_theta, arch.rope_scaling), (1e-6, 1e4, None));
+    }
+
+    #[test]
+    fn absent_keys_of_qwen_mean_what_its_own_classes_take_them_for() {
+        let of = |changes: Value| read(changes).expect("it is possible");
+        let qwen2 = of(json!({"model_type": "qwen2", "hidden_size": 256, "num_attention_heads": 64}));
+        assert_eq!((qwen2.num_key_value_heads, qwen2.head_dim, qwen2.max_position_embeddings), (32, 4, 32_768));
+        let qwen3 = of(json!({"model_type": "qwen3", "num_attention_heads": 32}));
+        assert_eq!((qwen3.num_key_value_heads, qwen3.head_dim, qwen3.max_position_embeddings), (32, 128, 32_768));
+        for model_type in ["llama", "qwen2", "qwen3"] {
+            let null = of(json!({"model_type": model_type, "num_key_value_heads": null}));
+            assert_eq!(null.num_key_value_heads, 4, "null is as many as there are heads: {model_type}");
+        }
+        let flaw = read(json!({"model_type": "qwen2"})).expect_err("32 of 4 heads").to_string();
+        assert!(flaw.contains("num_key_value_heads 32 does not divide"), "{flaw}");
+    }
+
+    #[test]
+    fn the_kind_of_rotary_embedding_may_stand_under_both_its_names() {
+        let with = |key: &str, rope: Value| read(json!({key: rope}));
+        for key in ["rope_scaling", "rope_parameters"] {
+            let rope = json!({"rope_type": "linear", "type": "linear", "factor": 2.0, "rope_theta": 1e4});
+            let arch = with(key, rope).expect("linear");
+            assert_eq!(arch.rope_scaling, Some(RopeScaling::Linear { factor: 2.0 }), "{key}");
+            let older = with(key, json!({"type": "linear", "factor": 2.0})).expect("linear");
+            assert_eq!(older, arch, "{key}");
+            let other = with(key, json!({"rope_type": "linear", "type": "default", "factor": 2.0})).expect("linear");
+            assert_eq!(other, arch, "{key}: rope_type is the one that counts");
+            let flaw = with(key, json!({"rope_type": "yarn", "type": "yarn", "factor": 4.0})).expect_err("yarn");
+            assert!(flaw.to_string().contains("rope_scaling \"yarn\""), "{key}: {flaw}");
+        }
     }
 
     #[test]

@@ -161,6 +161,15 @@ impl LlamaArch {
             tie_word_embeddings: tied,
             ..arch
         };
+        let qwen25 = |arch: Self, groups| Self {
+            model_type: ModelType::Qwen2,
+            vocab_size: 151_936,
+            num_key_value_heads: groups,
+            rope_theta: 1e6,
+            max_position_embeddings: 32_768,
+            tie_word_embeddings: true,
+            ..arch
+        };
         let smollm2 = |arch: Self, groups| Self {
             vocab_size: 49_152,
             num_key_value_heads: groups,
@@ -177,6 +186,12 @@ impl LlamaArch {
             "llama-2-13b" => llama2(llama(5120, 13_824, 40, 40)),
             "llama-3.2-1b" => llama32(llama(2048, 8192, 16, 32)),
             "llama-3.2-3b" => llama32(llama(3072, 8192, 28, 24)),
+            "qwen2.5-0.5b" => qwen25(llama(896, 4864, 24, 14), 2),
+            "qwen2.5-1.5b" => qwen25(llama(1536, 8960, 28, 12), 2),
+            "qwen2.5-3b" => qwen25(llama(2048, 11_008, 36, 16), 2),
+            "qwen2.5-7b" => {
+                Self { vocab_size: 152_064, tie_word_embeddings: false, ..qwen25(llama(3584, 18_944, 28, 28), 4) }
+            }
             "qwen3-0.6b" => qwen3(llama(1024, 3072, 28, 16), true),
             "qwen3-1.7b" => qwen3(llama(2048, 6144, 28, 16), true),
             "qwen3-4b" => qwen3(llama(2560, 9728, 36, 32), true),
@@ -316,6 +331,7 @@ impl RopeScaling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::groups::anchor_tensors;
 
     #[test]
     fn presets_go_by_the_models_own_name() {
@@ -323,13 +339,30 @@ mod tests {
         assert_eq!((qwen.query_width(), qwen.key_width(), qwen.hidden_size), (2048, 1024, 1024));
         assert_eq!(LlamaArch::preset("meta-llama/Llama-3.2-1B-Instruct"), LlamaArch::preset("llama-3.2-1b"));
         assert_eq!(LlamaArch::preset("Llama-2-7b-chat-hf"), LlamaArch::preset("llama-2-7b"));
+        assert_eq!(LlamaArch::preset("Qwen/Qwen2.5-1.5B-Instruct"), LlamaArch::preset("qwen2.5-1.5b"));
         assert_eq!(LlamaArch::preset("llama-65b"), None);
     }
 
     #[test]
+    fn published_sizes_of_qwen2_5_are_met() {
+        let published = [
+            ("Qwen/Qwen2.5-0.5B", 494_032_768),
+            ("Qwen/Qwen2.5-1.5B", 1_543_714_304),
+            ("Qwen/Qwen2.5-3B", 3_085_938_688),
+            ("Qwen/Qwen2.5-7B-Instruct", 7_615_616_512),
+        ];
+        for (name, params) in published {
+            let tensors = anchor_tensors(&LlamaArch::preset(name).expect("shipped").into());
+            let found: u64 = tensors.iter().map(|tensor| tensor.shape.iter().product::<u64>()).sum();
+            assert_eq!(found, params, "{name}");
+        }
+    }
+
+    #[test]
     fn every_preset_is_possible() {
-        let names = ["llama-7b", "llama-13b", "llama-2-13b", "llama-3.2-3b", "qwen3-4b", "qwen3-8b", "smollm2-360m"];
-        for name in names {
+        let llamas = ["llama-7b", "llama-13b", "llama-2-13b", "llama-3.2-3b", "smollm2-360m"];
+        let qwens = ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b", "qwen3-4b", "qwen3-8b"];
+        for name in llamas.into_iter().chain(qwens) {
             assert_eq!(LlamaArch::preset(name).expect("shipped").flaw(), None, "{name}");
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn list(path: &Path) -> Result<Listing, DataError> {
     }
     let count_from = |record| Position::Line(record + 1);
     let grey = Grey { path: path.to_owned(), count_from, height: SIDE, width: SIDE, bytes };
-    Ok(Listing { labels, source: Source::Memory(grey) })
+    Ok(Listing::unnamed(labels, Source::Memory(grey)))
 }
 
 fn parse(record: &StringRecord, origin: &Origin) -> Result<Vec<i64>, DataError> {

@@ -1,5 +1,6 @@
-//! ImageFolder (HANDS): one folder per class, classes numbered in byte order of their names.
+//! ImageFolder (HANDS): one folder per class, classes numbered in byte order of their names in the training set.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,22 +12,38 @@ const READ_HERE: [&str; 3] = ["jpg", "jpeg", "png"];
 const IMAGES_ELSEWHERE: [&str; 8] = ["bmp", "gif", "pgm", "ppm", "tif", "tiff", "webp", "avif"];
 
 /// Lists the files of every class folder and the folders below it. Names that start with a dot and files that are no
-/// images are passed over.
-pub(super) fn list(root: &Path) -> Result<Listing, DataError> {
-    let classes: Vec<PathBuf> = entries(root)?.into_iter().filter(|path| path.is_dir()).collect();
-    if classes.is_empty() {
-        return Err(DataError::Empty { path: root.to_owned() });
-    }
+/// images are passed over. The folders of `numbered_by` give the numbers: a set that lacks a class would call those
+/// behind it by other numbers than training did.
+pub(super) fn list(root: &Path, numbered_by: &Path) -> Result<Listing, DataError> {
+    let classes = names(numbered_by)?;
     let (mut paths, mut labels) = (Vec::new(), Vec::new());
-    for (label, class) in (0..).zip(&classes) {
-        let before = paths.len();
-        walk(class, &mut paths)?;
+    for name in names(root)? {
+        let (folder, before) = (root.join(&name), paths.len());
+        let number = (0..).zip(&classes).find(|&(_, known)| *known == name);
+        let (label, _) = number.ok_or_else(|| unknown(root, &name, numbered_by))?;
+        walk(&folder, &mut paths)?;
         if paths.len() == before {
-            return Err(DataError::Empty { path: class.clone() });
+            return Err(DataError::Empty { path: folder });
         }
         labels.resize(paths.len(), label);
     }
-    Ok(Listing { labels, source: Source::Files(paths) })
+    let classes = classes.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    Ok(Listing { labels, classes, source: Source::Files(paths) })
+}
+
+/// The names of a set's class folders in byte order; at least one.
+fn names(root: &Path) -> Result<Vec<OsString>, DataError> {
+    let folders = entries(root)?.into_iter().filter(|path| path.is_dir());
+    let names: Vec<OsString> = folders.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect();
+    if names.is_empty() {
+        return Err(DataError::Empty { path: root.to_owned() });
+    }
+    Ok(names)
+}
+
+fn unknown(root: &Path, name: &OsStr, train: &Path) -> DataError {
+    let class = name.to_string_lossy().into_owned();
+    DataError::ClassUnknown { path: root.to_owned(), class, train: train.to_owned() }
 }
 
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), DataError> {

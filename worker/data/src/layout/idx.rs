@@ -48,7 +48,7 @@ pub(super) fn list(images: &Path, labels: &Path) -> Result<Listing, DataError> {
     }
     let (height, width) = (height as usize, width as usize);
     let grey = Grey { path: labels.to_owned(), count_from: Position::Record, height, width, bytes };
-    Ok(Listing { labels: label_bytes.into_iter().map(i64::from).collect(), source: Source::Memory(grey) })
+    Ok(Listing::unnamed(label_bytes.into_iter().map(i64::from).collect(), Source::Memory(grey)))
 }
 
 /// The dimensions and content of one file.

@@ -23,7 +23,7 @@ pub(super) fn list(root: &Path, list: &Path) -> Result<Listing, DataError> {
         paths.push(path);
         labels.push(label);
     }
-    Ok(Listing { labels, source: Source::Files(paths) })
+    Ok(Listing::unnamed(labels, Source::Files(paths)))
 }
 
 /// The last blank parts path and label: paths may hold blanks.

@@ -36,7 +36,7 @@ pub(super) fn list(path: &Path, label: Option<&str>) -> Result<Listing, DataErro
         labels.extend(shard.labels()?);
         shards.push(shard);
     }
-    Ok(Listing { labels, source: Source::Shards(Shards(shards)) })
+    Ok(Listing::unnamed(labels, Source::Shards(Shards(shards))))
 }
 
 impl Shards {

@@ -34,8 +34,14 @@ pub enum WeightsError {
         /// Why.
         source: SafeTensorError,
     },
+    /// A file of PyTorch's own making, which unpickling would run.
+    #[error("{} is a file of torch.save; weights are read from safetensors: write it with safetensors.torch.save_file", path.display())]
+    Pickled {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor of a type that no state of ours or timm's has.
-    #[error("{origin}: tensor {name} has the type {dtype:?}; weights are F16, BF16, F32, F64 or I64")]
+    #[error("{origin}: tensor {name} has the type {dtype:?}; weights are F16, BF16, F32 or F64, and counts I64")]
     Dtype {
         /// Where it was found.
         origin: String,
@@ -77,6 +83,16 @@ pub enum WeightsError {
     /// A tensor of a type that files of weights do not hold here.
     #[error("cannot write {}: tensor {name} is of type {kind:?}", path.display())]
     Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        kind: Kind,
+    },
+    /// Counts that are no whole numbers: somebody wrote the file anew.
+    #[error("{}: tensor {name} is of type {kind:?}; counts are Int64", path.display())]
+    Counts {
         /// The file.
         path: PathBuf,
         /// The tensor.

@@ -25,7 +25,10 @@ impl MappedFile {
     }
 
     pub fn tensors(&self) -> Result<SafeTensors<'_>, WeightsError> {
-        SafeTensors::deserialize(&self.map).map_err(|source| WeightsError::Format { path: self.path.clone(), source })
+        SafeTensors::deserialize(&self.map).map_err(|source| {
+            let path = self.path.clone();
+            if is_pickled(&self.map) { WeightsError::Pickled { path } } else { WeightsError::Format { path, source } }
+        })
     }
 
     /// A tensor of this shape in the kind and on the device it is used in. Never more than this one lies in memory twice.
@@ -129,6 +132,11 @@ fn settle(temporary: &Path, permissions: fs::Permissions, path: &Path) -> io::Re
     }
 }
 
+/// What `torch.save` writes begins as a zip archive, or as a pickle where PyTorch was older than 1.6.
+fn is_pickled(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02\x8a")
+}
+
 fn map_file(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     // SAFETY: the map is read while this process holds it; checkpoints are replaced by renaming, never in place.
@@ -209,6 +217,26 @@ impl View for SavedTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_torch_save_is_told_from_a_damaged_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let said = |bytes: &[u8]| {
+            let path = folder.path().join("anchor.pth");
+            fs::write(&path, bytes).expect("writes");
+            let error = MappedFile::open(&path).expect("it is there").tensors().expect_err("it is no safetensors");
+            (matches!(error, WeightsError::Pickled { .. }), error.to_string())
+        };
+        for pickled in [&b"PK\x03\x04and what a zip archive holds"[..], b"\x80\x02\x8a\nl\xfc\x9c"] {
+            let (told, words) = said(pickled);
+            assert!(
+                told && words.contains("anchor.pth is a file of torch.save") && words.contains("safetensors"),
+                "{words}"
+            );
+        }
+        let (told, words) = said(b"neither of them, but long enough");
+        assert!(!told && words.ends_with("anchor.pth is not a valid safetensors file"), "{words}");
+    }
 
     #[test]
     fn a_type_that_files_do_not_hold_is_named_and_nothing_is_written() {

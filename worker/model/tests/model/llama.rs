@@ -1,19 +1,21 @@
 //! Stitched language models: a path against the same arithmetic written down plainly in double precision, gradients and
 //! scores by libtorch's own backward pass through it, and what training does to memory only.
 
+use esta_engine::arch::LlamaArch;
 use esta_engine::catalog::{Catalog, Stitch};
 use esta_engine::cost::Task;
 use esta_engine::groups::GroupLayout;
-use esta_engine::spec::{FitMethod, JobSpec, StitchInit};
+use esta_engine::spec::{FitMethod, JobSpec, Precision, StitchInit};
 use esta_model::{
-    Input, ParamStore, Phase, Slot, SlotOptions, Start, StitchedNet, Teacher, Texts, Weights, fit_layers,
-    random_anchor, random_layers, run_slot,
+    HubError, Input, ParamStore, Phase, Slot, SlotOptions, Start, StitchedNet, Teacher, Texts, Weights, fit_layers,
+    random_anchor, random_layers, random_llama, read_exported, read_llama, run_slot,
 };
 use esta_proto::StitchId;
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::fixture::{distance, merge, noise};
+use crate::starts::{by_qr, fitted};
 
 /// Two decoders of unequal depth, width, heads, epsilon and rotary base.
 fn job(changes: Value) -> JobSpec {
@@ -126,6 +128,26 @@ impl Speakers {
         let arch = self.catalog.anchors[end.index()].as_llama().expect("they speak");
         let head = self.tensor(&format!("anchors.{end}.model.embed_tokens.weight")).expect("a tied head");
         self.norm(&format!("anchors.{end}.model.norm"), arch.rms_norm_eps, &x).matmul(&head.tr())
+    }
+
+    /// The activations [N, D] of a text before every block of an anchor and after the last.
+    fn states(&self, anchor: usize, ids: &[i64]) -> Vec<Tensor> {
+        let embedding = self.tensor(&format!("anchors.{anchor}.model.embed_tokens.weight")).expect("an embedding");
+        let mut states = vec![embedding.index_select(0, &Tensor::from_slice(ids))];
+        for block in 0..self.catalog.anchors[anchor].depth() {
+            states.push(self.block(anchor, block, "no stitch", states.last().expect("the embedding")));
+        }
+        states
+    }
+
+    /// The anchors as they came: LoRA adds nothing.
+    fn without_lora(self) -> Self {
+        for param in self.store.groups().iter().flat_map(|group| &group.params) {
+            if param.name.ends_with("lora_B") {
+                let _zero = param.tensor.detach().zero_();
+            }
+        }
+        self
     }
 
     fn block(&self, anchor: usize, block: u32, own: &str, x: &Tensor) -> Tensor {
@@ -311,30 +333,98 @@ fn merged_paths_say_the_same_and_untie_what_was_tied() {
     }
 }
 
+/// Texts as one batch, padded with this token.
+fn padded(texts: &[Vec<i64>], padding: i64) -> Input {
+    let width = texts.iter().map(Vec::len).max().expect("texts");
+    let mut ids = vec![padding; texts.len() * width];
+    for (row, text) in texts.iter().enumerate() {
+        ids[row * width..row * width + text.len()].copy_from_slice(text);
+    }
+    let lengths: Vec<i64> = texts.iter().map(|text| text.len() as i64).collect();
+    let ids = Tensor::from_slice(&ids).view([texts.len() as i64, -1]);
+    Input::Texts(Texts { ids, reads: Tensor::from_slice::<i64>(&[]), counts: vec![0; texts.len()], lengths })
+}
+
 #[test]
 fn layers_are_fitted_on_all_tokens_but_the_first_and_the_padding() {
-    let speakers = Speakers::trained(json!({}));
+    let speakers = Speakers::trained(json!({})).without_lora();
     let texts: Vec<Vec<i64>> =
         (0..12).map(|t| (0..5 + t % 7).map(|i| (7 * t + 3 * i * i + i) % 23).collect()).collect();
-    let init = StitchInit { method: FitMethod::Joint, ridge: 1e-9, ..StitchInit::default() };
-    let fitted = |padding: i64| {
-        let width = texts.iter().map(Vec::len).max().expect("texts");
-        let mut ids = vec![padding; texts.len() * width];
-        for (row, text) in texts.iter().enumerate() {
-            ids[row * width..row * width + text.len()].copy_from_slice(text);
-        }
-        let lengths: Vec<i64> = texts.iter().map(|text| text.len() as i64).collect();
-        let reads = Tensor::from_slice::<i64>(&[]);
-        let ids = Tensor::from_slice(&ids).view([texts.len() as i64, -1]);
-        let samples = Input::Texts(Texts { ids, reads, counts: vec![0; texts.len()], lengths });
-        fit_layers(&speakers.catalog, &speakers.frozen, &samples, &init).expect("solvable")
+    let init = StitchInit { method: FitMethod::Joint, ridge: 0.0, ..StitchInit::default() };
+    let fit = |padding: i64| {
+        fit_layers(&speakers.catalog, &speakers.frozen, &padded(&texts, padding), &init).expect("solvable")
     };
-    let (one, other) = (fitted(0), fitted(9));
+    let (one, other) = (fit(0), fit(9));
     for (name, tensor) in one.iter() {
         assert_eq!(tensor, other.get(name).expect("the same layers"), "{name} depends on what the padding is");
     }
-    let tokens: usize = texts.iter().map(|text| text.len() - 1).sum();
-    assert!(tokens > 9, "more rows than unknowns");
+    // Rows of all positions of a layer, from this token of each text on.
+    let rows = |anchor: usize, places: &[usize], first: i64| {
+        let of_text = |text: &Vec<i64>, place: usize| {
+            speakers.states(anchor, text)[place].narrow(0, first, text.len() as i64 - first)
+        };
+        let all = places.iter().flat_map(|&place| texts.iter().map(move |text| of_text(text, place)));
+        Tensor::cat(&all.collect::<Vec<_>>(), 0)
+    };
+    for (number, layer) in speakers.catalog.layers.iter().enumerate() {
+        let (fronts, ends): (Vec<usize>, Vec<usize>) =
+            layer.positions.iter().map(|&(front, end)| (front as usize + 1, end as usize)).unzip();
+        let solution = |first| by_qr(&rows(layer.from.index(), &fronts, first), &rows(layer.to.index(), &ends, first));
+        let off = distance(&fitted(&one, number), &solution(1));
+        assert!(off < 1e-3, "layer {number}: off by {off:e}");
+        let with_first = distance(&fitted(&one, number), &solution(0));
+        assert!(with_first > 1e-2, "layer {number}: first tokens would move it by {with_first:e} only");
+    }
+}
+
+#[test]
+fn texts_of_all_lengths_are_fitted_the_same_in_any_order() {
+    let speakers = Speakers::trained(json!({})).without_lora();
+    // Two chunks and more of 2048 tokens were they all as wide as the longest; sorted as a worker sorts them.
+    let texts: Vec<Vec<i64>> =
+        (0..40).map(|t| (0..4 + t * t / 16).map(|i| (5 * t + 3 * i * i + i) % 23).collect()).collect();
+    let init = StitchInit { method: FitMethod::Joint, ridge: 1e-6, ..StitchInit::default() };
+    let fit = |texts: &[Vec<i64>]| {
+        fit_layers(&speakers.catalog, &speakers.frozen, &padded(texts, 0), &init).expect("solvable")
+    };
+    let sorted = fit(&texts);
+    let reversed = fit(&texts.iter().rev().cloned().collect::<Vec<_>>());
+    for (name, tensor) in sorted.iter() {
+        let off = distance(tensor, reversed.get(name).expect("the same layers"));
+        assert!(off < 1e-4, "{name}: off by {off:e}");
+    }
+}
+
+#[test]
+fn a_second_copy_of_a_tied_matrix_has_to_be_one() {
+    let speakers = Speakers::trained(json!({}));
+    let arch = speakers.catalog.anchors[0].as_llama().expect("it speaks");
+    assert!(arch.tie_word_embeddings);
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = |arch: &LlamaArch, change: Option<f64>| {
+        let config = serde_json::to_string(arch).expect("writable");
+        std::fs::write(folder.path().join("config.json"), config).expect("written");
+        let mut weights = random_llama(arch, 5);
+        if let Some(change) = change {
+            let head = weights.get("model.embed_tokens.weight").expect("an embedding").copy();
+            let mut last = head.get(-1).get(-1);
+            last += change;
+            weights.insert("lm_head.weight", head);
+        }
+        weights.save(&folder.path().join("model.safetensors")).expect("written");
+        let open = || read_llama(folder.path(), arch, Precision::F32, Device::Cpu).map(drop);
+        [open(), read_exported(folder.path(), Precision::F32, Device::Cpu).map(drop)]
+    };
+    for change in [None, Some(0.0)] {
+        assert!(written(arch, change).iter().all(Result::is_ok), "{change:?}");
+    }
+    for refused in written(arch, Some(0.5)) {
+        let error = refused.expect_err("two matrices");
+        assert!(matches!(error, HubError::Untied { .. }), "{error}");
+        assert!(error.to_string().contains("tie_word_embeddings: false"), "{error}");
+    }
+    let untied = LlamaArch { tie_word_embeddings: false, ..arch.clone() };
+    assert!(written(&untied, Some(0.5)).iter().all(Result::is_ok), "what the error says to do helps");
 }
 
 #[test]

@@ -23,13 +23,33 @@ fn rows(family: &Family, anchor: usize, place: usize, images: &Tensor) -> Tensor
 }
 
 /// The least-squares solution [F+1, E] by QR of the rows themselves.
-fn by_qr(x: &Tensor, y: &Tensor) -> Tensor {
-    let x = Tensor::cat(&[x, &Tensor::ones([x.size()[0], 1], (Kind::Double, x.device()))], 1);
-    let (q, r) = Tensor::linalg_qr(&x, "reduced");
+pub fn by_qr(x: &Tensor, y: &Tensor) -> Tensor {
+    solved(&with_ones(x), y)
+}
+
+/// The same where every weight, but no bias, costs its square times `ridge` of the mean square sum of an input: by rows that ask
+/// each weight to be nothing.
+fn by_qr_with_ridge(x: &Tensor, y: &Tensor, ridge: f64) -> Tensor {
+    let mean = x.square().sum_dim_intlist(0, false, Kind::Double).mean(Kind::Double).double_value(&[]);
+    let (inputs, outputs) = (x.size()[1], y.size()[1]);
+    let options = (Kind::Double, x.device());
+    let asked = Tensor::eye(inputs, options) * (ridge * mean).sqrt();
+    let asked = Tensor::cat(&[asked, Tensor::zeros([inputs, 1], options)], 1);
+    let nothing = Tensor::zeros([inputs, outputs], options);
+    solved(&Tensor::cat(&[with_ones(x), asked], 0), &Tensor::cat(&[y, &nothing], 0))
+}
+
+fn with_ones(x: &Tensor) -> Tensor {
+    Tensor::cat(&[x, &Tensor::ones([x.size()[0], 1], (Kind::Double, x.device()))], 1)
+}
+
+fn solved(x: &Tensor, y: &Tensor) -> Tensor {
+    let (q, r) = Tensor::linalg_qr(x, "reduced");
     r.linalg_solve_triangular(&q.tr().matmul(y), true, true, false)
 }
 
-fn fitted(weights: &Weights, layer: usize) -> Tensor {
+/// [F+1, E]
+pub fn fitted(weights: &Weights, layer: usize) -> Tensor {
     let get = |part: &str| weights.get(&format!("stitch_layers.{layer}.{part}")).expect("fitted").to_kind(Kind::Double);
     Tensor::cat(&[get("weight").tr(), get("bias").unsqueeze(0)], 0)
 }
@@ -61,6 +81,32 @@ fn layers_start_at_the_least_squares_solution_joint_and_mean() {
         assert!(off < 1e-4, "mean, layer {number}: off by {off:e}");
     }
     assert!(family.catalog.layers.iter().any(|layer| layer.positions.len() > 1), "some layer is shared");
+}
+
+#[test]
+fn a_ridge_pulls_weights_towards_nothing_and_no_bias() {
+    let family = Family::trained(json!({ "family": { "space": { "kind": "snnet" } } }));
+    let images = images(40);
+    let input = Input::from(&images);
+    let fit =
+        |ridge| fit_layers(&family.catalog, &family.frozen, &input, &init(FitMethod::Joint, ridge)).expect("solvable");
+    let (plain, ridged) = (fit(0.0), fit(0.3));
+    for (number, layer) in family.catalog.layers.iter().enumerate() {
+        let of = |pick: fn(&(u32, u32)) -> u32, anchor: usize| {
+            let places: Vec<Tensor> = layer
+                .positions
+                .iter()
+                .map(|position| rows(&family, anchor, pick(position) as usize, &images))
+                .collect();
+            Tensor::cat(&places, 0)
+        };
+        let x = of(|(front, _)| front + 1, layer.from.index());
+        let y = of(|(_, end)| *end, layer.to.index());
+        let off = distance(&fitted(&ridged, number), &by_qr_with_ridge(&x, &y, 0.3));
+        assert!(off < 1e-4, "layer {number}: off by {off:e}");
+        let moved = distance(&fitted(&ridged, number), &fitted(&plain, number));
+        assert!(moved > 1e-2, "layer {number}: a ridge of 0.3 moves it by {moved:e}");
+    }
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use esta_data::Intake;
-use esta_text::Tokenizer;
+use esta_text::{Tokenizer, ends_of};
 use serde_json::{Map, Value, json};
 
-use super::super::{ExportError, folder::Files};
+use super::{
+    super::{ExportError, folder::Files},
+    template,
+};
 use crate::trainer::{Family, tokenizer_folder};
 
 /// What a tokenizer consists of on disk; those that are there are copied.
@@ -26,7 +29,7 @@ const TOKENIZER_FILES: [&str; 8] = [
 pub struct Vocabulary {
     /// Where the tokenizer's files lie.
     pub folder: PathBuf,
-    /// Ids that end a text.
+    /// Ids that end what a model says.
     pub eos: Vec<u32>,
     /// Id that begins one.
     pub bos: Option<u32>,
@@ -35,11 +38,12 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// That of a family of language models.
+    /// That of a family of language models; the end mark of the chat template that it was asked by ends what it says.
     #[must_use]
     pub fn of(family: &Family) -> Option<Self> {
         let Intake::Texts(tokenizer) = &family.intake else { return None };
-        Some(Self::new(tokenizer, tokenizer_folder(&family.law.spec)))
+        let eos = ends_of(tokenizer, template(&family.law));
+        Some(Self { eos, ..Self::new(tokenizer, tokenizer_folder(&family.law.spec)) })
     }
 
     /// That of a tokenizer and its folder.

@@ -74,6 +74,21 @@ pub fn with_bos() -> Folder {
     folder
 }
 
+/// The same folder with further special tokens.
+pub fn with_special(folder: Folder, names: &[&str]) -> Folder {
+    folder.edit("tokenizer.json", |json| {
+        let known = json["model"]["vocab"].as_object().unwrap().len();
+        let tokens = json["added_tokens"].as_array_mut().unwrap();
+        // The first one is in the vocabulary as well.
+        for (id, name) in (known + tokens.len() - 1..).zip(names) {
+            let mut token = tokens[0].clone();
+            (token["id"], token["content"]) = (json!(id), json!(name));
+            tokens.push(token);
+        }
+    });
+    folder
+}
+
 /// A `data.text` section.
 pub fn text(json: Value) -> TextSpec {
     serde_json::from_value(json).unwrap()
