@@ -29,7 +29,7 @@ build: setup ## Build coordinator and worker
 	cargo build --profile $(PROFILE) -p esta-coordinator -p esta-worker $(CARGO_FEATURES)
 
 .PHONY: quickstart
-quickstart: build data ## From images to a palette of adapted models, on this machine
+quickstart: build data ## From images to a palette of adapted models, on this machine; SEED=1 for another run over the same anchors
 	@./scripts/quickstart.sh
 
 .PHONY: quickstart-llm

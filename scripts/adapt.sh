@@ -39,14 +39,9 @@ make_both() { # make_both LARGE SMALL: the anchors of two functions at once, LAR
   trap - EXIT
 }
 
-adapt() { # adapt CONFIG RUN_DIR WHAT [FLAG...]: the run, or what it gave where it has ended
-  if [ -e "$2/eval.json" ] && [ -e "$2/report.html" ]; then
-    "$bin/esta-coordinator" palette --run-dir "$2"
-    say "this is the finished run in $2, see its report.html; 'rm -r $2' and once more to run afresh"
-    return
-  fi
+adapt() { # adapt CONFIG RUN_DIR WHAT [FLAG...]: the run, or what it gave where it has ended; another job there is refused
   say "$3"
   "$bin/esta-coordinator" run --config "$1" --workers "${WORKERS:-$(default_workers)}" --device "$DEVICE" \
     "${@:4}"
-  say "open $2/report.html"
+  say "open $2/report.html; 'rm -r $2' and once more to run afresh"
 }

@@ -194,6 +194,17 @@ fn a_corrupt_image_is_named_and_the_run_goes_on_when_it_is_mended() -> anyhow::R
 }
 
 #[test]
+fn held_out_images_that_are_not_there_are_named_before_the_first_step() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let job = lab.write_job("blind", "", 10)?;
+    let nowhere = "  eval: {layout: image_folder, path: ./nowhere}";
+    lab.change(&job, &format!("  eval: {{{}}}", lab.data_of()), nowhere)?;
+    let line = Run::serve(&lab, &job, 1)?.worker("w", &[])?.fails_with(7)?;
+    assert!(line.contains("the held-out samples do not load") && line.contains("./nowhere"), "{line}");
+    Ok(())
+}
+
+#[test]
 fn a_missing_image_is_named_before_the_first_step() -> anyhow::Result<()> {
     let lab = Lab::new()?;
     let photos = lab.write_photos()?;

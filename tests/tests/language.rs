@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use esta_tests::{Outcome, PATIENCE, Process, Run, TextLab};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const STEPS: u64 = 24;
 
@@ -18,7 +18,7 @@ fn refused(lab: &TextLab, name: &str, job: &Path, code: i32) -> anyhow::Result<S
     Run::of_job(lab.path(), name, job, 1, PATIENCE)?.take_worker(0).fails_with(code)
 }
 
-fn json(path: &Path) -> anyhow::Result<Value> {
+fn read_json(path: &Path) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
@@ -59,7 +59,7 @@ fn rd_4_blocks_that_a_node_shares_change_no_bit_and_neither_does_a_rank_that_die
         let outcome = Run::of_job(lab.path(), &name, &shared(&name)?, workers, PATIENCE)?.finish()?;
         assert!(whole == outcome, "{workers} ranks that share their blocks ended with other bits");
     }
-    let eval = |name: &str| json(&lab.path().join(name).join("eval.json"));
+    let eval = |name: &str| read_json(&lab.path().join(name).join("eval.json"));
     let losses = |eval: Value| {
         eval["results"].as_array().expect("results").iter().map(|r| r["loss"].clone()).collect::<Vec<_>>()
     };
@@ -108,7 +108,7 @@ fn kept_blocks(log: &str) -> [Option<u64>; 3] {
 fn a_run_leaves_losses_trivial_answers_early_exits_and_models_that_answer() -> anyhow::Result<()> {
     let lab = TextLab::new()?;
     run(&lab, "whole", 2, ("", ""))?;
-    let eval = json(&lab.path().join("whole/eval.json"))?;
+    let eval = read_json(&lab.path().join("whole/eval.json"))?;
     let results = eval["results"].as_array().expect("results");
     assert_eq!((results.len(), eval["images"].as_u64()), (2 + 1, Some(12)));
     for result in results {
@@ -150,11 +150,59 @@ fn a_line_that_is_no_json_is_named_or_counted_as_the_job_says() -> anyhow::Resul
     let line = refused(&lab, "strict", &lab.write_job("strict", STEPS, ("", ""))?, 7)?;
     assert!(line.contains("train.jsonl, line 2"), "{line}");
     let job = lab.write_job("lenient", STEPS, ("", ", flawed: skip"))?;
-    let mut lenient = Run::of_job(lab.path(), "lenient", &job, 1, PATIENCE)?;
-    lenient.wait_for_step(2)?;
-    let log = lenient.worker_at(0).log();
-    assert!(log.contains("malformed") && log.contains("line 2"), "{log}");
-    lenient.finish()?;
+    let args = ["run", "--config", &job.to_string_lossy(), "--workers", "2"];
+    let mut lenient = Process::start(lab.path(), "lenient-run", "esta-coordinator", &args)?;
+    let status = lenient.wait_for(PATIENCE)?;
+    let log = lenient.log();
+    assert!(status.success(), "{log}");
+    assert_eq!(log.matches("memory: ").count(), 1, "one worker says for all what each needs: {log}");
+    let left_out = log.matches("left out: 1 malformed (first: ").count();
+    assert_eq!((left_out, log.matches("train.jsonl, line 2").count()), (2, 2), "both sets are that file: {log}");
+    let eval = read_json(&lab.path().join("lenient/eval.json"))?;
+    for set in ["train_texts", "held_out_texts"] {
+        assert_eq!((&eval[set]["read"], &eval[set]["left_out"]), (&json!(48), &json!({"malformed": 1})), "{eval}");
+    }
+    assert!(fs::read_to_string(lab.path().join("lenient/report.html"))?.contains("<td>1 malformed</td>"));
+    Ok(())
+}
+
+#[test]
+fn held_out_texts_that_are_not_there_are_named_before_the_first_step() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let job = lab.write_job("blind", STEPS, ("", ""))?;
+    let text = fs::read_to_string(&job)?.replace("train.jsonl, split", "nowhere.jsonl, split");
+    fs::write(&job, text)?;
+    let line = refused(&lab, "blind", &job, 7)?;
+    assert!(line.contains("the held-out samples do not load") && line.contains("nowhere.jsonl"), "{line}");
+    Ok(())
+}
+
+#[test]
+fn an_end_mark_of_the_chat_template_alone_ends_what_an_exported_model_says() -> anyhow::Result<()> {
+    let lab = TextLab::new()?;
+    let template = "{% for message in messages %}{{ message.role + ': ' + message.content + '<|im_end|>\n' }}{% endfor %}\
+                    {% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}";
+    let mut mark = 0;
+    for anchor in ["anchors/a", "anchors/b"] {
+        let [tokenizer, config] =
+            ["tokenizer.json", "tokenizer_config.json"].map(|name| lab.path().join(anchor).join(name));
+        let mut said = read_json(&tokenizer)?;
+        mark = said["model"]["vocab"].as_object().expect("tokens").len();
+        let mut token = said["added_tokens"][0].clone();
+        (token["id"], token["content"]) = (json!(mark), json!("<|im_end|>"));
+        said["added_tokens"].as_array_mut().expect("a list").push(token);
+        fs::write(&tokenizer, said.to_string())?;
+        let mut said = read_json(&config)?;
+        said["chat_template"] = json!(template);
+        fs::write(&config, said.to_string())?;
+    }
+    run(&lab, "marked", 1, ("", ""))?;
+    let eval = read_json(&lab.path().join("marked/eval.json"))?;
+    for export in eval["exports"].as_array().expect("exports") {
+        let model = lab.path().join("marked").join(export["path"].as_str().expect("a path"));
+        let generation = read_json(&model.join("generation_config.json"))?;
+        assert_eq!(generation["eos_token_id"], json!([0, mark]), "{generation}");
+    }
     Ok(())
 }
 
@@ -179,7 +227,7 @@ fn what_does_not_fit_together_or_does_not_fit_in_memory_is_refused_before_anythi
     assert!(line.contains("rms_norm_eps is 0.000001 there and 0.001 here"), "{line}");
 
     let tokenizer = lab.path().join("anchors/b/tokenizer.json");
-    let mut other = json(&tokenizer)?;
+    let mut other = read_json(&tokenizer)?;
     other["model"]["merges"].as_array_mut().expect("merges").pop();
     fs::write(&tokenizer, other.to_string())?;
     let line = refused(&lab, "tongues", &lab.write_job("tongues", STEPS, ("", ""))?, 3)?;

@@ -1,7 +1,7 @@
 //! The page in a browser, with real runs behind it: workers that come, go and die, the end of a run, and names that are meant to
 //! become markup. `tests/page/live.mjs` compares what a reader sees with the state behind it.
 
-use std::{io::Write, net::TcpStream, process::Command, time::Duration};
+use std::{io::Write, net::TcpStream, path::Path, process::Command, time::Duration};
 
 use anyhow::Context;
 use esta_tests::{
@@ -25,6 +25,13 @@ fn reader(lab: &Lab, name: &str, page: &str, expected: &[&str]) -> anyhow::Resul
         .arg(shots)
         .args(expected);
     Process::spawn(lab.path(), name, &mut node)
+}
+
+/// A reader of a report that somebody sent: a file in a browser.
+fn report_reader(lab: &Lab, file: &Path) -> anyhow::Result<Process> {
+    let mut node = Command::new("node");
+    node.current_dir(repository().join("tests/page")).args(["report.mjs", "--file"]).arg(file);
+    Process::spawn(lab.path(), "report", &mut node)
 }
 
 fn saw(mut reader: Process) -> anyhow::Result<()> {
@@ -70,7 +77,7 @@ fn a_reader_sees_workers_come_and_die_and_the_palette_at_the_end() -> anyhow::Re
     saw(finished).with_context(|| run.said())?;
     run.coordinator().signal("TERM")?;
     run.finish()?;
-    Ok(())
+    saw(report_reader(&lab, &lab.path().join("done/report.html"))?)
 }
 
 #[test]
