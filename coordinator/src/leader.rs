@@ -1,7 +1,7 @@
 //! The one task that owns a run (HANDS): inputs in, the law decides, its commands are carried out in order.
 //!
 //! Nothing here waits but for the next input: sends are queued, records go to the writer's thread, observers have
-//! unbounded queues of their own.
+//! queues of their own.
 
 use std::{
     collections::{BTreeMap, VecDeque},
