@@ -72,7 +72,7 @@ soak: build ## After quickstart: its training with a worker killed every EVERY=4
 	@./scripts/soak.sh
 
 .PHONY: bench
-bench: setup data ## Speed, memory and bytes, beside plain PyTorch; after quickstart a real run as well
+bench: setup data ## Speed, memory and bytes, beside plain PyTorch, transformers and peft; after quickstart a real run as well
 	@./scripts/bench.sh
 
 .PHONY: lint

@@ -133,7 +133,8 @@ impl Leader {
             let due = self.run.poll_timeout().filter(|due| self.ticked != Some(*due));
             let tick = tokio::time::sleep_until(self.started + due.unwrap_or_default());
             tokio::select! {
-                () = stop.cancelled() => break Ending::Stopped,
+                // What is complete but for its record is not interrupted: that ends by itself.
+                () = stop.cancelled(), if !self.run.is_concluding() => break Ending::Stopped,
                 () = &mut over => break Ending::Deposed,
                 1.. = inputs.recv_many(&mut batch, BATCH) => {}
                 () = tick, if due.is_some() => {

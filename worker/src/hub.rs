@@ -106,7 +106,11 @@ pub fn bring(model: &str) -> Result<PathBuf, FetchError> {
     match (fetched, cached) {
         // The job may name another tokenizer.
         (Err(error), Cached::Mute(folder)) => {
-            tracing::warn!(model, error = &error as &dyn std::error::Error, "the cache has no tokenizer.json of it");
+            tracing::warn!(
+                model,
+                error = &error as &dyn std::error::Error,
+                "its tokenizer.json is not in the cache and could not be fetched; going on without"
+            );
             Ok(folder)
         }
         (fetched, _) => fetched,

@@ -74,18 +74,23 @@ pub(super) fn inline(spec: &mut JobSpec, top: &Node) -> Result<(), ConfigError> 
         let flawed = |flaw: String| ConfigError::Key { place: top.nearest(&key).clone(), key: key.clone(), flaw };
         match config_file(anchor, named[i]).map_err(flawed)? {
             Some(file) => anchor.config = read(&file).map_err(flawed)?,
-            None if !named[i] && is_name(&anchor.weights) => return Err(flawed(shapeless(&anchor.weights))),
+            None if !named[i] && may_be_on_a_hub(&anchor.weights) => return Err(flawed(shapeless(&anchor.weights))),
             None => {}
         }
     }
     Ok(())
 }
 
+/// Neither there, nor a file of weights that is not.
+fn may_be_on_a_hub(weights: &str) -> bool {
+    is_name(weights) && !weights.ends_with(".safetensors") && !Path::new(weights).exists()
+}
+
 /// What to do about a hub name that nothing here says the shape of: a job is read where no hub need be in reach.
 fn shapeless(model: &str) -> String {
     format!(
         "nothing here says the shape of {model}: there is no such folder, the Hugging Face cache has no config.json of it, \
-         and no preset is called so. Fetch that file first, `hf download {model} config.json`, or give preset or config"
+         and no preset is called so. Fetch that file first, `hf download {model} config.json`, or give preset, arch or config"
     )
 }
 

@@ -186,7 +186,10 @@ impl fmt::Display for CatalogWarning {
                     Unit::Params => "budgets.params.gap",
                     Unit::Latency => "budgets.latency.gap",
                 };
-                write!(f, "budgets make only {bins} bin(s) of this catalog; a smaller {key}, or more edges, offer more choice")
+                write!(
+                    f,
+                    "budgets make only {bins} bin(s) of this catalog; a smaller {key}, or more edges, offer more choice"
+                )
             }
         }
     }

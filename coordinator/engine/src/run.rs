@@ -21,7 +21,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 
-pub use ledger::{Ledger, ReplayError, Verdict};
+pub use ledger::{Ledger, ReplayError, Teller, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
     Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Ready, Record, Report,
@@ -255,6 +255,12 @@ impl Run {
             Phase::Finishing | Phase::Concluding => "finishing",
             Phase::Over => "over",
         }
+    }
+
+    /// Whether all that is missing is the record of its end.
+    #[must_use]
+    pub fn is_concluding(&self) -> bool {
+        self.phase == Phase::Concluding
     }
 
     /// When the run wants to be ticked if nothing happens, on the clock of `handle`.

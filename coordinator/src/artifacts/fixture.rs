@@ -6,7 +6,7 @@ use esta_engine::{
     catalog::Stitch,
     law::Law,
     palette,
-    run::{Ledger, Report, StepRecord, StepTimings},
+    run::{Ledger, Report, StepRecord, StepTimings, Teller},
     spec::{JobSpec, PaletteRule},
     table::Outcome,
 };
@@ -46,13 +46,8 @@ pub fn train(law: &Law, total: u64, mut each: impl FnMut(&StepRecord, &Ledger, D
         let outcomes =
             (0..).zip(&plan.draws).map(|(slot, draw)| outcome(law, step.0, slot, law.catalog.get(draw.stitch)));
         let outcomes = outcomes.collect();
-        ledger.accept(&Report {
-            step,
-            plan: plan.digest,
-            reduced: Digest::default(),
-            outcomes,
-            timings: StepTimings::default(),
-        });
+        let (reduced, timings) = (Digest::default(), StepTimings::default());
+        ledger.accept(&Report { step, plan: plan.digest, reduced, outcomes, timings }, Teller::Rank);
         for record in ledger.commit_ready(step.next(), |_| None) {
             each(&record, &ledger, Duration::from_millis(90 * (step.0 + 1)));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use esta_engine::{
     law::Law,
-    run::{Ledger, Report, StepRecord, StepTimings},
+    run::{Ledger, Report, StepRecord, StepTimings, Teller},
     spec::JobSpec,
     table::Outcome,
 };
@@ -105,7 +105,7 @@ pub fn calm(law: &Arc<Law>) -> Vec<StepRecord> {
             draws.map(|(number, draw)| slot(chain, step, plan.first_sample, number, draw.stitch)).collect();
         chain = apply(chain, step, &outcomes);
         let report = Report { step, plan: plan.digest, reduced: chain, outcomes, timings: StepTimings::default() };
-        ledger.accept(&report);
+        ledger.accept(&report, Teller::Rank);
         records.extend(ledger.commit_ready(step.next(), |_| None));
     }
     records

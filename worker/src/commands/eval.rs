@@ -44,22 +44,24 @@ struct Which {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let run = args.run.open()?;
     let stitches = stitches(&run, &args.which)?;
+    let home = Home::of(&run)?;
     machine::use_every_core();
     let total = stitches.len();
     let mut evaluation = evaluate(&run.family, &run.state.net, &stitches, |number, result| {
         eprintln!("{}/{total} stitch {}: {:.2} %", number + 1, result.stitch, 100.0 * result.accuracy);
     })?;
     print_table(&run, &evaluation);
-    let home = Home::of(&run)?;
-    match (args.which.all, &home) {
-        (false, _) => {}
-        (true, Home::Run(_)) => print_regrets(&regrets(&measured(&run, &evaluation.results)?)),
-        (true, Home::Checkpoint(_)) => println!("no regrets: table.json is the table of the run's last step"),
-    }
+    // First of all: what follows may lack a file.
+    let own = evaluation.results.clone();
     evaluation.step = Some(run.state.applied);
     keep_what_is_known(home.folder(), &mut evaluation)?;
     evaluation.save(home.folder())?;
     println!("step {}: {}", run.state.applied, home.folder().join("eval.json").display());
+    match (args.which.all, &home) {
+        (false, _) => {}
+        (true, Home::Run(_)) => print_regrets(&regrets(&measured(&run, &own)?)),
+        (true, Home::Checkpoint(_)) => println!("no regrets: table.json is the table of the run's last step"),
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::{eval, machine};
 #[derive(Debug, Error)]
 #[error(
     "the job does not fit: {} are free, and it needs {plan}; train.gradient_checkpointing, \
-     train.gradient_accumulation_steps, train.precision: bf16 and a smaller data.text.max_length need less \
+     train.gradient_accumulation_steps, train.precision: bf16 and a smaller data.text.max_length or eval.batch_size need less \
      (train.check_memory: false starts all the same)",
     Bytes(*free)
 )]

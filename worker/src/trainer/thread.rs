@@ -232,9 +232,10 @@ impl Thread {
     }
 
     fn finale(&mut self, finish: &Finish) {
-        let Some(state) = self.state.as_ref().filter(|_| finish.writer) else {
-            return self.say(TrainerEvent::FinaleDone(finish.writer));
-        };
+        if !finish.writer {
+            return self.say(TrainerEvent::FinaleDone(false));
+        }
+        let Some(state) = &self.state else { return self.fail(&StateError::Nobody, crate::exit::FAILED) };
         self.context.doing.begin(Activity::Writing);
         // What is on its way to object storage comes first: what follows may drop it.
         self.keeper.iter().for_each(Keeper::settle);

@@ -23,7 +23,7 @@ use crate::{
     selection,
 };
 
-/// Results of other numbers are not these: raised by hand whenever a change moves what a job comes to.
+/// Results of other numbers are not these: raised by hand when results made before are no longer to be taken for these.
 const NUMBERS: u32 = 2;
 
 /// Where and how cells are run.

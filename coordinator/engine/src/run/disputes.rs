@@ -54,9 +54,9 @@ impl Run {
                 false
             }
             Finding::Outvoted { step, digest, minority } => {
-                let Some(told) = self.outvote(step, digest, &minority, out) else { return false };
+                let Some(unknown) = self.outvote(step, digest, &minority, out) else { return false };
                 let (facts, states) =
-                    (if told { step } else { step.next() }, if taken_over { step } else { step.next() });
+                    (if unknown { step } else { step.next() }, if taken_over { step } else { step.next() });
                 self.forget_from(facts, states, out);
                 true
             }
@@ -68,7 +68,7 @@ impl Run {
         agreement.is_partial(step) && self.ledger.as_ref().is_some_and(|ledger| ledger.committed() <= step)
     }
 
-    /// The minority goes. Whether its word of the step was taken for a fact; none when it is on record, which ends the run.
+    /// The minority goes. Whether its word was all that was known of the step; none when it is on record, which ends the run.
     fn outvote(&mut self, step: Step, digest: Digest, minority: &[SessionId], out: &mut Vec<Command>) -> Option<bool> {
         let ledger = self.ledger.as_mut()?;
         if ledger.contradicts(step, digest) {
@@ -79,13 +79,13 @@ impl Run {
             self.fail(&reason, out);
             return None;
         }
-        let told = ledger.believe(step, digest);
+        let unknown = ledger.believe(step, digest);
         for session in minority {
             let reason = format!("its reduced gradients of step {step} are not those of most ranks");
             self.expel(*session, exit::DIVERGED, reason, out);
             self.members.remove(*session);
         }
-        Some(told)
+        Some(unknown)
     }
 
     /// Facts of steps from `facts` on are forgotten, and states of more than `states` applied steps.

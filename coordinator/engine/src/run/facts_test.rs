@@ -67,6 +67,36 @@ fn rd_3_a_state_is_its_ranks_word_of_the_step_that_led_to_it() {
 }
 
 #[test]
+fn rd_3_a_step_of_which_nobody_tells_what_its_ranks_hold_is_done_again() {
+    let mut world = World::new(law(), 1, Recovered::default());
+    let first = world.join(World::fresh("w0"));
+    (0..5).for_each(|_| assert!(world.step()));
+    let stranger = spoilt(&world);
+    let mut run = world.run.clone();
+    run.handle(Event::Left(first), world.now);
+    let hello = |name: &str, retained: Vec<Report>, applied| Hello {
+        applied,
+        retained,
+        incarnation: 9,
+        ..world.hello(&World::fresh(name))
+    };
+    run.handle(Event::Joined(SessionId(8), hello("w8", vec![stranger], None)), world.now);
+    // It took over the state of somebody who is gone, and can tell nothing of the step.
+    run.handle(Event::Joined(SessionId(9), hello("w0", Vec::new(), Some(Step(6)))), world.now);
+    let mut said = Vec::new();
+    for _ in 0..3 {
+        run.handle(Event::Recorded(run.members().generation()), world.now);
+        for session in run.members().ranks().to_vec() {
+            let ready = Ready { chain: Some(reduced(Step(5))), ..Ready::at(Step(6)) };
+            said.extend(run.handle(Event::GroupReady(session, run.fence(), ready), world.now));
+        }
+    }
+    assert!(!said.iter().any(|command| matches!(command, Command::Persist(Record::Step(_)))), "{said:?}");
+    let forget = |command: &Command| matches!(command, Command::Send(SessionId(9), Message::Discard(Step(5))));
+    assert!(said.iter().any(forget), "it is to be done again");
+}
+
+#[test]
 fn a_checkpoint_that_is_told_of_again_writes_nothing() {
     let mut world = World::new(law(), 1, Recovered::default());
     world.join_many(1);

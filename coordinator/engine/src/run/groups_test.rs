@@ -48,12 +48,26 @@ fn a_state_that_only_one_holds_is_not_left_out() {
     let mut world = World::new(law(), 1, Recovered::default());
     world.join_many(1);
     (0..15).for_each(|_| assert!(world.step()));
-    world.event(Event::CheckpointSaved(SessionId(1), Step(10)));
+    world.event(Event::CheckpointSaved(SessionId(1), Step(5)));
     world.event(Event::CheckpointSaved(SessionId(1), Step(10)));
     let mut run = world.run.clone();
+    assert!(run.ledger().is_some_and(|ledger| ledger.earliest_plan() > Step(0)), "nobody can begin anew");
     let hello = Hello { incarnation: 7, checkpoints: Vec::new(), ..world.hello(&World::fresh("w1")) };
     run.handle(Event::Joined(SessionId(7), hello), world.now);
     for _ in 0..6 {
+        assert!(after_breaking(&mut run, 1, world.now).contains(&"w0".to_owned()));
+    }
+}
+
+#[test]
+fn whoever_makes_the_first_state_is_not_left_out() {
+    let world = World::new(law(), 3, Recovered::default());
+    let mut run = world.run.clone();
+    for (session, name) in [(1, "w0"), (2, "w1"), (3, "w2")] {
+        let hello = Hello { incarnation: session, ..world.hello(&World::fresh(name)) };
+        run.handle(Event::Joined(SessionId(session), hello), world.now);
+    }
+    for _ in 0..8 {
         assert!(after_breaking(&mut run, 1, world.now).contains(&"w0".to_owned()));
     }
 }

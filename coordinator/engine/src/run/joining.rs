@@ -8,7 +8,8 @@ use esta_proto::{Generation, SessionId, Step};
 
 use super::{
     Agreement, Command, Ledger, Member, Message, Notice, Phase, Record, ReplayError, Resumable, Run, Stop, exit,
-    message::Hello,
+    ledger::Teller,
+    message::{Hello, Origin},
 };
 
 /// Groups in a row that may break with everybody in them before one worker after another is left out.
@@ -34,7 +35,7 @@ impl Run {
         self.learn_samples(hello.samples, out)?;
         for report in &hello.retained {
             if self.is_ours(session, report, out) {
-                self.take_fact(report, out);
+                self.take_fact(report, Teller::Anybody, out);
             }
         }
         self.commit_ready(out);
@@ -303,10 +304,13 @@ impl Run {
             let stay = everybody.iter().enumerate().filter(|(other, _)| *other != place);
             stay.map(|(_, session)| *session).collect()
         };
-        // Nobody's state is left behind with it.
-        let begins = |ranks: &[SessionId]| self.members.would_begin_at(ranks, resumable);
-        let at = begins(&everybody)?;
-        let ranks = (0..everybody.len()).map(others).find(|ranks| begins(ranks) == Some(at))?;
+        // Nobody's state is left behind with it, nor whoever makes the first one or reads a checkpoint: that takes what it takes.
+        let (source, origin) = self.members.source(&everybody, resumable)?;
+        let goes_on = |ranks: &Vec<SessionId>| match origin {
+            Origin::Memory(_) => self.members.source(ranks, resumable).is_some_and(|(_, other)| other == origin),
+            Origin::Checkpoint(_) | Origin::Fresh => ranks.contains(&source),
+        };
+        let ranks = (0..everybody.len()).map(others).find(goes_on)?;
         Some((self.members.number(), ranks))
     }
 

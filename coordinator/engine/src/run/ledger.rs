@@ -71,8 +71,17 @@ pub enum Verdict {
     Foreign,
 }
 
-/// Facts of one step that are kept: as many opinions as anybody could need to hear.
+/// Facts of one step that are kept of those who have no rank.
 const OPINIONS: usize = 16;
+
+/// Whose word a fact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teller {
+    /// Of somebody who votes, once for each step: it always has room.
+    Rank,
+    /// Of whoever comes.
+    Anybody,
+}
 
 /// Plans drawn, facts received, steps committed.
 #[derive(Debug, Clone)]
@@ -260,23 +269,25 @@ impl Ledger {
         }
         match recorded {
             Some((record, _)) => compare(record, report),
-            None if report.outcomes.is_empty() || !self.is_news(report) => Verdict::Duplicate,
+            None if report.outcomes.is_empty() || self.is_known(report) => Verdict::Duplicate,
             None => Verdict::New,
         }
     }
 
     /// Takes a report as a fact, which is kept until its step is the next to commit.
-    pub fn accept(&mut self, report: &Report) -> Verdict {
+    pub fn accept(&mut self, report: &Report, teller: Teller) -> Verdict {
         let verdict = self.judge(report);
         if verdict == Verdict::New {
-            self.facts.entry(report.step).or_default().insert(report.reduced, report.outcomes.clone());
+            let facts = self.facts.entry(report.step).or_default();
+            if teller == Teller::Rank || facts.len() < OPINIONS {
+                facts.insert(report.reduced, report.outcomes.clone());
+            }
         }
         verdict
     }
 
-    fn is_news(&self, report: &Report) -> bool {
-        let known = self.facts.get(&report.step);
-        known.is_none_or(|facts| facts.len() < OPINIONS && !facts.contains_key(&report.reduced))
+    fn is_known(&self, report: &Report) -> bool {
+        self.facts.get(&report.step).is_some_and(|facts| facts.contains_key(&report.reduced))
     }
 
     /// Commits every step below this one whose fact has arrived, in order; returns their records for the store. Of several facts
@@ -292,12 +303,6 @@ impl Ledger {
             records.push(self.commit(outcomes, reduced));
         }
         records
-    }
-
-    /// The first step below this one of which more than one fact is known.
-    #[must_use]
-    pub fn doubted(&self, below: Step) -> Option<Step> {
-        self.facts.range(..below).find(|(_, facts)| facts.len() > 1).map(|(step, _)| *step)
     }
 
     /// The number of steps that are committed or will be once it is their turn: their facts are here without a gap.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use esta_proto::SessionId;
 
-use super::{Activity, Command, Member, Message, Notice, Phase, Progress, Run, exit, joining::stop};
+use super::{
+    Activity, Command, Member, Message, Notice, Phase, Progress, Run, exit, joining::stop, stepping::BARREN_LIMIT,
+};
 use crate::spec::seconds;
 
 /// Looks per `timeouts.keepalive`.
@@ -83,15 +85,16 @@ impl Run {
     fn limit(&self, member: &Member, activity: Activity) -> Option<Duration> {
         let timeouts = &self.law.spec.timeouts;
         let (phase, collective) = (seconds(timeouts.phase), seconds(timeouts.collective));
+        let has_peers = self.members.ranks().len() > 1;
         match activity {
             // Making the first state of a large family takes what it takes, and so do the results.
             Activity::Forming if member.originates => None,
             Activity::Writing if matches!(self.phase, Phase::Finishing | Phase::Concluding) => None,
             // Its peers have given up on several groups by then, each of which it was to leave at once.
-            Activity::Forming | Activity::Writing => {
-                (self.members.ranks().len() > 1).then(|| GROUPS * collective + self.keepalive())
-            }
-            Activity::Idle => None,
+            Activity::Forming if has_peers => Some(GROUPS * collective + self.keepalive()),
+            // A checkpoint on a slow disk gets done while they do, and the run goes on; but not for ever.
+            Activity::Writing if has_peers => Some(BARREN_LIMIT / 2 * collective),
+            Activity::Idle | Activity::Forming | Activity::Writing => None,
             Activity::Reduce(_) => Some(collective + self.keepalive()),
             Activity::Batch(..) | Activity::Apply(_) => Some(phase),
             Activity::Compute(step, slot) => {

@@ -32,7 +32,7 @@ pub struct Member {
     pub ready: bool,
     /// Slots of the first step of its generation whose sum it has from an earlier one.
     pub computed: Option<HeldShare>,
-    /// Makes the first state of the run for everybody in its group.
+    /// Makes the state that its group begins with, from nothing or from a checkpoint.
     pub originates: bool,
     /// Has done what the end of the run asked.
     pub finished: bool,
@@ -250,26 +250,17 @@ impl Members {
             let member = self.live.get_mut(session)?;
             member.rank = Some(place(rank));
             member.ready = false;
-            member.originates = origin == Origin::Fresh && place(rank) == source;
+            member.originates = place(rank) == source && !matches!(origin, Origin::Memory(_));
             (member.standing, member.doing, member.computed) = (None, None, None);
         }
         let form = |(rank, session): (usize, &SessionId)| (*session, Form { rank: place(rank), world, source, origin });
         Some(self.ranks.iter().enumerate().map(form).collect())
     }
 
-    /// Applied steps that a generation of these sessions would begin with; none where they cannot begin one.
-    #[must_use]
-    pub fn would_begin_at(&self, ranks: &[SessionId], resumable: Resumable) -> Option<Step> {
-        self.source(ranks, resumable).map(|(_, origin)| match origin {
-            Origin::Memory(step) | Origin::Checkpoint(step) => step,
-            Origin::Fresh => Step(0),
-        })
-    }
-
     /// The one of these workers whose state the next generation takes: the highest applied step in memory or in a usable
     /// checkpoint, memory first; else a fresh start. Ties go to the first. A state of before the earliest plan is of no
     /// use, wherever it lies: a worker that was away for long may hold one.
-    fn source(&self, ranks: &[SessionId], resumable: Resumable) -> Option<(SessionId, Origin)> {
+    pub fn source(&self, ranks: &[SessionId], resumable: Resumable) -> Option<(SessionId, Origin)> {
         let memory = |member: &Member| member.applied.filter(|applied| *applied >= resumable.earliest);
         let checkpoint =
             |member: &Member| member.checkpoints.range(resumable.earliest..=resumable.durable).next_back().copied();

@@ -154,7 +154,7 @@ pub enum Activity {
     Reduce(Step),
     /// Digest and optimizer.
     Apply(Step),
-    /// Writing a checkpoint, or finishing the run: as long as it takes.
+    /// Writing a checkpoint, or the results, which take what they take.
     Writing,
 }
 

@@ -119,7 +119,7 @@ fn st_2_a_record_replays_to_the_same_table_and_plans_under_every_strategy() {
             // A skipped step now and then: its losses reach no trend.
             outcomes[0].valid = step.0 % 7 != 3;
             let (digest, timings) = (plan.digest, StepTimings::default());
-            whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings });
+            whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings }, Teller::Rank);
             records.extend(whole.commit_ready(step.next(), |_| None));
             if step.0 % 40 == 17 {
                 let again = Ledger::replay(law.clone(), 120, records.clone()).expect("the record is this run's");
@@ -302,7 +302,7 @@ fn sc_2_a_ledger_goes_on_from_a_snapshot_and_the_records_since_the_oldest_checkp
         let outcomes =
             (0..).map(SlotId).zip(&plan.draws).map(|(slot, draw)| outcome(step, slot, draw.stitch)).collect();
         let (digest, timings) = (plan.digest, StepTimings::default());
-        whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings });
+        whole.accept(&Report { step, plan: digest, reduced: reduced(step), outcomes, timings }, Teller::Rank);
         records.extend(whole.commit_ready(step.next(), |_| None));
         if step == Step(40) {
             snapshot = Some(whole.snapshot());

@@ -5,12 +5,13 @@ use std::time::Duration;
 use esta_proto::{Fence, SessionId, Step};
 
 use super::{
-    Agreement, Command, Cursor, Member, Message, Notice, Phase, Ready, Record, Report, Run, Verdict, tempo::Change,
+    Agreement, Command, Cursor, Ledger, Member, Message, Notice, Phase, Ready, Record, Report, Run, Verdict,
+    ledger::Teller, tempo::Change,
 };
 use crate::{plan::RankPlan, table::Outcome};
 
 /// Generations that may break in a row without finishing one step before the run gives up.
-const BARREN_LIMIT: u32 = 20;
+pub(super) const BARREN_LIMIT: u32 = 20;
 
 /// Steps in a row that may be skipped for numbers that are not finite before the run gives up: it has diverged.
 const SKIP_LIMIT: u32 = 10;
@@ -46,13 +47,14 @@ impl Run {
         if self.agreement.is_disputed() {
             return self.end_generation("its ranks disagree about what they handed over", now, out);
         }
-        if let Some(step) = self.doubted(applied) {
-            self.forget_from(step, step, out);
-            return self.broke(&format!("nobody can say whose word of step {step} is the run's"), now, out);
-        }
         self.commit_below(applied, out);
         if self.phase == Phase::Over {
             return;
+        }
+        let committed = self.ledger.as_ref().map_or(applied, Ledger::committed);
+        if committed < applied {
+            self.forget_from(committed, committed, out);
+            return self.broke(&format!("nobody can say whose word of step {committed} is the run's"), now, out);
         }
         self.forming.1 = now.saturating_sub(self.forming.0);
         self.agreement = Agreement::of(self.members.ranks(), applied);
@@ -112,7 +114,7 @@ impl Run {
         if !self.is_ours(session, report, out) || !self.vote(session, report, now, out) {
             return;
         }
-        self.take_fact(report, out);
+        self.take_fact(report, Teller::Rank, out);
         self.commit_ready(out);
         if self.phase == Phase::Over {
             return;
@@ -176,8 +178,8 @@ impl Run {
     }
 
     /// Keeps a fact.
-    pub(super) fn take_fact(&mut self, report: &Report, out: &mut Vec<Command>) {
-        let verdict = self.ledger.as_mut().map(|ledger| ledger.accept(report));
+    pub(super) fn take_fact(&mut self, report: &Report, teller: Teller, out: &mut Vec<Command>) {
+        let verdict = self.ledger.as_mut().map(|ledger| ledger.accept(report, teller));
         if verdict == Some(Verdict::Duplicate) && !report.outcomes.is_empty() {
             self.duplicates += 1;
         }
@@ -192,12 +194,6 @@ impl Run {
         if matches!(self.phase, Phase::Running(_) | Phase::Resuming) {
             self.commit_below(self.agreement.may_commit(), out);
         }
-    }
-
-    /// A step below this one that is told of in more than one way, while no rank here holds what it came to.
-    fn doubted(&self, below: Step) -> Option<Step> {
-        let step = self.ledger.as_ref()?.doubted(below)?;
-        self.agreement.digest(step).is_none().then_some(step)
     }
 
     fn commit_below(&mut self, below: Step, out: &mut Vec<Command>) {

@@ -230,10 +230,11 @@ impl World {
                 fake.applied = Some(applied);
                 fake.stands = Some((fence.generation, applied));
                 let computed = fake.computed.clone();
+                let chain = applied.0.checked_sub(1).map(|step| reduced(Step(step)));
                 // Everybody hands over what is not durable, before anything else.
                 let retained: Vec<Report> = fake.retained.values().cloned().collect();
                 retained.into_iter().for_each(|report| self.event(Event::Reported(session, report)));
-                self.event(Event::GroupReady(session, fence, Ready { computed, ..Ready::at(applied) }));
+                self.event(Event::GroupReady(session, fence, Ready { computed, chain, ..Ready::at(applied) }));
             }
             Message::Prepare(seat) if self.prepares_at_once => {
                 self.later.push_back(Event::GroupPrepared(session, Fence { generation: seat.generation, ..fence }));

@@ -19,7 +19,8 @@ pub struct TimeoutSpec {
     /// A trainer may take this long for one slot, one batch or one update; ten times what the slot is known to cost where
     /// that is more. After that its process is stopped.
     pub phase: f64,
-    /// A process group may take this long to form, and a collective to finish.
+    /// A process group may take this long to form, and a collective to finish. A trainer that is at a group for three times as long,
+    /// or at a checkpoint for ten times, while others wait for it, has its process stopped.
     pub collective: f64,
     /// A worker that was asked to leave may take this long.
     pub drain: f64,

@@ -112,7 +112,7 @@ impl Etcd {
         // Later than that nobody could lead under this lease. The answer may be lost on the way: what counts is whose key
         // stands.
         let put = self.ask("stand for leader on", Patience::Endless, stand);
-        drop(tokio::time::timeout_at(since + self.times.fence, put).await);
+        let put = tokio::time::timeout_at(since + self.times.fence, put).await;
         let stands = self.get("ask who leads on", leader).await?;
         match stands.kvs().first().filter(|leader| leader.lease() == lease) {
             Some(leader) => {
@@ -120,7 +120,11 @@ impl Etcd {
             }
             None => {
                 self.revoke(lease).await;
-                Ok(None)
+                match put {
+                    // Nobody was faster: the next attempt would fare no better.
+                    Ok(Err(error)) if stands.kvs().is_empty() => Err(error),
+                    _ => Ok(None),
+                }
             }
         }
     }
