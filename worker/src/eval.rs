@@ -122,12 +122,6 @@ impl Evaluation {
     }
 }
 
-/// Whether a job evaluates at its end.
-#[must_use]
-pub fn is_asked_for(spec: &JobSpec) -> bool {
-    spec.eval.stitches != EvalStitches::None && spec.data.eval.is_some()
-}
-
 /// The largest pass that an evaluation on these texts can make.
 #[must_use]
 pub fn largest_pass(spec: &JobSpec, texts: &TextSet) -> Pass {

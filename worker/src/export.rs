@@ -16,14 +16,7 @@ mod timm;
 
 use std::{collections::BTreeMap, io, path::Path, path::PathBuf};
 
-use esta_engine::{
-    cost::Task,
-    law::Law,
-    palette::Choice,
-    run::Finish,
-    spec::{PaletteRule, Precision},
-    table::Row,
-};
+use esta_engine::{cost::Task, law::Law, palette::Choice, run::Finish, spec::PaletteRule, table::Row};
 use esta_model::{ParamStore, StitchError, StitchedNet, Weights, WeightsError};
 use esta_proto::StitchId;
 use thiserror::Error;
@@ -137,11 +130,7 @@ impl<'a> Models<'a> {
     /// # Errors
     /// [`ExportError::Weights`] for a tensor that neither has.
     pub fn new(law: &'a Law, store: &'a ParamStore, frozen: Weights) -> Result<Self, ExportError> {
-        let precision = match law.catalog.task {
-            Task::Classify { .. } => Precision::F32,
-            Task::Speak { .. } => law.spec.train.precision,
-        };
-        let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, precision)?;
+        let net = StitchedNet::new(&law.catalog, store, &frozen, &law.spec.pst, law.spec.frozen_precision())?;
         Ok(Self { law, store, frozen, net, vocabulary: None, heads: Heads::AsTrained })
     }
 

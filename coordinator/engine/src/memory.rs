@@ -10,7 +10,7 @@ use crate::arch::{Arch, LlamaArch};
 use crate::catalog::Stitch;
 use crate::groups::{self, Param};
 use crate::law::Law;
-use crate::spec::{EvalStitches, JobSpec, Precision, Reduction, Target};
+use crate::spec::{JobSpec, Precision, Reduction, Target};
 
 /// Bytes of single and double precision.
 const F32: u64 = 4;
@@ -66,9 +66,8 @@ impl Pass {
     /// The same of the evaluation at the run's end; none where there is none.
     #[must_use]
     pub fn held_out_at_most(spec: &JobSpec) -> Option<Self> {
-        let evaluates = spec.data.eval.is_some() && spec.eval.stitches != EvalStitches::None;
         let (rows, tokens) = (u64::from(spec.eval.batch_size.max(1)), u64::from(spec.task().tokens()));
-        evaluates.then_some(Self { rows, tokens, learned: rows * tokens })
+        spec.evaluates().then_some(Self { rows, tokens, learned: rows * tokens })
     }
 }
 
@@ -150,9 +149,9 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Bytes of a number in matrix products.
+/// Bytes of a number in matrix products, and of a frozen matrix at rest.
 fn product_bytes(spec: &JobSpec) -> u64 {
-    match spec.train.precision {
+    match spec.frozen_precision() {
         Precision::F32 => F32,
         Precision::Bf16 => 2,
     }
@@ -185,8 +184,7 @@ fn layers_bytes(law: &Law) -> u64 {
         return 0;
     }
     let width = |anchor: esta_proto::AnchorId| law.catalog.anchors[anchor.index()].width();
-    // As they were fitted, and once more where matrices are multiplied in another type.
-    let e = if law.spec.train.precision == Precision::Bf16 { F32 + 2 } else { F32 };
+    let e = product_bytes(&law.spec);
     law.catalog.layers.iter().map(|layer| width(layer.from) * width(layer.to) * e + width(layer.to) * F32).sum()
 }
 
@@ -424,7 +422,9 @@ mod tests {
             MemoryPlan::of(&law, Pass::at_most(&law.spec), Pass::held_out_at_most(&law.spec)).expect("they speak")
         };
         let (small, large) = (eval(1), eval(256));
-        assert_eq!(small.peak(1), small.anchors + small.layers + small.training + small.activations + small.logits);
+        let step = small.layers + small.training + small.activations + small.logits;
+        assert!(small.evaluation < step);
+        assert_eq!(small.peak(1), small.anchors + step.max(small.fit));
         // 256 texts of 512 tokens with their states, 32,000 logits each in two and four bytes, and some twice in eight.
         let logits = 256 * 512 * 4 * 5120 + 32_000 * (256 * 512 * 6 + 128 * 16);
         assert_eq!(large.evaluation, large.layers + large.training * 12 / 32 + logits);

@@ -26,7 +26,8 @@ pub use latency::{LatencyBins, LatencyBudgetSpec};
 pub use model::{ModelSpec, Shard};
 pub use outcome::{EvalSpec, EvalStitches, PaletteRule, PaletteSpec};
 pub use sampling::{
-    BudgetSpec, Divisor, ParamBins, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy, ScoreSpec,
+    BudgetSpec, Column, Divisor, ParamBins, ReduceSpec, Reduction, SaliencyReduction, SamplingSpec, SamplingStrategy,
+    ScoreSpec,
 };
 pub use text::{Flawed, LossOn, OverLong, Template, TextSpec};
 pub use timeouts::{TimeoutSpec, seconds};
@@ -168,6 +169,22 @@ impl JobSpec {
     #[must_use]
     pub fn keeps_little(&self) -> bool {
         self.train.gradient_checkpointing || self.is_sharded()
+    }
+
+    /// Whether stitches are evaluated after the last step.
+    #[must_use]
+    pub fn evaluates(&self) -> bool {
+        self.data.eval.is_some() && self.eval.stitches != EvalStitches::None
+    }
+
+    /// The type in which frozen matrices lie in memory and on disk: a language model's are kept as they are multiplied, once. A
+    /// vision transformer's stay in single precision, in which it is merged for export.
+    #[must_use]
+    pub fn frozen_precision(&self) -> Precision {
+        match self.task() {
+            Task::Classify { .. } => Precision::F32,
+            Task::Speak { .. } => self.train.precision,
+        }
     }
 
     /// Whether the anchors' own weights are trained (as opposed to adapters on frozen weights).

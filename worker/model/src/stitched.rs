@@ -4,7 +4,7 @@
 use esta_engine::catalog::Catalog;
 use esta_engine::spec::{Precision, PstSpec};
 use esta_proto::StitchId;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use thiserror::Error;
 
 use crate::build::Builder;
@@ -46,7 +46,7 @@ impl StitchedNet {
         pst: &PstSpec,
         precision: Precision,
     ) -> Result<Self, WeightsError> {
-        let frozen = stored(frozen, precision);
+        let frozen = frozen.shallow_clone().matrices_in(precision);
         let source = Source { frozen: &frozen, trained: Some(trained), pst, precision };
         Self::all(catalog, source)
     }
@@ -57,7 +57,7 @@ impl StitchedNet {
     /// # Errors
     /// [`WeightsError`] for a tensor that is not there, or in another shape.
     pub fn plain(catalog: &Catalog, frozen: &Weights, precision: Precision) -> Result<Self, WeightsError> {
-        let (frozen, pst) = (stored(frozen, precision), PstSpec::default());
+        let (frozen, pst) = (frozen.shallow_clone().matrices_in(precision), PstSpec::default());
         let source = Source { frozen: &frozen, trained: None, pst: &pst, precision };
         Self::all(catalog, source)
     }
@@ -89,12 +89,4 @@ impl StitchedNet {
     pub(crate) fn precision(&self) -> Precision {
         self.precision
     }
-}
-
-/// Frozen matrices in the type in which they are multiplied: cast once, not in every step.
-fn stored(frozen: &Weights, precision: Precision) -> Weights {
-    frozen.map(|name, tensor| {
-        let rounds = precision == Precision::Bf16 && name.ends_with(".weight") && tensor.dim() > 1;
-        if rounds { tensor.to_kind(Kind::BFloat16) } else { tensor.shallow_clone() }
-    })
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use esta_engine::spec::Precision;
 use tch::{Device, Kind, Tensor};
 
 pub use self::error::WeightsError;
@@ -120,6 +121,18 @@ impl Weights {
     #[must_use]
     pub fn to_kind(&self, kind: Kind) -> Self {
         self.map(|_, tensor| tensor.to_kind(kind))
+    }
+
+    /// The same tensors, matrices in the type in which they are multiplied: cast once, not in every step, and each given up as
+    /// soon as it is. Vectors stay as they are.
+    #[must_use]
+    pub fn matrices_in(mut self, precision: Precision) -> Self {
+        if precision == Precision::Bf16 {
+            let matrices =
+                self.tensors.iter_mut().filter(|(name, tensor)| name.ends_with(".weight") && tensor.dim() > 1);
+            matrices.for_each(|(_, tensor)| *tensor = tensor.to_kind(Kind::BFloat16));
+        }
+        self
     }
 
     /// The same tensors; their numbers are shared.

@@ -6,7 +6,7 @@ use esta_engine::run::Finish;
 
 use super::{Job, State};
 use crate::{
-    eval::{Evaluation, chosen, evaluate, is_asked_for},
+    eval::{Evaluation, chosen, evaluate},
     export, machine,
 };
 
@@ -46,7 +46,7 @@ pub fn write(job: &Job, state: &State, finish: &Finish) -> Result<(), Box<dyn Er
 }
 
 fn evaluation(job: &Job, state: &State, finish: &Finish) -> Result<Evaluation, Box<dyn Error>> {
-    if !is_asked_for(&job.family.law.spec) {
+    if !job.family.law.spec.evaluates() {
         return Ok(Evaluation::default());
     }
     let stitches = chosen(&job.family, &finish.palettes);

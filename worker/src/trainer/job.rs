@@ -10,7 +10,6 @@ use esta_text::TextSet;
 use thiserror::Error;
 
 use crate::{
-    eval,
     hub::FetchError,
     places::{DataPlaceError, data_here},
 };
@@ -127,7 +126,7 @@ impl Job {
         let here = data_here(&spec.data)?;
         let train = Loader::open(&here, &outline.intake, spec.seed, spec.train.batch_size)?;
         // Only looked at: the evaluation opens them again, and until then nobody holds them.
-        let held_out = if eval::is_asked_for(spec) { open_held_out(&here, &outline.intake)? } else { None };
+        let held_out = if spec.evaluates() { open_held_out(&here, &outline.intake)? } else { None };
         let mut room = Room::default();
         if let Some(texts) = train.texts() {
             say(&spec.data.train, texts);

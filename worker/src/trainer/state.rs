@@ -55,7 +55,7 @@ pub struct State {
     pub net: StitchedNet,
     /// What trains.
     pub store: ParamStore,
-    /// Fitted stitching layers where they are frozen; empty where they train.
+    /// Fitted stitching layers where they are frozen, in the type in which they rest; empty where they train.
     pub layers: Weights,
     /// Applied steps.
     pub applied: Step,
@@ -98,8 +98,10 @@ impl State {
         for layer in &family.law.catalog.layers {
             let width = |anchor: esta_proto::AnchorId| family.law.catalog.anchors[anchor.index()].width() as i64;
             let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, family.device));
-            layers.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[width(layer.to), width(layer.from)]));
-            layers.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[width(layer.to)]));
+            let mut hollow = Weights::new("one of them");
+            hollow.insert("weight", zeros(&[width(layer.to), width(layer.from)]));
+            hollow.insert("bias", zeros(&[width(layer.to)]));
+            layers.absorb(&format!("stitch_layers.{}.", layer.id), hollow);
         }
         Self::assemble(family, layers, Weights::new("none"))
     }
@@ -122,8 +124,9 @@ impl State {
 
     fn over(family: &Family, store: ParamStore, layers: Weights) -> Result<Self, StateError> {
         let spec = &family.law.spec;
-        let mut frozen = family.anchors.to_device(family.device);
-        frozen.absorb("", layers.to_device(family.device));
+        let layers = layers.matrices_in(spec.frozen_precision());
+        let mut frozen = family.anchors.shallow_clone();
+        frozen.absorb("", layers.shallow_clone());
         let net = StitchedNet::new(&family.law.catalog, &store, &frozen, &spec.pst, spec.train.precision)?;
         Ok(Self { net, store, layers, applied: Step(0), chain: Digest::default() })
     }
@@ -136,10 +139,10 @@ impl State {
         family.checkpoints.bring(step)?;
         let saved = family.checkpoints.read_state(step, family.law.layout_digest)?;
         let folder = family.checkpoints.path(step);
-        let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(family.device);
         let mut store = Self::hollow(family)?.store;
         store.load_params(&folder.join(PARAMS_FILE))?;
         store.load_optimizer(&folder.join(OPTIMIZER_FILE))?;
+        let layers = Weights::read(&folder.join(LAYERS_FILE))?.to_device(family.device);
         let state = Self::over(family, store, layers)?;
         Ok(Self { applied: saved.global_step, chain: saved.digest, ..state })
     }
