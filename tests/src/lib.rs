@@ -5,6 +5,7 @@
 pub mod backends;
 mod certificates;
 pub mod collector;
+mod disk;
 mod etcd;
 mod evidence;
 pub mod http;
@@ -20,12 +21,13 @@ mod texts;
 pub mod trials;
 
 pub use certificates::Certificates;
+pub use disk::Disk;
 pub use etcd::{EtcdCluster, EtcdServer, EtcdTls};
 pub use evidence::{Draw, Evidence};
 pub use lab::{Lab, SAMPLES};
 pub use network::Network;
 pub use objects::ObjectServer;
-pub use process::{PATIENCE, Process, binary, deadline};
+pub use process::{PATIENCE, Process, binary, deadline, within};
 pub use rendered::{Action, Cluster, Ended, Lost, Scenario};
 pub use run::{Outcome, Run, Setting};
 pub use sight::Sight;

@@ -1,6 +1,6 @@
 //! A run as its leader sees it, asked for from outside.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use esta_proto::v1::{StatusRequest, coordinator_client::CoordinatorClient};
@@ -13,7 +13,7 @@ use crate::network::Network;
 const ANSWER: Duration = Duration::from_millis(500);
 
 /// A run at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sight {
     /// The coordinator that leads, by number.
     pub leader: usize,
@@ -27,6 +27,8 @@ pub struct Sight {
     pub ready: Vec<String>,
     /// Names of all workers.
     pub workers: Vec<String>,
+    /// By name: what a worker's trainer was at when it was heard of last, and for how many seconds then.
+    pub doing: BTreeMap<String, (String, f64)>,
 }
 
 impl Sight {
@@ -38,6 +40,9 @@ impl Sight {
         let count = |key: &str| status[key].as_u64().with_context(|| format!("the status has {key}"));
         let workers = status["workers"].as_array().context("the status lists the workers")?;
         let named = |worker: &Value| worker["name"].as_str().unwrap_or_default().to_owned();
+        let doing = |worker: &Value| {
+            Some((named(worker), (worker["doing"].as_str()?.to_owned(), worker["doing_for_seconds"].as_f64()?)))
+        };
         Ok(Self {
             leader,
             generation: count("generation")?,
@@ -45,6 +50,7 @@ impl Sight {
             phase: status["phase"].as_str().context("the status has phase")?.to_owned(),
             ready: workers.iter().filter(|worker| worker["ready"] == true).map(named).collect(),
             workers: workers.iter().map(named).collect(),
+            doing: workers.iter().filter_map(doing).collect(),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use esta_tests::{Lab, Outcome, Run};
+use esta_tests::{Lab, Outcome, Run, deadline, within};
 
 /// Enough to be in the middle of for some seconds.
 const STEPS: u64 = 800;
@@ -26,10 +26,10 @@ fn a_stopped_worker_is_lost_and_comes_back_and_a_slow_one_is_not_blamed() -> any
     let job = lab.write_job("stopped", "", STEPS)?;
     let mut run = Run::start(&lab, &job, 3)?;
     run.wait_for_step(100)?;
-    // One runs for a fifth of the time, as a machine does that has other work.
+    stop_inside_the_all_reduce(&run)?;
+    // The first runs for a fifth of the time from now on, as a machine does that has other work.
     let over = Arc::new(AtomicBool::new(false));
     let slow = slow_down(run.worker_at(0).id(), over.clone());
-    run.worker_at(1).signal("STOP")?;
     run.wait_for_log("a worker is lost")?;
     let (status, log) = (run.wait_for_step(200), run.coordinator().log());
     over.store(true, Ordering::Release);
@@ -37,6 +37,7 @@ fn a_stopped_worker_is_lost_and_comes_back_and_a_slow_one_is_not_blamed() -> any
     status?;
     let lost: Vec<&str> = log.lines().filter(|line| line.contains("a worker is lost")).collect();
     assert!(lost.len() == 1 && lost[0].contains("w1"), "{lost:#?}");
+    assert!(lost[0].contains("heard last in the all-reduce of step"), "{lost:#?}");
     let silent = lost[0].split_once("silent for ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
     assert!(silent.is_some_and(|seconds| seconds < 2.0), "{lost:#?}");
     // Whoever waited in the all-reduce had run its slots, and did not run them once more.
@@ -46,6 +47,20 @@ fn a_stopped_worker_is_lost_and_comes_back_and_a_slow_one_is_not_blamed() -> any
     let stopped = run.finish()?;
     assert!(calm == stopped, "the disturbed run ended with other bits");
     Ok(())
+}
+
+/// Stops the second worker where it waits for the first, which is left stopped for less than it may be silent.
+fn stop_inside_the_all_reduce(run: &Run) -> anyhow::Result<()> {
+    let waits = |(doing, seconds): &(String, f64)| doing == "reduce" && *seconds > 0.1;
+    let caught = || {
+        run.worker_at(0).signal("STOP").ok()?;
+        let waiting = || run.sight()?.doing.get("w1").filter(|doing| waits(doing)).map(drop);
+        match within(Duration::from_secs(1), "the second worker to wait for the first", waiting) {
+            Ok(()) => run.worker_at(1).signal("STOP").ok(),
+            Err(_) => run.worker_at(0).signal("CONT").ok().and(None),
+        }
+    };
+    deadline("a worker to be caught inside the all-reduce", caught)
 }
 
 /// Stops a process for four fifths of every tenth of a second.

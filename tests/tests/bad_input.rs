@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::Context;
-use esta_tests::{EtcdServer, Evidence, Lab, Process, Run, SAMPLES, Setting, deadline, http::get, tensors};
+use esta_tests::{Disk, EtcdServer, Evidence, Lab, Process, Run, SAMPLES, Setting, deadline, http::get, tensors};
 
 #[test]
 fn an_unreachable_coordinator_is_tried_for_the_budget_and_then_named() -> anyhow::Result<()> {
@@ -328,6 +328,25 @@ fn a_record_without_room_is_named_and_the_run_goes_on_once_there_is_room() -> an
         assert!(line.ends_with("File too large (os error 27)"), "{line}");
     }
     assert!(calm == Run::start(&lab, &job, 1)?.finish()?, "with room again the run ended with other bits");
+    Ok(())
+}
+
+#[test]
+fn a_disk_that_fills_up_under_everybody_costs_nothing_once_there_is_room_again() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let calm = Run::start(&lab, &lab.write_job("calm", "", 800)?, 2)?.finish()?;
+    let job = lab.write_job("full", "", 800)?;
+    let disk = Disk::mount(&lab.path().join("full"), 4 << 20)?;
+    let mut run = Run::start(&lab, &job, 2)?;
+    run.wait_for_step(100)?;
+    disk.fill()?;
+    let line = run.coordinator().fails_with(4)?;
+    assert!(line.contains("no space is left for") && line.contains("full/record.redb"), "{line}");
+    let log = run.worker_at(0).log();
+    assert!(log.contains("no checkpoint") && log.contains("No space left on device (os error 28)"), "{log}");
+    disk.free()?;
+    run.reseat(0)?;
+    assert!(calm == run.finish()?, "with room again the run ended with other bits");
     Ok(())
 }
 

@@ -64,10 +64,12 @@ fn page(status: &Value) -> String {
     }
     let row = |worker: &Value| {
         let pace = worker["slowness"].as_f64().map_or_else(|| UNKNOWN.to_owned(), |slowness| format!("{slowness:.2}"));
-        [word(&worker["name"]), word(&worker["rank"]), word(&worker["applied"]), state(worker).to_owned(), pace]
+        let (doing, step) = (&worker["doing"], &worker["step"]);
+        let doing = if step.is_null() { word(doing) } else { format!("{} {}", word(doing), word(step)) };
+        [word(&worker["name"]), word(&worker["rank"]), word(&worker["applied"]), state(worker).to_owned(), doing, pace]
             .to_vec()
     };
-    let titles = ["worker", "rank", "applied", "state", "time / expected"].map(str::to_owned).to_vec();
+    let titles = ["worker", "rank", "applied", "state", "doing", "time / expected"].map(str::to_owned).to_vec();
     let rows: Vec<Vec<String>> = std::iter::once(titles).chain(workers.iter().map(row)).collect();
     lines.push(columns(&rows));
     lines.join("\n")
@@ -95,24 +97,25 @@ mod tests {
     fn a_run_is_a_few_lines_and_one_for_each_worker() {
         let worker = |name: &str, more: Value| {
             let mut worker = json!({"name": name, "rank": 0, "applied": 41, "ready": true, "draining": false,
-                "straggler": false, "slowness": null});
+                "straggler": false, "slowness": null, "doing": "idle", "step": null});
             worker.as_object_mut().expect("it is one").extend(more.as_object().expect("it is one").clone());
             worker
         };
         let status = json!({
             "job": "j", "run": "r", "phase": "running", "leader": "http://h:1", "epoch": 3, "generation": 5,
             "durable_steps": 40, "lag_steps": 1, "total_steps": 90,
-            "workers": [worker("w0", json!({"slowness": 0.98})), worker("w1", json!({"straggler": true, "slowness": 5.0})),
+            "workers": [worker("w0", json!({"slowness": 0.98, "doing": "reduce", "step": 41})),
+                worker("w1", json!({"straggler": true, "slowness": 5.0, "doing": "compute", "step": 41})),
                 worker("w2", json!({"rank": null, "ready": false}))],
         });
         assert_eq!(
             page(&status),
             "job j, run r: running\nled by http://h:1, epoch 3, generation 5\n\
              40 of 90 steps durable, 1 committed before them on their way\n\
-             worker  rank  applied  state      time / expected\n\
-             w0         0       41  ready                 0.98\n\
-             w1         0       41  straggler             5.00\n\
-             w2         -       41  waiting                  -\n"
+             worker  rank  applied  state      doing       time / expected\n\
+             w0         0       41  ready      reduce 41              0.98\n\
+             w1         0       41  straggler  compute 41             5.00\n\
+             w2         -       41  waiting    idle                      -\n"
         );
         let nobody = json!({"job": "j", "leader": "http://h:1", "workers": []});
         let told = page(&nobody);

@@ -155,13 +155,14 @@ impl Inside {
         let (slots, ledger) = (run.law().spec.sampling.slots, run.ledger());
         let normal = run.members().normal();
         let member = |member: &Member| {
-            let (phase, step) = member.doing.map_or(("", None), |doing| said(doing.activity));
+            let activity = member.doing.map(|doing| doing.activity);
+            let phase = activity.map_or("", Activity::word);
             MemberState {
                 name: member.name.clone(),
                 rank: member.rank.map(|rank| rank.0),
                 generation: member.rank.map(|_| fence.generation.0),
                 phase: if phase.is_empty() && member.rank.is_none() { "waiting" } else { phase },
-                step,
+                step: activity.and_then(Activity::step).map(|step| step.0),
                 since: member.doing.map(|doing| doing.since.as_secs_f64()),
                 applied: member.applied.map(|step| step.0),
                 ready: member.ready,
@@ -182,18 +183,6 @@ impl Inside {
             members: run.members().live().values().map(member).collect(),
             table: ledger.filter(|_| with_table).map(|ledger| Arc::new(ledger.table().clone())),
         }
-    }
-}
-
-fn said(activity: Activity) -> (&'static str, Option<u64>) {
-    match activity {
-        Activity::Idle => ("idle", None),
-        Activity::Forming => ("forming", None),
-        Activity::Batch(step, _) => ("batch", Some(step.0)),
-        Activity::Compute(step, _) => ("compute", Some(step.0)),
-        Activity::Reduce(step) => ("reduce", Some(step.0)),
-        Activity::Apply(step) => ("apply", Some(step.0)),
-        Activity::Writing => ("writing", None),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use esta_engine::{
     law::Law,
-    run::{Ledger, Run},
+    run::{Activity, Ledger, Run},
 };
 use esta_proto::Step;
 use serde_json::{Value, json};
@@ -13,6 +13,8 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
     let committed = run.ledger().map(Ledger::committed);
     let normal = run.members().normal();
     let members = run.members().live().iter().map(|(session, member)| {
+        let doing = member.doing;
+        let activity = doing.map(|doing| doing.activity);
         json!({
             "name": member.name,
             "session": session,
@@ -22,6 +24,10 @@ pub(super) fn describe(run_id: &str, run: &Run) -> Value {
             "draining": member.draining,
             "straggler": member.tempo.is_flagged(),
             "slowness": member.slowness(normal),
+            "doing": activity.map(Activity::word),
+            "step": activity.and_then(Activity::step),
+            // When it was heard of last.
+            "doing_for_seconds": doing.map(|doing| doing.since.as_secs_f64()),
         })
     });
     json!({

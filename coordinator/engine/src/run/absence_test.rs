@@ -37,7 +37,8 @@ fn a_silent_worker_is_lost_within_2_s_and_the_others_go_on() {
     assert_eq!(evictions(&world), Vec::<String>::new());
     world.wait(seconds(0.6), &[(W0, Activity::Reduce(Step(5)))]);
     assert_eq!(world.evicted, [W1]);
-    assert!(evictions(&world)[0].starts_with("w1: it was silent for 1."), "{:?}", evictions(&world));
+    let reasons = evictions(&world);
+    assert!(reasons[0].starts_with("w1: it was silent for 1."), "{reasons:?}");
     world.alive.remove(&W1);
     world.run_to_end();
     assert_eq!(world.records, undisturbed(1));

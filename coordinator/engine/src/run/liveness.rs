@@ -61,7 +61,9 @@ impl Run {
         let hung: Vec<(SessionId, String)> =
             self.members.live().keys().filter_map(|session| Some((*session, self.hangs(*session, now)?))).collect();
         for (session, silence) in &silent {
-            let reason = format!("it was silent for {:.1} s", silence.as_secs_f64());
+            let last = self.members.live().get(session).and_then(|member| member.doing);
+            let last = last.map_or_else(String::new, |doing| format!(", heard last {}", describe(doing.activity)));
+            let reason = format!("it was silent for {:.1} s{last}", silence.as_secs_f64());
             out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
             out.push(Command::Evict(*session, reason));
         }

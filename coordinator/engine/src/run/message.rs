@@ -158,6 +158,31 @@ pub enum Activity {
     Writing,
 }
 
+impl Activity {
+    /// In a word, as `status` and the page say it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Forming => "forming",
+            Self::Batch(..) => "batch",
+            Self::Compute(..) => "compute",
+            Self::Reduce(_) => "reduce",
+            Self::Apply(_) => "apply",
+            Self::Writing => "writing",
+        }
+    }
+
+    /// The step it is part of.
+    #[must_use]
+    pub fn step(self) -> Option<Step> {
+        match self {
+            Self::Batch(step, _) | Self::Compute(step, _) | Self::Reduce(step) | Self::Apply(step) => Some(step),
+            Self::Idle | Self::Forming | Self::Writing => None,
+        }
+    }
+}
+
 /// A worker's report of a step: a fact, keyed by (run, step, plan digest).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
