@@ -178,7 +178,7 @@ impl Sampler {
 
     /// The stitch of a bin that first visits are due to, while any of them lacks its real visits.
     fn least_visited(&self, budget: BudgetId, table: &Table, pending: &[u32]) -> Option<StitchId> {
-        if !self.spec.strategy.reads_table() {
+        if self.spec.strategy.reads().is_none() {
             return None;
         }
         let warm = u64::from(self.spec.warm_visits);

@@ -37,7 +37,7 @@ fn adapts(spec: &JobSpec) -> bool {
 }
 
 fn by_table(spec: &JobSpec) -> bool {
-    spec.effective_sampling().strategy.reads_table()
+    spec.effective_sampling().strategy.reads().is_some()
 }
 
 const CHOICES: &[Choice] = &[

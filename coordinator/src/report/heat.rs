@@ -27,30 +27,38 @@ const QUANTITIES: [Quantity; 4] = [
         note: "against the budget's highest",
         class: "h1",
         value: |evidence, stitch| evidence.row(stitch.id).importance,
-        shade: |value, _, high| value / high,
+        shade: highest_strongest,
     },
     Quantity {
         name: "visits",
         note: "against the budget's most visited",
         class: "h2",
         value: |evidence, stitch| Some(evidence.row(stitch.id).visits as f64),
-        shade: |value, _, high| value / high,
+        shade: highest_strongest,
     },
     Quantity {
         name: "training loss",
         note: "the budget's lowest is strongest",
         class: "h3",
         value: |evidence, stitch| evidence.row(stitch.id).loss,
-        shade: |value, low, high| (high - value) / (high - low),
+        shade: lowest_strongest,
     },
     Quantity {
         name: "own part of the loss",
-        note: "what auto goes by; the budget's lowest is strongest",
+        note: "auto's; the budget's lowest is strongest",
         class: "h3",
         value: |evidence, stitch| evidence.row(stitch.id).effect,
-        shade: |value, low, high| (high - value) / (high - low),
+        shade: lowest_strongest,
     },
 ];
+
+fn highest_strongest(value: f64, _low: f64, high: f64) -> f64 {
+    value / high
+}
+
+fn lowest_strongest(value: f64, low: f64, high: f64) -> f64 {
+    (high - value) / (high - low)
+}
 
 pub fn section(evidence: &Evidence) -> String {
     if evidence.table.is_none() {

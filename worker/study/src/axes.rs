@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use esta_config::{ConfigError, load};
-use esta_engine::spec::{JobSpec, Mode, PaletteRule, SamplingStrategy};
 use thiserror::Error;
 
 use crate::jobs::Jobs;
@@ -132,30 +131,10 @@ pub fn idle(study: &Study, jobs: &Jobs) -> Vec<String> {
     let why = |claim: &Claim| {
         let [key] = claim.ours.as_slice() else { return None };
         let (own, other) = (job(&claim.arm)?, job(&claim.against)?);
-        let why = unread(key, own).and(unread(key, other))?;
+        let why = own.why_unread(key).and(other.why_unread(key))?;
         Some(format!("{} will come to what {} comes to: nothing reads {key} {why}", claim.arm, claim.against))
     };
     study.claims.iter().filter_map(why).collect()
-}
-
-/// Why nothing reads a key of sampling or scoring in a job; none where something may. By simple rules: others stay unsaid.
-fn unread(key: &str, job: &JobSpec) -> Option<String> {
-    let strategy = job.effective_sampling().strategy;
-    let importance_is_read = strategy == SamplingStrategy::Importance || job.palette.rule == PaletteRule::Snip;
-    let is_read = match key {
-        "sampling.strategy" => job.mode == Mode::Pst,
-        "sampling.epsilon" | "sampling.warm_visits" | "sampling.lookahead" => strategy.reads_table(),
-        "sampling.momentum" => importance_is_read || job.palette.rule == PaletteRule::Loss,
-        _ if key.starts_with("score.") => importance_is_read,
-        _ => true,
-    };
-    let why = || {
-        let mode =
-            if job.mode == Mode::Pst { String::new() } else { format!(" in mode {:?}", job.mode).to_lowercase() };
-        let strategy = format!("{strategy:?}").to_lowercase();
-        format!("where stitches are drawn by {strategy}{mode} and deployed by {}", job.palette.rule.name())
-    };
-    (!is_read).then(why)
 }
 
 /// Key and values of what `--over` was given.

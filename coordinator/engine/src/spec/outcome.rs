@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::Column;
+
 /// What is chosen at the end.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -38,6 +40,16 @@ impl PaletteRule {
             Self::Snip => "snip",
             Self::Loss => "loss",
             Self::Auto => "auto",
+        }
+    }
+
+    /// The column of the table that it goes by.
+    #[must_use]
+    pub fn reads(self) -> Column {
+        match self {
+            Self::Snip => Column::Importance,
+            Self::Loss => Column::Loss,
+            Self::Auto => Column::Effect,
         }
     }
 

@@ -89,12 +89,35 @@ pub enum SamplingStrategy {
 }
 
 impl SamplingStrategy {
-    /// Whether the table decides inside a budget, once every stitch of it has had its first visits.
+    /// The column of the table that decides inside a budget, once every stitch of it has had its first visits; none where
+    /// chance does.
     #[must_use]
-    pub fn reads_table(self) -> bool {
+    pub fn reads(self) -> Option<Column> {
         match self {
-            Self::Importance | Self::Bandit => true,
-            Self::Bins | Self::Uniform => false,
+            Self::Importance => Some(Column::Importance),
+            Self::Bandit => Some(Column::Effect),
+            Self::Bins | Self::Uniform => None,
+        }
+    }
+}
+
+/// A column of the table (`Row`) by which stitches are drawn or deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Column {
+    /// The running average of scores.
+    Importance,
+    /// That of losses.
+    Loss,
+    /// A stitch's own part of its losses, over all of them.
+    Effect,
+}
+
+impl Column {
+    /// Whether it is a running average, of `sampling.momentum`.
+    pub(super) fn is_averaged(self) -> bool {
+        match self {
+            Self::Importance | Self::Loss => true,
+            Self::Effect => false,
         }
     }
 }

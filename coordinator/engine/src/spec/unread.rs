@@ -1,7 +1,7 @@
 //! Keys that nothing reads in the job they stand in (LAW). A job file that gives one is refused: whoever wrote it expects
 //! something of it. A job that a program makes of another may keep them.
 
-use super::{DatasetSpec, JobSpec, Layout, Mode, Normalize, Resize, SpaceKind, SpaceSpec, SpecError};
+use super::{Column, DatasetSpec, JobSpec, Layout, Mode, Normalize, Resize, SpaceKind, SpaceSpec, SpecError};
 
 const FOR_IMAGES: &str = "is for images; texts have no use for it";
 
@@ -13,6 +13,28 @@ impl JobSpec {
     pub fn refuse_unread(&self) -> Result<(), SpecError> {
         let unread = self.unread_of_modes().or_else(|| self.family.space.unread()).or_else(|| self.unread_of_data());
         unread.map_or(Ok(()), Err)
+    }
+
+    /// Why nothing reads a key of sampling or scoring in this job; none where something may. By simple rules: others stay unsaid.
+    /// Unlike what is refused such a key may be given, as other settings of the same study read it.
+    #[must_use]
+    pub fn why_unread(&self, key: &str) -> Option<String> {
+        let strategy = self.effective_sampling().strategy;
+        let read = [strategy.reads(), Some(self.palette.rule.reads())];
+        let is_read = match key {
+            "sampling.strategy" => self.mode == Mode::Pst,
+            "sampling.epsilon" | "sampling.warm_visits" | "sampling.lookahead" => strategy.reads().is_some(),
+            "sampling.momentum" => read.into_iter().flatten().any(Column::is_averaged),
+            _ if key.starts_with("score.") => read.contains(&Some(Column::Importance)),
+            _ => true,
+        };
+        let why = || {
+            let mode =
+                if self.mode == Mode::Pst { String::new() } else { format!(" in mode {:?}", self.mode).to_lowercase() };
+            let strategy = format!("{strategy:?}").to_lowercase();
+            format!("where stitches are drawn by {strategy}{mode} and deployed by {}", self.palette.rule.name())
+        };
+        (!is_read).then(why)
     }
 
     fn unread_of_modes(&self) -> Option<SpecError> {
