@@ -8,8 +8,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -21,8 +22,9 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 struct Hub {
     folder: PathBuf,
     requests: AtomicUsize,
-    /// How long it takes to answer.
-    delay: Duration,
+    /// Whether it answers; until then whoever asks waits.
+    open: Mutex<bool>,
+    opened: Condvar,
     /// What happens to the coming requests for weights, the last first.
     faults: Mutex<Vec<Fault>>,
 }
@@ -35,13 +37,19 @@ enum Fault {
 }
 
 impl Hub {
-    fn new(folder: &Path, delay: Duration, faults: &[Fault]) -> Arc<Self> {
-        let faults = Mutex::new(faults.to_vec());
-        Arc::new(Self { folder: folder.to_owned(), requests: AtomicUsize::new(0), delay, faults })
+    fn new(folder: &Path, faults: &[Fault]) -> Arc<Self> {
+        let (open, opened, faults) = (Mutex::new(true), Condvar::new(), Mutex::new(faults.to_vec()));
+        Arc::new(Self { folder: folder.to_owned(), requests: AtomicUsize::new(0), open, opened, faults })
+    }
+
+    /// Lets whoever asks wait, or answers them.
+    fn set_open(&self, open: bool) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        self.opened.notify_all();
     }
 
     /// Answers its address.
-    fn open(self: &Arc<Self>) -> std::io::Result<String> {
+    fn listen(self: &Arc<Self>) -> std::io::Result<String> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let hub = Arc::clone(self);
@@ -67,7 +75,8 @@ impl Hub {
 
     fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
         self.requests.fetch_add(1, Ordering::SeqCst);
-        thread::sleep(self.delay);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opened.wait_while(open, |open| !*open).unwrap_or_else(PoisonError::into_inner));
         let mut reader = BufReader::new(stream.try_clone()?);
         let (mut request, mut range) = (String::new(), None);
         reader.read_line(&mut request)?;
@@ -170,8 +179,8 @@ fn repository(dir: &Path) -> PathBuf {
 fn a_model_is_fetched_by_name_once_and_a_hub_that_has_none_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let home = dir.path().join("home");
-    let hub = Hub::new(&repository(dir.path()), Duration::ZERO, &[]);
-    let endpoint = hub.open().expect("it listens");
+    let hub = Hub::new(&repository(dir.path()), &[]);
+    let endpoint = hub.listen().expect("it listens");
     let first = generate(&home, &endpoint, "somebody/tiny");
     assert!(first.status.success(), "{}", said(&first));
     let asked = hub.asked();
@@ -193,29 +202,43 @@ fn a_model_is_fetched_by_name_once_and_a_hub_that_has_none_is_named() {
 fn processes_that_want_the_same_model_at_once_wait_for_the_one_that_fetches_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let repository = repository(dir.path());
-    let alone = Hub::new(&repository, Duration::ZERO, &[]);
-    let expected = generate(&dir.path().join("alone"), &alone.open().expect("it listens"), "somebody/tiny");
+    let alone = Hub::new(&repository, &[]);
+    let expected = generate(&dir.path().join("alone"), &alone.listen().expect("it listens"), "somebody/tiny");
     assert!(expected.status.success(), "{}", said(&expected));
 
-    // Longer altogether than the five seconds that the hub's library waits for a lock of its own.
-    let slow = Hub::new(&repository, Duration::from_secs(6) / u32::try_from(alone.asked()).expect("few"), &[]);
-    let (home, endpoint) = (dir.path().join("home"), slow.open().expect("it listens"));
-    let start = |_| generating(&home, &endpoint, "somebody/tiny").spawn().expect("the worker starts");
+    let hub = Hub::new(&repository, &[]);
+    hub.set_open(false);
+    let (home, endpoint) = (dir.path().join("home"), hub.listen().expect("it listens"));
+    let (says, heard) = mpsc::channel();
+    let start = |_| {
+        let mut worker = generating(&home, &endpoint, "somebody/tiny").spawn().expect("the worker starts");
+        let (stderr, says) = (BufReader::new(worker.stderr.take().expect("piped")), says.clone());
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| says.send(line)));
+        worker
+    };
     let crew: Vec<_> = (0..3).map(start).collect();
+    drop(says);
+    // Whoever fetches is kept from it until both others have said that they wait.
+    for waiting in 1..3 {
+        let told = || heard.recv_timeout(Duration::from_secs(60)).ok();
+        let waits = std::iter::from_fn(told).any(|line| line.contains("another process fetches it"));
+        assert!(waits, "only {} of them wait", waiting - 1);
+    }
+    hub.set_open(true);
     for worker in crew {
         let output = worker.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{}", said(&output));
+        assert!(output.status.success(), "{:?}", heard.iter().collect::<Vec<_>>());
         assert_eq!(output.stdout, expected.stdout);
     }
-    assert_eq!(slow.asked(), alone.asked(), "one of them asked the hub");
+    assert_eq!(hub.asked(), alone.asked(), "one of them asked the hub");
 }
 
 #[test]
 fn a_fetch_that_was_interrupted_goes_on_once_the_hub_is_well() {
     let dir = tempfile::tempdir().expect("a folder");
     let home = dir.path().join("home");
-    let hub = Hub::new(&repository(dir.path()), Duration::ZERO, &[Fault::HangsUp, Fault::Refuses]);
-    let endpoint = hub.open().expect("it listens");
+    let hub = Hub::new(&repository(dir.path()), &[Fault::HangsUp, Fault::Refuses]);
+    let endpoint = hub.listen().expect("it listens");
     for (fault, says) in [(Fault::Refuses, "500"), (Fault::HangsUp, "the hub gives none")] {
         let failed = generate(&home, &endpoint, "somebody/tiny");
         assert_eq!(failed.status.code(), Some(8), "{fault:?}: {}", said(&failed));
@@ -233,8 +256,8 @@ fn a_fetch_that_was_interrupted_goes_on_once_the_hub_is_well() {
 fn of_a_model_that_is_cached_in_part_the_rest_is_fetched() {
     let dir = tempfile::tempdir().expect("a folder");
     let home = dir.path().join("home");
-    let hub = Hub::new(&repository(dir.path()), Duration::ZERO, &[]);
-    let endpoint = hub.open().expect("it listens");
+    let hub = Hub::new(&repository(dir.path()), &[]);
+    let endpoint = hub.listen().expect("it listens");
     // What `hf download somebody/tiny config.json` left before the hub's newest commit.
     let model = home.join("hub/models--somebody--tiny");
     for folder in ["refs", "snapshots/0a1b"] {

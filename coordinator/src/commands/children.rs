@@ -202,26 +202,30 @@ fn what_matters(line: &str) -> Option<Heard> {
 }
 
 impl Gone {
-    /// A child that leaves in peace is not worth a warning.
+    /// A child that leaves in peace is not worth a warning; why another did was passed on when it said so.
     pub fn log(&self) {
         match &self.status {
             Ok(status) if status.success() => tracing::debug!(worker = self.name, "a worker has left"),
-            _ => tracing::warn!("{self}"),
+            _ => tracing::warn!("{}", self.end()),
+        }
+    }
+
+    fn end(&self) -> String {
+        let Self { name, status, .. } = self;
+        match status {
+            Ok(status) => match status.code() {
+                Some(code) => format!("{name} exited with code {code}"),
+                None => format!("{name} ended by {status}"),
+            },
+            Err(error) => format!("{name} cannot be waited for: {error}"),
         }
     }
 }
 
 impl fmt::Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, status, last_word } = self;
-        match status {
-            Ok(status) => match status.code() {
-                Some(code) => write!(f, "{name} exited with code {code}")?,
-                None => write!(f, "{name} ended by {status}")?,
-            },
-            Err(error) => write!(f, "{name} cannot be waited for: {error}")?,
-        }
-        last_word.as_ref().map_or(Ok(()), |word| write!(f, " ({word})"))
+        f.write_str(&self.end())?;
+        self.last_word.as_ref().map_or(Ok(()), |word| write!(f, " ({word})"))
     }
 }
 

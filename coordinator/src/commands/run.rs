@@ -80,12 +80,12 @@ pub(super) async fn run(args: RunArgs) -> Result<(), Failure> {
                 break (sitting.ended().await, None);
             }
             Next::Gone(gone) => {
-                gone.log();
                 if crew.is_empty() {
-                    // A run that completed in this moment is complete all the same.
+                    // A run that completed in this moment is complete all the same; of any other this is the last line.
                     sitting.stop();
                     break (sitting.ended().await, Some(gone));
                 }
+                gone.log();
             }
         }
     };
