@@ -21,7 +21,7 @@ pub mod v1 {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/esta.bin"));
 
 /// The version of the protocol in this crate; both ends of a session must agree on it.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 
 /// Metadata of a refusal: where the coordinator serves that leads.
 pub const LEADER: &str = "esta-leader";

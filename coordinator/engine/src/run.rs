@@ -309,6 +309,9 @@ mod absence_tests;
 #[path = "run/admission_test.rs"]
 mod admission_tests;
 #[cfg(test)]
+#[path = "run/disorder_test.rs"]
+mod disorder_tests;
+#[cfg(test)]
 #[path = "run/facts_test.rs"]
 mod facts_tests;
 #[cfg(test)]

@@ -178,9 +178,8 @@ impl Sampler {
 
     /// The stitch of a bin that first visits are due to, while any of them lacks its real visits.
     fn least_visited(&self, budget: BudgetId, table: &Table, pending: &[u32]) -> Option<StitchId> {
-        if self.spec.strategy.reads().is_none() {
-            return None;
-        }
+        // Where chance decides, nothing has to be known.
+        self.spec.strategy.reads()?;
         let warm = u64::from(self.spec.warm_visits);
         let visits = |id: &StitchId| {
             let (row, pending) = (table.row(*id), u64::from(pending[id.index()]));

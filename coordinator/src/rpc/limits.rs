@@ -62,6 +62,7 @@ mod tests {
                 reduce_us: most,
                 apply_us: most,
             }),
+            check: most,
         };
         let retained = vec![report; 2 * (spec.sampling.lookahead as usize + 2)];
         let hello = Hello { retained, checkpoints: vec![u64::MAX; 1000], ..Hello::default() };

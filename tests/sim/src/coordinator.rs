@@ -19,12 +19,36 @@ pub struct Coordinator {
     pub alive: bool,
     /// It is stopped until then.
     pub paused_until: Duration,
-    /// The store cannot be reached until then.
-    pub cut_until: Duration,
+    /// Its way to the store.
+    pub store: StoreWay,
     /// What it takes for the time.
     pub clock: OwnClock,
     /// It leads, or believes it does.
     pub office: Option<Office>,
+}
+
+/// A coordinator's way to the store.
+#[derive(Debug, Default)]
+pub struct StoreWay {
+    /// Nothing passes either way until then.
+    pub cut_until: Duration,
+    /// Answers are lost until then.
+    pub mute_until: Duration,
+    /// Questions take long until then.
+    pub slow_until: Duration,
+}
+
+/// Records on their way to the store: one transaction after another, each sent until it is answered.
+#[derive(Debug, Default)]
+pub struct Pen {
+    /// Transactions that the record has.
+    pub written: u64,
+    /// Those to be written, the first of them under way.
+    pub queue: VecDeque<Vec<Record>>,
+    /// How often that was sent.
+    pub attempt: u32,
+    /// What is written of the same group: the law hears of the whole.
+    pub done: Vec<Record>,
 }
 
 /// A term of office.
@@ -46,12 +70,14 @@ pub struct Office {
     pub sessions: BTreeMap<SessionId, u64>,
     /// Sessions given out.
     pub given_out: u64,
+    /// The last one that was given to each name, if no hello came under it.
+    pub expected: BTreeMap<String, SessionId>,
     /// What the law has yet to hear.
     pub events: VecDeque<Event>,
     /// Records that wait while others are written.
     pub pending: Vec<Record>,
     /// Records that are being written.
-    pub writing: Vec<Record>,
+    pub pen: Pen,
     /// When the law wants to be ticked.
     pub tick: Option<Duration>,
     /// The deadline that was ticked last: it is not ticked twice.
@@ -60,7 +86,7 @@ pub struct Office {
 
 impl Office {
     /// Begins a term at `since`.
-    pub fn new(run: Run, epoch: LeaderEpoch, since: Duration, renewed: Option<Duration>) -> Self {
+    pub fn new(run: Run, epoch: LeaderEpoch, since: Duration, renewed: Option<Duration>, written: u64) -> Self {
         Self {
             fence: run.fence(),
             run,
@@ -70,9 +96,10 @@ impl Office {
             sound: true,
             sessions: BTreeMap::new(),
             given_out: 0,
+            expected: BTreeMap::new(),
             events: VecDeque::new(),
             pending: Vec::new(),
-            writing: Vec::new(),
+            pen: Pen { written, ..Pen::default() },
             tick: None,
             ticked: None,
         }

@@ -18,6 +18,12 @@ pub enum Fault {
     ResetLine,
     /// A worker's connection carries nothing any more, and nobody is told.
     CutLine,
+    /// A worker's connection is reset at one of its ends, and the other is not told.
+    TearLine,
+    /// What a worker and coordinators say to each other takes long for a while: longer than either waits.
+    SlowWay,
+    /// Some workers do not reach some others for a while, and all of them reach the coordinators.
+    CutPeers,
     /// A worker is asked to leave, and comes back later.
     DrainWorker,
     /// A worker becomes slower than others, or recovers.
@@ -26,8 +32,12 @@ pub enum Fault {
     KillCoordinator,
     /// A coordinator is stopped for a while, longer than its lease perhaps.
     PauseCoordinator,
-    /// A coordinator cannot reach the store for a while.
+    /// A coordinator cannot reach the store for a while: what it asks is not done, or its answer is lost.
     CutStore,
+    /// The store does what a coordinator asks for a while, and its answers are lost.
+    LoseAnswers,
+    /// What a coordinator asks of the store takes long to get there for a while: longer than it waits for an answer.
+    SlowStore,
     /// A process's clock leaps ahead, as after its machine was suspended.
     LeapClock,
     /// A coordinator's clock runs at another pace than time.
@@ -36,28 +46,36 @@ pub enum Fault {
     BreakGroup,
     /// A trainer hangs in the middle of a step.
     HangTrainer,
-    /// A rank does not apply what the others apply.
+    /// A rank does not apply what the others apply, and its digest of the step says so.
     Lie,
+    /// What a rank holds changes where no slot looks, so that only a digest of all it holds says so.
+    Drift,
     /// A report that was heard before is heard again, or one of another run.
     OldReport,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 22] = [
     Fault::KillWorker,
     Fault::KillAllWorkers,
     Fault::PauseWorker,
     Fault::ResetLine,
     Fault::CutLine,
+    Fault::TearLine,
+    Fault::SlowWay,
+    Fault::CutPeers,
     Fault::DrainWorker,
     Fault::SlowWorker,
     Fault::KillCoordinator,
     Fault::PauseCoordinator,
     Fault::CutStore,
+    Fault::LoseAnswers,
+    Fault::SlowStore,
     Fault::LeapClock,
     Fault::BendClock,
     Fault::BreakGroup,
     Fault::HangTrainer,
     Fault::Lie,
+    Fault::Drift,
     Fault::OldReport,
 ];
 

@@ -1,8 +1,9 @@
 //! Process groups: a collective is done when every rank has come, and never when one has gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use esta_engine::{
+    order::Visit,
     run::{Form, Origin, Seat},
     table::Outcome,
 };
@@ -21,6 +22,8 @@ pub struct State {
     pub applied: Step,
     /// What they made of the adapters.
     pub chain: Chain,
+    /// Something in it is not what the steps made, where no slot looks.
+    pub drifted: bool,
 }
 
 /// A rank's part of a step.
@@ -28,10 +31,8 @@ pub struct State {
 pub struct Share {
     /// The step.
     pub step: Step,
-    /// Its first sample.
-    pub first_sample: u64,
-    /// What the rank ran.
-    pub slots: Vec<(SlotId, StitchId)>,
+    /// What the rank ran, and what it read for that.
+    pub slots: Vec<(SlotId, StitchId, Vec<Visit>)>,
     /// Slots of the whole step.
     pub slots_in_step: u32,
     /// Over which adapters.
@@ -63,6 +64,8 @@ pub struct Group {
 struct Prepared {
     world: u32,
     members: BTreeMap<Rank, Process>,
+    /// Those of them for whom it stands.
+    stands: BTreeSet<Process>,
     broken: bool,
 }
 
@@ -71,6 +74,8 @@ struct Prepared {
 pub struct Groups {
     formed: BTreeMap<Generation, Group>,
     prepared: BTreeMap<Fence, Prepared>,
+    /// What was read for each step, by the adapters that were made of it.
+    read: BTreeMap<(Step, Chain), Vec<Visit>>,
 }
 
 /// What became of a group that a rank came to build.
@@ -103,6 +108,28 @@ impl Groups {
             came if came < world as usize => Built::Waits,
             _ => Built::Stands(group.members.values().copied().collect()),
         })
+    }
+
+    /// Those who have come to build a group.
+    pub fn builders(&self, fence: Fence) -> Vec<Process> {
+        self.prepared.get(&fence).map(|group| group.members.values().copied().collect()).unwrap_or_default()
+    }
+
+    /// A process has built its end of a group; false where it has given that up.
+    pub fn has_built(&mut self, fence: Fence, process: Process) -> bool {
+        let group = self.prepared.get_mut(&fence).filter(|group| !group.broken);
+        group.is_some_and(|group| group.stands.insert(process))
+    }
+
+    /// A process has waited for too long for a group to be built; false where it has built its end.
+    pub fn gives_up_building(&mut self, fence: Fence, process: Process) -> bool {
+        let group = self.prepared.get_mut(&fence).filter(|group| !group.stands.contains(&process));
+        group.map(|group| group.broken = true).is_some()
+    }
+
+    /// The processes of a group.
+    pub fn members(&self, generation: Generation) -> Vec<Process> {
+        self.formed.get(&generation).map(|group| group.members.values().copied().collect()).unwrap_or_default()
     }
 
     /// A rank enters what it has built; whether that is whole.
@@ -138,18 +165,19 @@ impl Groups {
             Origin::Memory(_) | Origin::Fresh => None,
         };
         let held = group.coming.values().flatten().filter(|state| Some(state.applied) >= made);
-        let newest = held.max_by_key(|state| state.applied).copied();
+        // What everybody takes over is no difference between ranks any more, and nothing could tell of it.
+        let newest = held.max_by_key(|state| state.applied).map(|state| State { drifted: false, ..*state });
         let state = newest.map_or_else(|| originate(form.origin, checkpoint), Ok);
         Ok(Some(Done::Formed(group.members.values().copied().collect(), state)))
     }
 
-    /// A rank comes to reduce a step. While one `lies` the sums are nobody's, and no step may commit.
+    /// A rank comes to reduce a step. While one of them `differs` the sums are nobody's, and no step may commit.
     pub fn reduce(
         &mut self,
         generation: Generation,
         rank: Rank,
         share: Share,
-        lies: bool,
+        differs: bool,
     ) -> Result<Option<Done>, Violation> {
         let Some(group) = self.formed.get_mut(&generation) else { return Ok(None) };
         let step = share.step;
@@ -160,20 +188,24 @@ impl Groups {
         }
         let shares = group.reducing.remove(&step).unwrap_or_default();
         let held: Vec<(Rank, Chain)> = shares.iter().map(|(rank, share)| (*rank, share.chain)).collect();
-        if !lies {
-            rd_3(step, &held)?;
+        if !differs {
+            rd_3::of_ranks(step, &held)?;
         }
-        let mut slots: Vec<(SlotId, StitchId)> = shares.values().flat_map(|share| share.slots.clone()).collect();
-        slots.sort_unstable();
         let some = shares.values().next().expect("a group has a rank");
-        st_1(step, some.slots_in_step, slots.iter().map(|(slot, _)| *slot).collect())?;
-        let chain = |slot: SlotId| {
-            let runs = |share: &&Share| share.slots.iter().any(|(other, _)| *other == slot);
-            shares.values().find(runs).map_or(some.chain, |share| share.chain)
-        };
-        let ran =
-            |(slot, stitch): &(SlotId, StitchId)| job::slot(chain(*slot), step, some.first_sample, *slot, *stitch);
-        Ok(Some(Done::Reduced(group.members.values().copied().collect(), slots.iter().map(ran).collect())))
+        let ran = shares.values().flat_map(|share| share.slots.iter().map(|slot| (slot, share.chain)));
+        let mut ran: Vec<_> = ran.collect();
+        ran.sort_by_key(|((slot, ..), _)| *slot);
+        st_1(step, some.slots_in_step, ran.iter().map(|((slot, ..), _)| *slot).collect())?;
+        let outcomes: Vec<Outcome> =
+            ran.iter().map(|((slot, stitch, read), chain)| job::slot(*chain, step, read, *slot, *stitch)).collect();
+        let read = ran.iter().flat_map(|((.., read), _)| read.clone()).collect();
+        self.read.insert((step, job::apply(some.chain, step, &outcomes)), read);
+        Ok(Some(Done::Reduced(group.members.values().copied().collect(), outcomes)))
+    }
+
+    /// What was read for a step that made these adapters.
+    pub fn read(&self, step: Step, chain: Chain) -> Option<&[Visit]> {
+        self.read.get(&(step, chain)).map(Vec::as_slice)
     }
 
     /// The groups that a process has a part in building break; who waits for them to be built.
@@ -187,6 +219,13 @@ impl Groups {
             }
         }
         waiting
+    }
+
+    /// A rank gives a group up: its processes.
+    pub fn give_up(&mut self, generation: Generation) -> Vec<(Generation, Process)> {
+        let Some(group) = self.formed.get_mut(&generation) else { return Vec::new() };
+        group.broken = true;
+        group.members.values().map(|member| (generation, *member)).collect()
     }
 
     /// A process died: its groups break. Returns the ranks that wait in them for nothing.
@@ -209,10 +248,10 @@ impl Groups {
 
 fn originate(origin: Origin, checkpoint: impl Fn(Step) -> Option<Chain>) -> Result<State, String> {
     match origin {
-        Origin::Fresh => Ok(State { applied: Step(0), chain: Chain::default() }),
+        Origin::Fresh => Ok(State { applied: Step(0), chain: Chain::default(), drifted: false }),
         Origin::Checkpoint(step) => {
             let chain = checkpoint(step).ok_or_else(|| format!("there is no checkpoint of {step} steps"))?;
-            Ok(State { applied: step, chain })
+            Ok(State { applied: step, chain, drifted: false })
         }
         Origin::Memory(step) => Err(format!("no rank holds the state of {step} applied steps")),
     }

@@ -4,14 +4,15 @@ mod dt_1;
 mod end;
 mod leads_alone;
 mod mb_1;
-mod rd_3;
+mod mb_2;
+pub mod rd_3;
 mod serial;
 mod st_1;
 
 use thiserror::Error;
 
 pub use self::{
-    dt_1::dt_1, end::equals_the_undisturbed_run, leads_alone::leads_alone, mb_1::mb_1, rd_3::rd_3,
+    dt_1::dt_1, end::equals_the_undisturbed_run, leads_alone::leads_alone, mb_1::mb_1, mb_2::mb_2,
     serial::equals_the_serial_replay, st_1::st_1,
 };
 
@@ -31,3 +32,7 @@ impl Violation {
         Self { invariant, what: what.into() }
     }
 }
+
+#[cfg(test)]
+#[path = "invariants_test.rs"]
+mod tests;

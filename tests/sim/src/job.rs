@@ -1,9 +1,10 @@
 //! The job that is simulated: two small anchors, steps of a few slots, a checkpoint now and then.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use esta_engine::{
     law::Law,
+    order::{DataOrder, EpochCache, Visit},
     run::{Ledger, Report, StepRecord, StepTimings, Teller},
     spec::JobSpec,
     table::Outcome,
@@ -59,21 +60,31 @@ fn changed(change: impl FnOnce(&mut JobSpec)) -> Arc<Law> {
 /// The adapters of a rank, as far as anybody can tell them apart: everything that was applied, in order.
 pub type Chain = Digest;
 
-/// What a slot reports: a function of everything it depends on, the adapters above all.
+/// What a slot reports: a function of everything it depends on, the adapters and what it `read` above all.
 #[must_use]
-pub fn slot(chain: Chain, step: Step, first_sample: u64, slot: SlotId, stitch: StitchId) -> Outcome {
-    let hash = hash(&[
-        &chain.0,
-        &step.0.to_le_bytes(),
-        &first_sample.to_le_bytes(),
-        &slot.0.to_le_bytes(),
-        &stitch.0.to_le_bytes(),
-    ]);
+pub fn slot(chain: Chain, step: Step, read: &[Visit], slot: SlotId, stitch: StitchId) -> Outcome {
+    let visits: Vec<u8> = read.iter().flat_map(|visit| [visit.epoch, visit.index]).flat_map(u64::to_le_bytes).collect();
+    let hash = hash(&[&chain.0, &step.0.to_le_bytes(), &visits, &slot.0.to_le_bytes(), &stitch.0.to_le_bytes()]);
     let number =
         |at: usize| 0.1 + f64::from(u32::from_le_bytes(hash.0[at..at + 4].try_into().expect("four bytes"))) / 1e9;
     // One step in about a hundred has a gradient that is not finite.
     let valid = slot.0 != 0 || hash.0[12] > 2;
     Outcome { score: number(0), loss: number(4), grad_norm: number(8), valid }
+}
+
+/// The order in which the samples of a job are visited.
+#[must_use]
+pub fn order(law: &Law) -> EpochCache {
+    let len = NonZeroU64::new(SAMPLES).expect("there are samples");
+    EpochCache::new(DataOrder { seed: law.spec.seed, len })
+}
+
+/// What a slot of a step reads that begins with this sample.
+#[must_use]
+pub fn reads(law: &Law, order: &mut EpochCache, first_sample: u64, slot: SlotId) -> Vec<Visit> {
+    let each = u64::from(law.spec.train.batch_size / law.spec.sampling.slots);
+    let first = first_sample + u64::from(slot.0) * each;
+    (first..first + each).map(|counter| order.sample(counter)).collect()
 }
 
 /// The adapters after a step whose slots came to these outcomes.
@@ -96,13 +107,17 @@ fn hash(parts: &[&[u8]]) -> Digest {
 pub fn calm(law: &Arc<Law>) -> Vec<StepRecord> {
     let total = law.total_steps(SAMPLES);
     let mut ledger = Ledger::new(law.clone(), total);
-    let mut chain = Chain::default();
+    let (mut chain, mut order) = (Chain::default(), order(law));
     let mut records = Vec::new();
     for step in (0..total).map(Step) {
         let plan = ledger.plan(step).expect("a plan is drawn in the moment its table exists");
         let draws = (0..).map(SlotId).zip(&plan.draws);
-        let outcomes: Vec<Outcome> =
-            draws.map(|(number, draw)| slot(chain, step, plan.first_sample, number, draw.stitch)).collect();
+        let outcomes: Vec<Outcome> = draws
+            .map(|(number, draw)| {
+                let read = reads(law, &mut order, plan.first_sample, number);
+                slot(chain, step, &read, number, draw.stitch)
+            })
+            .collect();
         chain = apply(chain, step, &outcomes);
         let report = Report { step, plan: plan.digest, reduced: chain, outcomes, timings: StepTimings::default() };
         ledger.accept(&report, Teller::Rank);

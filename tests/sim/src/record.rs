@@ -16,13 +16,33 @@ pub struct Store {
     /// Every step that was ever durable.
     pub history: Vec<StepRecord>,
     trim: Step,
+    /// Transactions that were ever written.
+    written: u64,
     /// Who holds the lease and until when by the store's clock; where one coordinator is alone with its file there is none.
     lease: Option<(Process, Duration)>,
 }
 
-/// A write came from a leader whose term is over.
+/// A transaction in its turn. It may be sent any number of times, and arrive when nobody waits for it any more.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// Of whose term of office it is.
+    pub epoch: LeaderEpoch,
+    /// Counted from the record's first, which is 1.
+    pub number: u64,
+    /// What it writes: all or nothing.
+    pub records: Vec<Record>,
+}
+
+/// What became of a transaction that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fenced;
+pub enum Fate {
+    /// It is written, by this attempt or an earlier one.
+    Written,
+    /// Somebody else leads, or nobody does.
+    Deposed,
+    /// It is not its turn, though its writer leads.
+    OutOfTurn,
+}
 
 impl Store {
     /// Gives the lease to whoever asks first once the last one is over, and begins its term of office.
@@ -51,20 +71,33 @@ impl Store {
         &self.content
     }
 
-    /// Makes a group of records durable, all or none.
-    pub fn append(
-        &mut self,
-        epoch: LeaderEpoch,
-        now: Duration,
-        records: Vec<Record>,
-    ) -> Result<Result<(), Fenced>, Violation> {
-        if epoch != self.epoch || self.lease.is_some_and(|(_, until)| until <= now) {
-            return Ok(Err(Fenced));
+    /// How many transactions were ever written.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Makes the records of a transaction durable where its turn has come and its writer leads still.
+    pub fn transact(&mut self, now: Duration, write: &Write) -> Result<Fate, Violation> {
+        if write.epoch != self.epoch || self.lease.is_some_and(|(_, until)| until <= now) {
+            return Ok(Fate::Deposed);
         }
-        for record in records {
-            self.put(record)?;
+        if write.number == self.written {
+            return Ok(Fate::Written);
         }
-        Ok(Ok(()))
+        if write.number != self.written + 1 {
+            return Ok(Fate::OutOfTurn);
+        }
+        for record in &write.records {
+            self.put(record.clone())?;
+        }
+        self.written = write.number;
+        Ok(Fate::Written)
+    }
+
+    /// Makes a group of records durable at once.
+    pub fn append(&mut self, now: Duration, records: Vec<Record>) -> Result<Fate, Violation> {
+        let write = Write { epoch: self.epoch, number: self.written + 1, records };
+        self.transact(now, &write)
     }
 
     fn put(&mut self, record: Record) -> Result<(), Violation> {

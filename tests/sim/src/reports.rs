@@ -16,6 +16,7 @@ use std::{
 
 use esta_engine::{
     law::Law,
+    order::EpochCache,
     run::{Event, Message, Record, Run},
 };
 use esta_proto::{Fence, Generation, SessionId, Step};
@@ -127,6 +128,7 @@ struct Reports {
     down: VecDeque<(usize, Fence, Message)>,
     workers: Vec<Worker>,
     state: State,
+    order: EpochCache,
     hostile: hostile::Hostile,
     sent: u64,
     newest: u64,
@@ -166,6 +168,7 @@ impl Reports {
             down: VecDeque::new(),
             workers: (0..load.ranks).map(worker).collect(),
             state: State::default(),
+            order: job::order(&law),
             hostile: hostile::Hostile::new(seed),
             sent: 0,
             newest: 0,
@@ -202,7 +205,7 @@ impl Reports {
         }
         let table = self.run.ledger().expect("a run that is complete has a table").table();
         equals_the_serial_replay(&self.law, &self.store.history, table)?;
-        equals_the_undisturbed_run(&self.law, &self.store.history)?;
+        equals_the_undisturbed_run(&self.law, &job::calm(&self.law), &self.store.history)?;
         self.tally.steps = self.store.history.len() as u64;
         self.tally.scores = table.rows().iter().map(|row| row.visits).sum();
         Ok(self.tally)

@@ -1,30 +1,40 @@
 //! The simulation itself: happenings in order, until the run is complete or something does not hold.
 
+mod connecting;
 mod coordinating;
 mod electing;
+mod happening;
+mod meeting;
 mod misfortune;
 mod training;
 mod working;
+mod writing;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use esta_engine::{
     law::Law,
-    run::{Event, Message, Recovered, Report},
+    order::EpochCache,
+    run::{Event, Report, StepRecord},
 };
-use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
-use esta_worker_engine::{Event as WorkerEvent, Reply, TrainerEvent};
+use esta_proto::Step;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use self::happening::Happening;
 use crate::{
     clock::{Clock, OwnClock},
-    coordinator::Coordinator,
+    coordinator::{Coordinator, StoreWay},
     faults::Weather,
-    group::{Groups, State},
-    invariants::{Violation, equals_the_undisturbed_run},
+    group::Groups,
+    invariants::{Violation, dt_1, equals_the_serial_replay, equals_the_undisturbed_run},
     job::{self, Chain},
     network::{Network, Process},
+    peers::Peers,
     record::Store,
     worker::Worker,
 };
@@ -33,65 +43,6 @@ use crate::{
 const CALM: Duration = Duration::from_secs(900);
 /// Happenings in all: more means that something goes round in circles.
 const MOST: u64 = 2_000_000;
-
-/// Something that happens.
-#[derive(Debug)]
-enum Happening {
-    /// A worker's process is started.
-    Start(usize),
-    /// A worker looks for a coordinator.
-    Connect(Process),
-    /// A session opens.
-    Opened(Process, Process),
-    /// A message reaches a coordinator.
-    Up(u64, Fence, Reply),
-    /// A message reaches a worker.
-    Down(u64, Fence, Message),
-    /// A coordinator hears that a session ended.
-    Left(Process, SessionId),
-    /// A worker hears that its session ended.
-    Disconnected(Process, u64),
-    /// A heartbeat is due.
-    Beat(Process),
-    /// A trainer is done with what it was at.
-    Trained(Process, u64),
-    /// A trainer has done the slot in hand and sees that the rest of its share is in vain.
-    GaveUp(Process, u64),
-    /// A trainer hears that its group stands, in this state or not at all.
-    Formed(Process, u64, Result<State, String>),
-    /// A trainer hears what a step was reduced to.
-    Reduced(Process, u64, Vec<esta_engine::table::Outcome>),
-    /// A worker hears that a group to come stands.
-    Prepared(Process, Fence),
-    /// It hears that it cannot be built.
-    NotPrepared(Process, Fence),
-    /// A trainer hears that its group is broken.
-    Broke(Process, Generation),
-    /// A coordinator's record is written.
-    Written(Process),
-    /// The law of a coordinator wants to be ticked.
-    Tick(Process, Duration),
-    /// A coordinator that does not lead asks for the lease.
-    Campaign(Process),
-    /// Its request reaches the store, which was sent when its own clock showed this.
-    Asked(Process, Duration),
-    /// The store's answer reaches the coordinator: its term, and what is on record.
-    Granted(Process, Duration, LeaderEpoch, Box<Recovered>),
-    /// A leader's lease is to be renewed.
-    Renew(Process, LeaderEpoch),
-    /// The request reaches the store.
-    RenewalAsked(Process, LeaderEpoch, Duration),
-    /// The answer reaches the leader.
-    Renewed(Process, LeaderEpoch, Duration),
-    /// A leader looks whether it has to stop serving.
-    Expiry(Process, LeaderEpoch),
-    /// A coordinator's process is started.
-    Restart(usize),
-    /// Something goes wrong.
-    Misfortune,
-    /// The last fault is over.
-    Fair,
-}
 
 /// How a simulation ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,12 +77,19 @@ pub(crate) struct Trained {
 /// A simulated run.
 pub struct Sim {
     law: Arc<Law>,
+    /// The record of a run that nothing disturbs.
+    calm: Vec<StepRecord>,
     rng: ChaCha8Rng,
     clock: Clock<Happening>,
     weather: Weather,
     store: Store,
+    /// Coordinators that are gone, and what was under way from them to the store with them.
+    unsent: BTreeSet<Process>,
     network: Network,
+    peers: Peers,
     groups: Groups,
+    /// What the samples of a step are.
+    order: EpochCache,
     coordinators: Vec<Coordinator>,
     workers: Vec<Worker>,
     /// Complete checkpoints, which every worker reads.
@@ -168,18 +126,22 @@ impl Sim {
             process: Process { index, life: 1 },
             alive: true,
             paused_until: Duration::ZERO,
-            cut_until: Duration::ZERO,
+            store: StoreWay::default(),
             clock: OwnClock::default(),
             office: None,
         };
         let mut sim = Self {
             coordinators: (0..weather.coordinators).map(idle).collect(),
             workers: (0..weather.workers).map(|index| Worker::new(index, &law)).collect(),
+            calm: job::calm(&law),
+            order: job::order(&law),
             law,
             rng,
             clock: Clock::default(),
             store: Store::default(),
+            unsent: BTreeSet::new(),
             network: Network::default(),
+            peers: Peers::default(),
             groups: Groups::default(),
             disk: BTreeMap::new(),
             heard: Vec::new(),
@@ -258,100 +220,16 @@ impl Sim {
                 ));
             }
         }
-        equals_the_undisturbed_run(&self.law, &self.store.history)
-    }
-
-    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
-        let Some(happening) = self.unless_paused(happening) else { return Ok(()) };
-        match happening {
-            Happening::Start(index) => self.start_worker(index),
-            Happening::Connect(worker) => self.connect(worker),
-            Happening::Opened(worker, coordinator) => return self.opened(worker, coordinator),
-            Happening::Up(line, fence, reply) => return self.up(line, fence, reply),
-            Happening::Down(line, fence, message) => return self.down(line, fence, message),
-            Happening::Left(coordinator, session) => return self.left(coordinator, session),
-            Happening::Disconnected(worker, line) => return self.disconnected(worker, line),
-            Happening::Beat(worker) => return self.beat(worker),
-            Happening::Trained(worker, turn) => return self.trained(worker, turn),
-            Happening::GaveUp(worker, turn) => return self.gave_up(worker, turn),
-            Happening::Formed(worker, turn, state) => return self.formed(worker, turn, state),
-            Happening::Reduced(worker, turn, outcomes) => return self.reduced(worker, turn, &outcomes),
-            Happening::Prepared(worker, fence) => {
-                return self.advise(worker, WorkerEvent::Trainer(TrainerEvent::Prepared(fence)));
-            }
-            Happening::NotPrepared(worker, fence) => {
-                let reason = "a peer is gone".to_owned();
-                return self.advise(worker, WorkerEvent::Trainer(TrainerEvent::NotPrepared(fence, reason)));
-            }
-            Happening::Broke(worker, generation) => return self.broke(worker, generation),
-            Happening::Written(coordinator) => return self.written(coordinator),
-            Happening::Tick(coordinator, due) => return self.tick(coordinator, due),
-            Happening::Campaign(process) => return self.campaign(process),
-            Happening::Asked(process, sent) => self.asked(process, sent),
-            Happening::Granted(process, sent, epoch, recovered) => {
-                return self.granted(process, Some(sent), epoch, *recovered);
-            }
-            Happening::Renew(process, epoch) => self.renew(process, epoch),
-            Happening::RenewalAsked(process, epoch, sent) => self.renewal_asked(process, epoch, sent),
-            Happening::Renewed(process, epoch, sent) => self.renewed(process, epoch, sent),
-            Happening::Expiry(process, epoch) => return self.expire(process, epoch),
-            Happening::Restart(index) => self.restart_coordinator(index),
-            Happening::Misfortune => return self.misfortune(),
-            Happening::Fair => return self.fair_weather(),
+        let read = |record: &StepRecord| self.groups.read(record.step, record.reduced);
+        dt_1(job::SAMPLES, self.store.history.iter().map(|record| (record.step, read(record))))?;
+        // Whoever led last has the table of the record.
+        let offices = self.coordinators.iter().filter_map(|coordinator| coordinator.office.as_ref());
+        let ledgers =
+            offices.filter(|office| office.epoch == self.store.epoch).filter_map(|office| office.run.ledger());
+        for ledger in ledgers {
+            equals_the_serial_replay(&self.law, &self.store.history, ledger.table())?;
         }
-        Ok(())
-    }
-
-    /// What reaches a stopped process waits until it goes on, in order.
-    fn unless_paused(&mut self, happening: Happening) -> Option<Happening> {
-        let until = match &happening {
-            Happening::Connect(worker)
-            | Happening::Opened(worker, _)
-            | Happening::Disconnected(worker, _)
-            | Happening::Beat(worker)
-            | Happening::Trained(worker, _)
-            | Happening::GaveUp(worker, _)
-            | Happening::Formed(worker, ..)
-            | Happening::Reduced(worker, ..)
-            | Happening::Prepared(worker, _)
-            | Happening::NotPrepared(worker, _)
-            | Happening::Broke(worker, _) => self.paused_worker(*worker),
-            Happening::Down(line, ..) => {
-                self.network.line(*line).map_or(Duration::ZERO, |line| self.paused_worker(line.worker))
-            }
-            Happening::Up(line, ..) => {
-                self.network.line(*line).map_or(Duration::ZERO, |line| self.paused_coordinator(line.coordinator))
-            }
-            Happening::Left(coordinator, _)
-            | Happening::Written(coordinator)
-            | Happening::Tick(coordinator, _)
-            | Happening::Campaign(coordinator)
-            | Happening::Granted(coordinator, ..)
-            | Happening::Renew(coordinator, _)
-            | Happening::Renewed(coordinator, ..)
-            | Happening::Expiry(coordinator, _) => self.paused_coordinator(*coordinator),
-            Happening::Start(_)
-            | Happening::Asked(..)
-            | Happening::RenewalAsked(..)
-            | Happening::Restart(_)
-            | Happening::Misfortune
-            | Happening::Fair => Duration::ZERO,
-        };
-        if until <= self.clock.now() {
-            return Some(happening);
-        }
-        self.clock.at(until, happening);
-        None
-    }
-
-    fn paused_worker(&self, process: Process) -> Duration {
-        let worker = &self.workers[process.index];
-        if worker.process == process { worker.paused_until } else { Duration::ZERO }
-    }
-
-    fn paused_coordinator(&self, process: Process) -> Duration {
-        let coordinator = &self.coordinators[process.index];
-        if coordinator.process == process { coordinator.paused_until } else { Duration::ZERO }
+        equals_the_undisturbed_run(&self.law, &self.calm, &self.store.history)
     }
 
     /// A time from zero up to this one.
@@ -362,6 +240,12 @@ impl Sim {
     fn delay(&mut self) -> Duration {
         let most = self.weather.delay;
         Duration::from_micros(50) + self.upto(most)
+    }
+
+    /// Whether some rank holds what the others do not. Who is right is told by the others, so they are left in peace.
+    fn somebody_differs(&self) -> bool {
+        let differs = |worker: &Worker| worker.trainer.lies || worker.trainer.state.is_some_and(|state| state.drifted);
+        self.workers.iter().any(differs)
     }
 
     /// Where a run is that goes nowhere.

@@ -27,8 +27,12 @@ pub struct Worker {
     pub trainer: Trainer,
     /// Its connection.
     pub line: Option<u64>,
-    /// The coordinator it tries next.
-    pub tries: usize,
+    /// It has heard something there.
+    pub heard: bool,
+    /// Attempts to have one: it tries one coordinator after another.
+    pub tries: u64,
+    /// What it and coordinators say to each other takes long until then.
+    pub slow_until: Duration,
     /// How many times as long as others it takes.
     pub slowness: u32,
 }
@@ -46,7 +50,9 @@ impl Worker {
             law: session,
             trainer: Trainer::default(),
             line: None,
-            tries: index,
+            heard: false,
+            tries: index as u64,
+            slow_until: Duration::ZERO,
             slowness: 1,
             name,
         }
@@ -59,6 +65,11 @@ impl Worker {
         self.law = session(&self.name, self.process.life, law, checkpoints);
         self.trainer = Trainer::default();
         self.line = None;
+    }
+
+    /// Whether this process is the one that runs.
+    pub fn runs(&self, process: Process) -> bool {
+        self.alive && self.process == process
     }
 }
 

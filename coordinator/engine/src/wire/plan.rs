@@ -2,6 +2,7 @@
 
 use esta_proto::{GroupId, InvalidMessage, SlotId, Step, StitchId, digest, v1};
 
+use super::check::{come_to, words};
 use crate::plan::{RankPlan, Reporter};
 
 impl From<&RankPlan> for v1::Plan {
@@ -45,20 +46,13 @@ impl TryFrom<&v1::Plan> for RankPlan {
     }
 }
 
-/// What the numbers of a plan come to, but for the one that says so. It tells damage, not intent; digests would take as long
-/// as all else that is done for a rank's plan.
+/// What the numbers of a plan come to, but for the one that says so.
 fn check_of(plan: &v1::Plan) -> u32 {
     let step = [plan.step, plan.table_version, plan.first_sample, plan.durable_steps];
     let rest = [u64::from(plan.slots_in_step) << 1 | u64::from(plan.reporter), plan.slots.len() as u64];
-    let digest = plan.digest.chunks(8).map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     let slots = plan.slots.iter().map(|work| u64::from(work.slot) << 32 | u64::from(work.stitch));
-    let words = step.into_iter().chain(rest).chain(digest).chain(slots).chain(plan.touched.iter().map(|n| (*n).into()));
-    let sum = words.fold(0, |sum: u64, word| {
-        // Multiplication carries upwards alone: what changed high up has to come down again.
-        let sum = (sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        sum ^ sum >> 32
-    });
-    sum as u32
+    let touched = plan.touched.iter().map(|number| u64::from(*number));
+    come_to(step.into_iter().chain(rest).chain(words(&plan.digest)).chain(slots).chain(touched))
 }
 
 /// Where every group of a family is touched, a byte says how often: the numbers of the groups follow from their order.

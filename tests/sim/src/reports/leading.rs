@@ -11,7 +11,10 @@ use esta_worker_engine::{Event as WorkerEvent, Reply};
 use rand::RngExt;
 
 use super::{Heard, Reports, Sent};
-use crate::{invariants::Violation, record::Store};
+use crate::{
+    invariants::Violation,
+    record::{Fate, Store},
+};
 
 /// Recovers a run from the record under the next epoch.
 pub(super) fn begin_term(law: &Arc<Law>, store: &mut Store, ranks: u32) -> Result<Run, Violation> {
@@ -27,7 +30,7 @@ impl Reports {
         self.pending.clear();
         let writing = std::mem::take(&mut self.writing);
         if self.rng.random_bool(0.5) {
-            self.store.append(self.store.epoch, Duration::ZERO, writing)?.ok();
+            self.store.append(Duration::ZERO, writing)?;
         }
         self.run = begin_term(&self.law, &mut self.store, self.load.ranks)?;
         self.fence = self.run.fence();
@@ -109,7 +112,7 @@ impl Reports {
                 _ => {}
             }
         }
-        if self.store.append(self.store.epoch, Duration::ZERO, records)?.is_err() {
+        if self.store.append(Duration::ZERO, records)? != Fate::Written {
             return Err(Violation::new("MB-1", "the only leader was fenced"));
         }
         self.events.extend(generation.map(Event::Recorded));

@@ -116,8 +116,10 @@ impl Reports {
                 return Err(Violation::new("RD-1", what));
             }
             st_1(plan.step, plan.slots_in_step, slots.iter().map(|(slot, _)| *slot).collect())?;
+            let (law, order, chain) = (&self.law, &mut self.order, self.state.chain);
             let run = |(slot, stitch): &(SlotId, StitchId)| {
-                job::slot(self.state.chain, plan.step, plan.first_sample, *slot, *stitch)
+                let read = job::reads(law, order, plan.first_sample, *slot);
+                job::slot(chain, plan.step, &read, *slot, *stitch)
             };
             let outcomes: Vec<Outcome> = slots.iter().map(run).collect();
             let chain = job::apply(self.state.chain, plan.step, &outcomes);

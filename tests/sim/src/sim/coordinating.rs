@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use esta_engine::run::{Command, Event, Notice, Record};
-use esta_proto::SessionId;
+use esta_proto::{SessionId, Step};
 
 use super::{Happening, Sim};
 use crate::{
     coordinator::Office,
-    invariants::{Violation, leads_alone},
+    invariants::{Violation, leads_alone, mb_2},
     network::{Process, Way},
 };
 
@@ -22,21 +22,19 @@ impl Sim {
         }
     }
 
-    /// A coordinator's process is gone: its connections are reset, and what it was writing is durable or is not.
+    /// A coordinator's process is gone, and its connections with it.
     pub(super) fn falls(&mut self, index: usize, restart: Duration) -> Result<(), Violation> {
-        use rand::RngExt;
         let process = self.coordinators[index].process;
         if !self.coordinators[index].alive {
             return Ok(());
         }
         self.coordinators[index].alive = false;
         self.coordinators[index].paused_until = Duration::ZERO;
-        let office = self.coordinators[index].office.take();
-        if let Some(office) = office.filter(|_| self.rng.random_bool(0.5)) {
-            self.store.append(office.epoch, self.clock.now(), office.writing)?.ok();
+        if let Some(office) = self.coordinators[index].office.take() {
+            self.leaves_behind(process, office.pen.queue)?;
         }
         for line in self.network.of(|line| line.coordinator == process) {
-            self.reset(line);
+            self.ends_at(line, Way::Down);
         }
         self.clock.after(restart, Happening::Restart(index));
         Ok(())
@@ -50,7 +48,7 @@ impl Sim {
         self.settle(coordinator)
     }
 
-    fn office(&mut self, process: Process) -> Option<&mut Office> {
+    pub(super) fn office(&mut self, process: Process) -> Option<&mut Office> {
         let coordinator = &mut self.coordinators[process.index];
         coordinator.office.as_mut().filter(|_| coordinator.process == process && coordinator.alive)
     }
@@ -63,34 +61,6 @@ impl Sim {
         };
         (office.tick, office.ticked) = (None, Some(due));
         office.events.push_back(Event::Tick);
-        self.settle(process)
-    }
-
-    pub(super) fn written(&mut self, process: Process) -> Result<(), Violation> {
-        let (now, cut_until) = (self.clock.now(), self.coordinators[process.index].cut_until);
-        let Some(office) = self.office(process) else { return Ok(()) };
-        if cut_until > now {
-            self.clock.at(cut_until, Happening::Written(process));
-            return Ok(());
-        }
-        let records = std::mem::take(&mut office.writing);
-        let epoch = office.epoch;
-        if self.store.append(epoch, now, records.clone())?.is_err() {
-            // Another one leads: this one stops serving and begins anew as a standby.
-            return self.falls(process.index, Duration::from_millis(300));
-        }
-        let Some(office) = self.office(process) else { return Ok(()) };
-        let generation = records.iter().rev().find_map(|record| match record {
-            Record::Generation(generation, _) => Some(*generation),
-            _ => None,
-        });
-        let step = records.iter().rev().find_map(|record| match record {
-            Record::Step(step) => Some(step.step),
-            _ => None,
-        });
-        office.events.extend(generation.map(Event::Recorded));
-        office.events.extend(step.map(Event::Persisted));
-        office.events.extend(records.contains(&Record::Complete).then_some(Event::Concluded));
         self.settle(process)
     }
 
@@ -126,6 +96,7 @@ impl Sim {
             Command::Send(session, message) => {
                 let (fence, sound) = (office.fence, office.sound);
                 leads_alone(sound, fence.epoch, self.store.epoch)?;
+                mb_2(&message, Step(self.store.history.len() as u64))?;
                 let Some(office) = self.office(process) else { return Ok(()) };
                 if let Some(line) = office.sessions.get(&session).copied() {
                     self.post(line, Way::Down, |line| Happening::Down(line, fence, message));
@@ -154,7 +125,7 @@ impl Sim {
             }
             Command::Notice(Notice::Resumed(_)) => self.resumed += 1,
             Command::Notice(Notice::Failed(reason)) => self.failed = Some(reason),
-            Command::Notice(Notice::RedoDiffers(step)) if !self.workers.iter().any(|worker| worker.trainer.lies) => {
+            Command::Notice(Notice::RedoDiffers(step)) if !self.somebody_differs() => {
                 return Err(Violation::new("SC-2", format!("step {step} done again gave other numbers")));
             }
             Command::Notice(Notice::TurnedAway(name, reason)) => {
@@ -171,16 +142,5 @@ impl Sim {
             Command::Complete => self.complete = true,
         }
         Ok(())
-    }
-
-    /// Whatever waits becomes one write.
-    fn write_on(&mut self, process: Process) {
-        let disk = self.weather.disk;
-        let took = Duration::from_micros(200) + self.upto(disk);
-        let Some(office) = self.office(process) else { return };
-        if office.writing.is_empty() && !office.pending.is_empty() {
-            office.writing = std::mem::take(&mut office.pending);
-            self.clock.after(took, Happening::Written(process));
-        }
     }
 }

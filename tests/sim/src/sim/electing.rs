@@ -15,23 +15,13 @@ use crate::{clock::Pace, coordinator::Office, invariants::Violation, network::Pr
 const LOOK: Duration = Duration::from_millis(700);
 
 impl Sim {
-    /// Several coordinators need a lease; one is alone with its file.
-    fn leased(&self) -> bool {
-        self.coordinators.len() > 1
-    }
-
     fn lease(&self) -> Duration {
         seconds(self.law.spec.timeouts.lease)
     }
 
-    fn lives(&self, process: Process) -> bool {
+    pub(super) fn lives(&self, process: Process) -> bool {
         let coordinator = &self.coordinators[process.index];
         coordinator.alive && coordinator.process == process
-    }
-
-    /// Whether the store hears this coordinator, and it the store.
-    fn reaches_store(&self, process: Process) -> bool {
-        self.coordinators[process.index].cut_until <= self.clock.now()
     }
 
     fn shows(&self, process: Process) -> Duration {
@@ -39,7 +29,7 @@ impl Sim {
     }
 
     /// The moment at which a coordinator's own clock will have run on by this much.
-    fn later(&self, process: Process, by: Duration) -> Duration {
+    pub(super) fn later(&self, process: Process, by: Duration) -> Duration {
         let clock = &self.coordinators[process.index].clock;
         clock.moment(clock.shows(self.clock.now()) + by)
     }
@@ -53,8 +43,8 @@ impl Sim {
                 let (epoch, recovered) = self.store.begin_term();
                 return self.granted(process, None, epoch, recovered);
             }
-            let (sent, delay) = (self.shows(process), self.delay());
-            self.clock.after(delay, Happening::Asked(process, sent));
+            let (sent, way) = (self.shows(process), self.way_to_store(process));
+            self.clock.after(way, Happening::Asked(process, sent));
         }
         self.clock.at(self.later(process, LOOK), Happening::Campaign(process));
         Ok(())
@@ -65,7 +55,9 @@ impl Sim {
             return;
         }
         let (now, lease, delay) = (self.clock.now(), self.lease(), self.delay());
-        if let Some((epoch, recovered)) = self.store.grant(process, now, lease) {
+        let granted = self.store.grant(process, now, lease);
+        // A lease that nobody hears of runs out.
+        if let Some((epoch, recovered)) = granted.filter(|_| self.is_answered(process)) {
             self.clock.after(delay, Happening::Granted(process, sent, epoch, Box::new(recovered)));
         }
     }
@@ -78,14 +70,15 @@ impl Sim {
         epoch: LeaderEpoch,
         recovered: Recovered,
     ) -> Result<(), Violation> {
-        if !self.lives(process) {
+        // One that leads by now does not look for an earlier answer.
+        if !self.lives(process) || self.coordinators[process.index].office.is_some() {
             return Ok(());
         }
         let patience = Patience { workers: self.weather.workers as u32, grace: Duration::from_secs(10) };
         let run = Run::new(self.law.clone(), epoch, patience, recovered)
             .map_err(|error| Violation::new("SC-2", format!("the record cannot be continued: {error}")))?;
         let since = self.shows(process);
-        let mut office = Office::new(run, epoch, since, sent);
+        let mut office = Office::new(run, epoch, since, sent, self.store.written());
         office.sound = self.coordinators[process.index].clock.pace() != Pace::Slow;
         self.coordinators[process.index].office = Some(office);
         if sent.is_some() {
@@ -104,15 +97,15 @@ impl Sim {
         if !self.serves(process, epoch) {
             return;
         }
-        let (sent, delay) = (self.shows(process), self.delay());
-        self.clock.after(delay, Happening::RenewalAsked(process, epoch, sent));
+        let (sent, way) = (self.shows(process), self.way_to_store(process));
+        self.clock.after(way, Happening::RenewalAsked(process, epoch, sent));
         let pause = seconds(self.law.spec.timeouts.renew);
         self.clock.at(self.later(process, pause), Happening::Renew(process, epoch));
     }
 
     pub(super) fn renewal_asked(&mut self, process: Process, epoch: LeaderEpoch, sent: Duration) {
         let (now, lease, delay) = (self.clock.now(), self.lease(), self.delay());
-        if self.reaches_store(process) && self.store.renew(process, now, lease) {
+        if self.reaches_store(process) && self.store.renew(process, now, lease) && self.is_answered(process) {
             self.clock.after(delay, Happening::Renewed(process, epoch, sent));
         }
     }

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Event as RunEvent, Report, Run};
+use esta_engine::{
+    run::{Event as RunEvent, Report, Run},
+    spec::seconds,
+};
 use esta_proto::{Digest, Generation};
 use esta_worker_engine::Event;
 use rand::{RngExt, seq::IndexedRandom};
 
 use super::{Happening, Sim};
-use crate::{clock::Pace, faults::Fault, invariants::Violation, trainer::Busy, worker::Worker};
+use crate::{
+    clock::Pace, coordinator::Coordinator, faults::Fault, group::State, invariants::Violation, trainer::Busy,
+    worker::Worker,
+};
 
 /// The longest leap of a clock.
 const LEAP: Duration = Duration::from_secs(100);
@@ -21,7 +27,7 @@ impl Sim {
         }
         let pause = self.weather.gaps.drawn(&mut self.rng);
         self.clock.after(pause, Happening::Misfortune);
-        if self.workers.iter().any(|worker| worker.trainer.lies) {
+        if self.somebody_differs() {
             // One thing at a time: who is right is told by the others, so they stay.
             return Ok(());
         }
@@ -57,14 +63,22 @@ impl Sim {
                     *until = (*until).max(now + while_away);
                 }
             }
-            Fault::ResetLine | Fault::CutLine => {
+            Fault::ResetLine | Fault::CutLine | Fault::TearLine => {
                 let line = self.some_worker().and_then(|worker| self.workers[worker.index].line);
-                match line {
-                    Some(line) if fault == Fault::ResetLine => self.reset(line),
-                    Some(line) => self.cut_off(line),
-                    None => {}
+                match (line, fault) {
+                    (Some(line), Fault::ResetLine) => self.reset(line),
+                    (Some(line), Fault::TearLine) => self.tear(line),
+                    (Some(line), _) => self.cut_off(line),
+                    (None, _) => {}
                 }
             }
+            Fault::SlowWay => {
+                if let Some(worker) = self.some_worker() {
+                    let until = &mut self.workers[worker.index].slow_until;
+                    *until = (*until).max(now + while_away);
+                }
+            }
+            Fault::CutPeers => self.cut_peers(while_away),
             Fault::DrainWorker => {
                 if let Some(worker) = self.some_worker() {
                     self.workers[worker.index].leaving = true;
@@ -85,9 +99,14 @@ impl Sim {
                 let until = &mut self.coordinators[index].paused_until;
                 *until = (*until).max(now + while_away);
             }
-            Fault::CutStore => {
+            Fault::CutStore | Fault::LoseAnswers | Fault::SlowStore => {
                 let index = self.rng.random_range(0..self.coordinators.len());
-                let until = &mut self.coordinators[index].cut_until;
+                let way = &mut self.coordinators[index].store;
+                let until = match fault {
+                    Fault::CutStore => &mut way.cut_until,
+                    Fault::LoseAnswers => &mut way.mute_until,
+                    _ => &mut way.slow_until,
+                };
                 *until = (*until).max(now + while_away);
             }
             Fault::LeapClock => return self.leap_clock(),
@@ -98,7 +117,20 @@ impl Sim {
             }
             Fault::BreakGroup => self.break_group(),
             Fault::HangTrainer => self.hang_trainer(),
-            Fault::Lie => self.lie(),
+            Fault::Lie => {
+                if let Some(index) = self.some_rank_among_the_well() {
+                    self.workers[index].trainer.lies = true;
+                }
+            }
+            Fault::Drift => {
+                let index = self.some_rank_among_the_well();
+                let state = index.and_then(|index| self.workers[index].trainer.state.as_mut());
+                // What has just been digested may be on its way to the disk, and that of the last step is the last.
+                let tells = |state: &&mut State| !state.applied.0.is_multiple_of(self.law.spec.train.save_steps);
+                if let Some(state) = state.filter(tells) {
+                    state.drifted = true;
+                }
+            }
             Fault::OldReport => return self.old_report(),
         }
         Ok(())
@@ -124,10 +156,24 @@ impl Sim {
         }
     }
 
-    /// A rank does not apply what the others apply, where there are others to tell: all of them well, and at least two.
-    fn lie(&mut self) {
+    /// The ways between some workers and some others are cut, for a moment or for longer than anybody waits there.
+    fn cut_peers(&mut self, while_away: Duration) {
+        let patience = seconds(self.law.spec.timeouts.collective);
+        let long = self.upto(2 * patience);
+        let until = self.clock.now() + if self.rng.random_bool(0.5) { while_away } else { long };
+        let sides: Vec<bool> = self.workers.iter().map(|_| self.rng.random_bool(0.5)).collect();
+        for one in 0..sides.len() {
+            for other in (0..one).filter(|other| sides[*other] != sides[one]) {
+                self.peers.cut(one, other, until);
+            }
+        }
+    }
+
+    /// A rank that may come to differ from the others, where there are others to tell: all of them well, and at least two.
+    fn some_rank_among_the_well(&mut self) -> Option<usize> {
         let now = self.clock.now();
-        let well = self.coordinators.iter().all(|coordinator| coordinator.alive && coordinator.paused_until <= now);
+        let serves = |coordinator: &Coordinator| coordinator.alive && coordinator.paused_until <= now;
+        let well = self.coordinators.iter().all(serves) && !self.peers.are_apart(now);
         // As whoever leads has it: all in one group, which stands.
         let leads = self.coordinators.iter().filter_map(|coordinator| coordinator.office.as_ref());
         let whole = |run: &Run| {
@@ -139,16 +185,16 @@ impl Sim {
         let stands = |generation: &Generation| self.groups.get(*generation).is_some_and(|group| !group.broken);
         let generation = generation.filter(stands);
         let trains = |worker: &Worker| {
-            let hears = worker.line.and_then(|line| self.network.line(line)).is_some_and(|line| line.carries);
+            let line = worker.line.and_then(|line| self.network.line(line));
+            let hears = line.is_some_and(|line| line.is_well(now + self.weather.delay)) && worker.slow_until <= now;
             let (trainer, group) = (&worker.trainer, worker.trainer.standing.map(|(generation, _)| generation));
             let well = worker.alive && hears && worker.paused_until <= now && !worker.leaving && !trainer.hangs;
             well && trainer.state.is_some() && group.is_some() && group == generation
         };
         if !well || self.workers.len() < 3 || !self.workers.iter().all(trains) {
-            return;
+            return None;
         }
-        let index = self.rng.random_range(0..self.workers.len());
-        self.workers[index].trainer.lies = true;
+        Some(self.rng.random_range(0..self.workers.len()))
     }
 
     /// The clock of a coordinator, or of a worker, leaps ahead.

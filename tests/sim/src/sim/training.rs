@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use esta_engine::run::{Activity, Progress, Ready, Report, Seat, StepTimings};
-use esta_proto::{Fence, Generation};
+use esta_engine::run::{Activity, Progress};
+use esta_proto::{Fence, Generation, SlotId};
 use esta_worker_engine::{Event, TrainerCommand, TrainerEvent};
-use rand::RngExt;
 
 use super::{Happening, Sim};
 use crate::{
-    group::{Built, Done, Share, State},
-    invariants::{Violation, dt_1},
+    group::Share,
+    invariants::{Violation, rd_3},
     job,
     network::Process,
     trainer::{Busy, Trainer},
@@ -19,8 +18,6 @@ use crate::{
 
 /// The longest it takes to write the results.
 const FINALE: Duration = Duration::from_secs(20);
-/// Exit code of a trainer whose state cannot be made.
-const FAILED: i32 = 1;
 
 impl Sim {
     /// Lets an idle trainer begin what it is told next.
@@ -54,7 +51,7 @@ impl Sim {
                 let disk = &self.disk;
                 let done = self.groups.form(generation, &form, process, state, |step| disk.get(&step).copied())?;
                 self.done(generation, done);
-                self.come_too_late(process, generation);
+                self.waits(process, generation);
             }
             TrainerCommand::Run(generation, plan) => {
                 let stands = trainer.standing.is_some_and(|(standing, _)| standing == generation);
@@ -62,7 +59,6 @@ impl Sim {
                 if trainer.is_over(generation) || !stands || !due {
                     return Ok(());
                 }
-                dt_1(plan.step, plan.first_sample, u64::from(self.law.spec.train.batch_size))?;
                 let slots = trainer.missing(&plan);
                 trainer.busy = Some(Busy::Computing(generation, plan));
                 let each = self.weather.times.slot * self.workers[process.index].slowness;
@@ -81,33 +77,7 @@ impl Sim {
         Ok(())
     }
 
-    /// A group is built beside whatever the trainer is at.
-    pub(super) fn prepare(&mut self, process: Process, fence: Fence, seat: Seat) -> Result<(), Violation> {
-        match self.groups.prepare(fence, seat, process)? {
-            Built::Waits => {}
-            Built::Stands(processes) => {
-                for process in processes {
-                    let delay = self.weather.times.form + self.upto(Duration::from_millis(8));
-                    self.clock.after(delay, Happening::Prepared(process, fence));
-                }
-            }
-            Built::Broken => {
-                let delay = self.upto(self.weather.times.broken);
-                self.clock.after(delay, Happening::NotPrepared(process, fence));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a process has a part in building will not stand; those who wait for it hear of that.
-    pub(super) fn spoil(&mut self, process: Process) {
-        for (fence, member) in self.groups.spoil(process) {
-            let delay = self.upto(self.weather.times.broken);
-            self.clock.after(delay, Happening::NotPrepared(member, fence));
-        }
-    }
-
-    fn is_at(&self, process: Process, turn: u64) -> bool {
+    pub(super) fn is_at(&self, process: Process, turn: u64) -> bool {
         self.runs(process) && self.workers[process.index].trainer.turn == turn
     }
 
@@ -124,19 +94,20 @@ impl Sim {
                     return self.broke_here(process, generation, "the generation is over");
                 }
                 trainer.keep(&plan, plan.slots.len());
+                let (law, order) = (&self.law, &mut self.order);
+                let mut reads = |slot: SlotId| job::reads(law, order, plan.first_sample, slot);
                 let share = Share {
                     step: plan.step,
-                    first_sample: plan.first_sample,
-                    slots: plan.slots.clone(),
+                    slots: plan.slots.iter().map(|(slot, stitch)| (*slot, *stitch, reads(*slot))).collect(),
                     slots_in_step: plan.slots_in_step,
                     chain: state.chain,
                 };
                 trainer.busy = Some(Busy::Reducing(generation, plan));
                 trainer.began = self.clock.now();
-                let lies = self.workers.iter().any(|worker| worker.trainer.lies);
-                let done = self.groups.reduce(generation, rank, share, lies)?;
+                let differs = self.somebody_differs();
+                let done = self.groups.reduce(generation, rank, share, differs)?;
                 self.done(generation, done);
-                self.come_too_late(process, generation);
+                self.waits(process, generation);
                 Ok(())
             }
             Some(Busy::Writing(command)) => self.wrote(process, command),
@@ -158,6 +129,7 @@ impl Sim {
             TrainerCommand::Publish(step) => {
                 let staged = trainer.staged.iter().find(|state| state.applied == step).copied();
                 if let Some(state) = staged {
+                    rd_3::of_a_checkpoint(&state, &self.calm)?;
                     self.disk.insert(step, state.chain);
                     while self.disk.len() > self.law.spec.train.save_total_limit as usize {
                         self.disk.pop_first();
@@ -166,6 +138,9 @@ impl Sim {
                 staged.map(|_| TrainerEvent::Published(step))
             }
             TrainerCommand::Finale(finish) => {
+                if let Some(state) = trainer.state.filter(|_| finish.writer) {
+                    rd_3::of_a_checkpoint(&state, &self.calm)?;
+                }
                 self.concluded |= finish.writer;
                 Some(TrainerEvent::FinaleDone(finish.writer))
             }
@@ -178,115 +153,6 @@ impl Sim {
         if let Some(event) = event {
             self.advise(process, Event::Trainer(event))?;
         }
-        self.work(process)
-    }
-
-    /// Tells every rank that still waits for a collective that it is done, each in its own time.
-    fn done(&mut self, generation: Generation, done: Option<Done>) {
-        let (processes, least, tell): (_, _, Box<dyn Fn(Process, u64) -> Happening>) = match done {
-            None => return,
-            Some(Done::Formed(processes, state)) => {
-                let tell = move |process, turn| Happening::Formed(process, turn, state.clone());
-                (processes, self.weather.times.form, Box::new(tell))
-            }
-            Some(Done::Reduced(processes, outcomes)) => {
-                let tell = move |process, turn| Happening::Reduced(process, turn, outcomes.clone());
-                (processes, Duration::from_micros(100), Box::new(tell))
-            }
-        };
-        for process in processes {
-            if !self.runs(process) || self.workers[process.index].trainer.waits_in() != Some(generation) {
-                continue;
-            }
-            let delay = least + self.upto(Duration::from_millis(8));
-            let turn = self.workers[process.index].trainer.turn;
-            self.clock.after(delay, tell(process, turn));
-        }
-    }
-
-    pub(super) fn formed(
-        &mut self,
-        process: Process,
-        turn: u64,
-        state: Result<State, String>,
-    ) -> Result<(), Violation> {
-        if !self.is_at(process, turn) {
-            return Ok(());
-        }
-        let trainer = &mut self.workers[process.index].trainer;
-        let Some(Busy::Forming(generation, form)) = trainer.busy.clone() else { return Ok(()) };
-        if trainer.is_over(generation) || self.fails_late(generation) {
-            return self.broke_here(process, generation, "a peer is gone");
-        }
-        self.first_stood.get_or_insert(self.clock.now());
-        let trainer = &mut self.workers[process.index].trainer;
-        trainer.busy = None;
-        let event = match state {
-            Ok(state) => {
-                trainer.state = Some(state);
-                trainer.standing = Some((generation, form.rank));
-                let (chain, computed) = (Some(state.chain), trainer.computed());
-                TrainerEvent::Ready(generation, Ready { applied: state.applied, chain, computed })
-            }
-            Err(reason) => TrainerEvent::Failed(reason, FAILED),
-        };
-        self.advise(process, Event::Trainer(event))?;
-        self.work(process)
-    }
-
-    pub(super) fn reduced(
-        &mut self,
-        process: Process,
-        turn: u64,
-        outcomes: &[esta_engine::table::Outcome],
-    ) -> Result<(), Violation> {
-        if !self.is_at(process, turn) {
-            return Ok(());
-        }
-        let trainer = &mut self.workers[process.index].trainer;
-        let Some(Busy::Reducing(generation, plan)) = trainer.busy.clone() else { return Ok(()) };
-        if trainer.is_over(generation) || self.fails_late(generation) {
-            return self.broke_here(process, generation, "a peer is gone");
-        }
-        self.applied += 1;
-        let each = self.weather.times.slot * self.workers[process.index].slowness;
-        let trainer = &mut self.workers[process.index].trainer;
-        trainer.busy = None;
-        let Some(state) = &mut trainer.state else { return Ok(()) };
-        let mut chain = job::apply(state.chain, plan.step, outcomes);
-        chain.0[0] ^= u8::from(trainer.lies);
-        *state = State { applied: plan.step.next(), chain };
-        let slots = plan.slots.iter().map(|(slot, _)| (*slot, each)).collect();
-        let timings = StepTimings { slots, ..StepTimings::default() };
-        let report =
-            Report { step: plan.step, plan: plan.digest, reduced: chain, outcomes: outcomes.to_vec(), timings };
-        self.advise(process, Event::Trainer(TrainerEvent::Stepped(report)))?;
-        self.work(process)
-    }
-
-    /// Whoever comes to a broken group hears of it soon.
-    fn come_too_late(&mut self, process: Process, generation: Generation) {
-        if self.groups.get(generation).is_some_and(|group| group.broken) {
-            let delay = self.upto(self.weather.times.broken);
-            self.clock.after(delay, Happening::Broke(process, generation));
-        }
-    }
-
-    /// A peer that died in the very moment may have taken the result with it, for some ranks and not for others.
-    fn fails_late(&mut self, generation: Generation) -> bool {
-        self.groups.get(generation).is_some_and(|group| group.broken) && self.rng.random_bool(0.5)
-    }
-
-    pub(super) fn broke(&mut self, process: Process, generation: Generation) -> Result<(), Violation> {
-        let waits = self.runs(process) && self.workers[process.index].trainer.waits_in() == Some(generation);
-        if waits { self.broke_here(process, generation, "a peer is gone") } else { Ok(()) }
-    }
-
-    fn broke_here(&mut self, process: Process, generation: Generation, reason: &str) -> Result<(), Violation> {
-        let trainer = &mut self.workers[process.index].trainer;
-        (trainer.busy, trainer.standing) = (None, None);
-        trainer.turn += 1;
-        self.advise(process, Event::Trainer(TrainerEvent::Broke(generation, reason.to_owned())))?;
         self.work(process)
     }
 

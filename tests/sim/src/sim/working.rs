@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use esta_engine::run::{Event as RunEvent, Message, exit};
-use esta_proto::{Fence, SessionId};
+use esta_proto::Fence;
 use esta_worker_engine::{Command, Event, Reply};
 use rand::RngExt;
 
@@ -12,10 +12,6 @@ use crate::{
     invariants::{Violation, mb_1},
     network::{Process, Way},
 };
-
-/// A connection that carries nothing is noticed by its keepalive.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_millis(500);
 
 impl Sim {
     pub(super) fn start_worker(&mut self, index: usize) {
@@ -26,50 +22,14 @@ impl Sim {
         }
         worker.start(&self.law, &checkpoints);
         let process = worker.process;
-        self.clock.after(self.weather.times.load, Happening::Connect(process));
+        let attempt = worker.tries;
+        self.clock.after(self.weather.times.load, Happening::Connect(process, attempt));
         self.clock.after(self.weather.times.beat, Happening::Beat(process));
     }
 
     /// Whether this process is the one that runs.
     pub(super) fn runs(&self, process: Process) -> bool {
-        let worker = &self.workers[process.index];
-        worker.alive && worker.process == process
-    }
-
-    pub(super) fn connect(&mut self, process: Process) {
-        if !self.runs(process) || self.workers[process.index].line.is_some() {
-            return;
-        }
-        let worker = &mut self.workers[process.index];
-        worker.tries += 1;
-        let target = worker.tries % self.coordinators.len();
-        let coordinator = &self.coordinators[target];
-        let serves = coordinator.alive && coordinator.office.is_some() && coordinator.paused_until <= self.clock.now();
-        let (to, delay, pause) = (coordinator.process, self.delay() + self.delay(), self.upto(RETRY));
-        if serves {
-            self.clock.after(delay, Happening::Opened(process, to));
-        } else {
-            self.clock.after(pause, Happening::Connect(process));
-        }
-    }
-
-    /// The worker says hello on a new session, if the coordinator still serves.
-    pub(super) fn opened(&mut self, process: Process, coordinator: Process) -> Result<(), Violation> {
-        if !self.runs(process) || self.workers[process.index].line.is_some() {
-            return Ok(());
-        }
-        let serves = self.coordinators[coordinator.index].process == coordinator;
-        let office = self.coordinators[coordinator.index].office.as_mut().filter(|_| serves);
-        let Some(office) = office else {
-            self.clock.after(RETRY, Happening::Connect(process));
-            return Ok(());
-        };
-        office.given_out += 1;
-        let session = SessionId(office.given_out);
-        let line = self.network.open(process, coordinator, session);
-        self.workers[process.index].line = Some(line);
-        let commands = self.workers[process.index].law.handle(Event::Connected);
-        self.obey(process, commands)
+        self.workers[process.index].runs(process)
     }
 
     /// Gives an event to the law of a worker and carries out what it answers.
@@ -101,21 +61,15 @@ impl Sim {
         Ok(())
     }
 
-    /// Sends a message, which arrives after those sent before it or not at all.
-    pub(super) fn post(&mut self, line: u64, way: Way, message: impl FnOnce(u64) -> Happening) {
-        let delay = self.delay();
-        if let Some(moment) = self.network.send(line, way, self.clock.now(), delay) {
-            self.clock.at(moment, message(line));
-        }
-    }
-
     pub(super) fn down(&mut self, line: u64, fence: Fence, message: Message) -> Result<(), Violation> {
-        let Some(process) = self.network.line(line).filter(|line| line.carries).map(|line| line.worker) else {
+        let delivered = self.network.delivers(line, Way::Down);
+        let Some(process) = self.network.line(line).filter(|_| delivered).map(|line| line.worker) else {
             return Ok(());
         };
         if !self.runs(process) || self.workers[process.index].line != Some(line) {
             return Ok(());
         }
+        self.workers[process.index].heard = true;
         let before = self.workers[process.index].law.fence();
         self.advise(process, Event::Received(fence, message))?;
         let worker = &self.workers[process.index];
@@ -123,7 +77,8 @@ impl Sim {
     }
 
     pub(super) fn up(&mut self, line: u64, fence: Fence, reply: Reply) -> Result<(), Violation> {
-        let Some(known) = self.network.line(line).filter(|line| line.carries).cloned() else { return Ok(()) };
+        let delivered = self.network.delivers(line, Way::Up);
+        let Some(known) = self.network.line(line).filter(|_| delivered).cloned() else { return Ok(()) };
         let (coordinator, session) = (known.coordinator, known.session);
         let lives = self.coordinators[coordinator.index].process == coordinator;
         let Some(office) = self.coordinators[coordinator.index].office.as_mut().filter(|_| lives) else {
@@ -131,6 +86,11 @@ impl Sim {
         };
         let event = match reply {
             Reply::Hello(hello) => {
+                if office.expected.get(&hello.name) != Some(&session) {
+                    self.post(line, Way::Down, |line| Happening::Disconnected(known.worker, line));
+                    return Ok(());
+                }
+                office.expected.remove(&hello.name);
                 office.sessions.insert(session, line);
                 RunEvent::Joined(session, hello)
             }
@@ -141,7 +101,7 @@ impl Sim {
             Reply::GroupPrepared => RunEvent::GroupPrepared(session, fence),
             Reply::Report(report) => {
                 // What was summed with one that lies is nobody's: heard again it would be another story.
-                if !self.workers.iter().any(|worker| worker.trainer.lies) {
+                if !self.somebody_differs() {
                     self.heard.push((known.worker, report.clone()));
                 }
                 RunEvent::Reported(session, report)
@@ -154,16 +114,6 @@ impl Sim {
         };
         self.tell(coordinator.index, event);
         self.settle(coordinator)
-    }
-
-    pub(super) fn disconnected(&mut self, process: Process, line: u64) -> Result<(), Violation> {
-        if !self.runs(process) || self.workers[process.index].line != Some(line) {
-            return Ok(());
-        }
-        self.workers[process.index].line = None;
-        let pause = self.upto(RETRY);
-        self.clock.after(pause, Happening::Connect(process));
-        self.advise(process, Event::Disconnected)
     }
 
     pub(super) fn beat(&mut self, process: Process) -> Result<(), Violation> {
@@ -200,28 +150,12 @@ impl Sim {
         worker.alive = false;
         worker.paused_until = Duration::ZERO;
         if let Some(line) = worker.line.take() {
-            self.reset(line);
+            self.ends_at(line, Way::Up);
         }
         for (generation, peer) in self.groups.died(process) {
-            let delay = self.upto(self.weather.times.broken);
-            self.clock.after(delay, Happening::Broke(peer, generation));
+            self.feels(process, peer, generation);
         }
         self.spoil(process);
-    }
-
-    /// A connection is reset: whoever of its ends lives hears of it.
-    pub(super) fn reset(&mut self, line: u64) {
-        let Some(known) = self.network.close(line) else { return };
-        let (up, down) = if known.carries { (self.delay(), self.delay()) } else { (KEEPALIVE, KEEPALIVE) };
-        self.clock.after(up, Happening::Left(known.coordinator, known.session));
-        self.clock.after(down, Happening::Disconnected(known.worker, line));
-    }
-
-    pub(super) fn cut_off(&mut self, line: u64) {
-        self.network.cut(line);
-        let Some(known) = self.network.line(line).cloned() else { return };
-        self.clock.after(KEEPALIVE, Happening::Left(known.coordinator, known.session));
-        self.clock.after(KEEPALIVE, Happening::Disconnected(known.worker, line));
     }
 
     /// A worker that runs, if any.

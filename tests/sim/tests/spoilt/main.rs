@@ -147,14 +147,18 @@ impl Worker {
             return None;
         }
         self.applied = Some(plan.step.next());
-        let mix = |slot: u32| f64::from(plan.digest.0[slot as usize % 32]) + 1.0;
-        let outcome = |slot| Outcome { score: mix(slot), loss: 1.0 / mix(slot), grad_norm: 1.0, valid: true };
-        let outcomes = (0..plan.slots_in_step).map(outcome).collect();
-        let reduced = Digest(*blake3::hash(&plan.digest.0).as_bytes());
+        let (outcomes, reduced) = done(plan.digest, plan.slots_in_step);
         let report = Report { step: plan.step, plan: plan.digest, reduced, outcomes, timings: StepTimings::default() };
         self.ran.push((generation, plan));
         Some(TrainerEvent::Stepped(report))
     }
+}
+
+/// What the slots of a plan come to, and what is reduced of them.
+fn done(plan: Digest, slots: u32) -> (Vec<Outcome>, Digest) {
+    let mix = |slot: u32| f64::from(plan.0[slot as usize % 32]) + 1.0;
+    let outcome = |slot| Outcome { score: mix(slot), loss: 1.0 / mix(slot), grad_norm: 1.0, valid: true };
+    ((0..slots).map(outcome).collect(), Digest(*blake3::hash(&plan.0).as_bytes()))
 }
 
 /// What a coordinator hears of a worker's message; none where its stream ends with it.

@@ -1,25 +1,27 @@
 //! What a member of the run says, spoilt: it may cost the run that member, or end the run with a reason, and nothing else.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use esta_engine::{
     law::Law,
-    run::{Activity, Command as RunCommand, Event as RunEvent, Notice, Patience, Progress, Record, Recovered, Run},
+    run::{
+        Activity, Command as RunCommand, Event as RunEvent, Ledger, Notice, Patience, Progress, Record, Recovered, Run,
+    },
     wire::to_worker,
 };
 use esta_proto::{
-    Fence, SessionId, Step,
+    Fence, Generation, SessionId, Step,
     v1::{CoordinatorMessage, WorkerMessage},
 };
 use esta_sim::mutate::{Mutator, over_seeds};
 use esta_worker_engine::{Event, Reply};
 use prost::Message as _;
 
-use super::{EPOCH, Worker, heard, law, message_of};
+use super::{EPOCH, SAMPLES, Worker, done, heard, law, message_of};
 
 /// More does not happen in a run of twelve steps, whatever one of its members says.
 const MOST: usize = 20_000;
@@ -40,6 +42,10 @@ struct Party {
     /// Of workers that are gone.
     checkpoints: Vec<Step>,
     said: Vec<Vec<u8>>,
+    /// Who it said it is.
+    names: BTreeSet<String>,
+    /// Everything that was ever written, in order.
+    record: Vec<Record>,
     /// Why workers, or the run, have ended.
     reasons: Vec<String>,
     complete: bool,
@@ -59,6 +65,8 @@ impl Party {
             sessions: 0,
             checkpoints: Vec::new(),
             said: Vec::new(),
+            names: BTreeSet::new(),
+            record: Vec::new(),
             reasons: Vec::new(),
             complete: false,
         };
@@ -96,6 +104,9 @@ impl Party {
                 let read = WorkerMessage::decode(bytes.as_slice()).ok().and_then(|message| heard(session, message));
                 // A stream that makes no sense is ended, and who waits for it is not left waiting.
                 let over = read.is_none();
+                if let Some(RunEvent::Joined(_, hello)) = read.as_ref().filter(|_| index == SPOILT) {
+                    self.names.insert(hello.name.clone());
+                }
                 self.events.push_back(read.unwrap_or(RunEvent::Left(session)));
                 if over {
                     self.end(session);
@@ -137,20 +148,83 @@ impl Party {
                 }
             }
             RunCommand::Close(session) | RunCommand::Evict(session, _) => self.end(session),
-            RunCommand::Persist(Record::Generation(generation, _)) => {
-                self.fence.generation = generation;
-                self.events.push_back(RunEvent::Recorded(generation));
+            RunCommand::Persist(record) => {
+                match &record {
+                    Record::Generation(generation, _) => {
+                        self.fence.generation = *generation;
+                        self.events.push_back(RunEvent::Recorded(*generation));
+                    }
+                    Record::Step(record) => self.events.push_back(RunEvent::Persisted(record.step)),
+                    Record::Complete => self.events.push_back(RunEvent::Concluded),
+                    _ => {}
+                }
+                self.record.push(record);
             }
-            RunCommand::Persist(Record::Step(record)) => self.events.push_back(RunEvent::Persisted(record.step)),
-            RunCommand::Persist(Record::Complete) => self.events.push_back(RunEvent::Concluded),
             RunCommand::Notice(Notice::Failed(reason)) => self.reasons.push(reason),
             // Whoever finds the checkpoints of those who are gone can go on.
             RunCommand::Notice(Notice::Stranded(_)) => {
                 let worker = Worker::starting(RANKS, self.sessions, self.run.law(), self.checkpoints.clone());
                 self.connect(RANKS, worker);
             }
-            RunCommand::Persist(_) | RunCommand::Notice(_) => {}
+            RunCommand::Notice(_) => {}
             RunCommand::Complete => self.complete = true,
+        }
+    }
+}
+
+/// A record as whoever reads it later has it.
+struct Read {
+    ledger: Ledger,
+    generation: Generation,
+    /// Most of the generation's ranks are well.
+    well: bool,
+}
+
+impl Read {
+    fn of(law: &Arc<Law>, record: &[Record]) -> Self {
+        let samples = record.iter().find_map(|record| match record {
+            Record::Samples(samples) => Some(*samples),
+            _ => None,
+        });
+        let ledger = Ledger::new(law.clone(), law.total_steps(samples.unwrap_or(SAMPLES)));
+        Self { ledger, generation: Generation(0), well: false }
+    }
+
+    /// Generations grow, steps follow each other, each is drawn as those before it have it, and a snapshot is one of them.
+    /// What enters of a step is what most of its ranks hold of it.
+    fn go_on(&mut self, record: &Record, spoilt: &BTreeSet<String>) {
+        match record {
+            Record::Generation(generation, names) => {
+                assert!(*generation > self.generation, "{generation} follows {}", self.generation);
+                self.generation = *generation;
+                let well = names.iter().filter(|name| !spoilt.contains(*name)).count();
+                self.well = 2 * well > names.len();
+            }
+            Record::Step(record) => {
+                let plan = self.ledger.plan(record.step).expect("a step follows the one before it");
+                let (outcomes, reduced) = done(plan.digest, plan.draws.len() as u32);
+                let same = record.outcomes.iter().zip(&outcomes).all(|(entered, did)| entered.same_bits(did));
+                assert!(!self.well || record.reduced == reduced, "step {} is what few hold", record.step);
+                assert!(!self.well || same, "step {} has scores that nobody had", record.step);
+                self.ledger.replay_step(record.clone()).expect("it is drawn as those before it have it");
+            }
+            Record::Snapshot(snapshot) => assert_eq!(**snapshot, self.ledger.snapshot()),
+            Record::Checkpoint(step) | Record::Trim(step) => assert!(*step <= self.ledger.committed(), "{step}"),
+            Record::Samples(_) | Record::Complete => {}
+        }
+    }
+}
+
+impl Party {
+    fn read_the_record(&self) {
+        let mut read = Read::of(self.run.law(), &self.record);
+        self.record.iter().for_each(|record| read.go_on(record, &self.names));
+        let told = |what: fn(&Record) -> bool| self.record.iter().filter(|record| what(record)).count();
+        assert!(told(|record| matches!(record, Record::Samples(_))) <= 1, "a training set has one size");
+        let complete = told(|record| matches!(record, Record::Complete));
+        assert!(complete == 0 || read.ledger.committed() == read.ledger.total(), "it is complete before its last step");
+        if let Some(ledger) = self.run.ledger() {
+            assert_eq!(ledger.table(), read.ledger.table(), "the table is that of the record");
         }
     }
 }
@@ -177,6 +251,7 @@ fn whatever_a_member_says_the_run_goes_on_to_its_end_or_ends_with_one_line() {
         let (phase, durable) = (party.run.phase_name(), party.run.durable());
         let over = party.complete || party.workers.is_empty();
         assert!(over, "{phase} with {durable} steps after {:?}: it neither goes on nor ends", party.now);
+        party.read_the_record();
         let clear = |reason: &String| reason.lines().count() == 1 && !reason.contains("makes no sense");
         assert!(party.reasons.iter().all(clear), "what a coordinator says always makes sense: {:?}", party.reasons);
     });
