@@ -46,7 +46,7 @@ alone-llm: ## After quickstart-llm: tune both anchors alone and add the results 
 	@./scripts/study/alone-llm.sh
 
 .PHONY: reproduce
-reproduce: build ## The paper's claims measured again, on one page; TASK=cars DATA=... WEIGHTS=... for ViT-Ti/S/B
+reproduce: build ## The paper's claims measured again, on one page; STUDY=equal-time for another; TASK=cars DATA=... WEIGHTS=... for ViT-Ti/S/B
 	@./scripts/reproduce.sh
 
 .PHONY: test

@@ -3,12 +3,13 @@
 # a day of CPU at most. With TASK (cars, cub200, dtd, ...; any file of configs/vision), DATA (the folder that holds the
 # data sets as that file names them) and WEIGHTS (the folder that holds timm's vit_*_patch16_224.augreg_in21k): on
 # ViT-Ti/S/B. `make reproduce` builds first.
-# Environment: DEVICE (cpu | cuda), JOBS (cells at a time), WORKERS (of every cell; on cuda one takes one GPU, so that
+# Environment: STUDY (offline | equal-time, without TASK: which file of configs/studies), DEVICE (cpu | cuda), JOBS (cells at a time), WORKERS (of every cell; on cuda one takes one GPU, so that
 # DEVICE=cuda WORKERS=4 spreads the slots of a step over four), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
 # over every job, separated by spaces and without any inside), PROFILE, ESTA_CACHE.
 set -euo pipefail
 
 TASK="${TASK:-}"
+STUDY="${STUDY:-offline}"
 # Steps of each anchor: a larger network has more to learn.
 STEPS_S=4000 STEPS_M=6000 STEPS_L=8000
 
@@ -48,6 +49,11 @@ task_file() { # the file of configs/vision called TASK, or the one whose name co
   esac
 }
 
+study=configs/studies/$STUDY.yaml
+out=reproduce
+[ "$STUDY" = offline ] || out=$STUDY
+if [ -n "$TASK" ] && [ "$STUDY" != offline ]; then fail "STUDY=$STUDY is for the small families: leave out TASK"; fi
+[ -f "$study" ] || fail "STUDY=$STUDY: there is no $study"
 bin=$(binaries)
 [ -x "$bin/esta-worker" ] || fail "no binaries in $bin: run 'make reproduce' or 'make build'"
 args=(--device "$DEVICE")
@@ -62,7 +68,7 @@ if [ -z "$TASK" ]; then
   ./scripts/fetch-data.sh
   ./scripts/fetch-glyphs.sh
   anchors
-  args+=(--study configs/studies/offline.yaml --out "runs/reproduce$suffix")
+  args+=(--study "$study" --out "runs/$out$suffix")
 else
   file=$(task_file)
   [ -d "${DATA:-}" ] || fail "DATA=${DATA:-}: no such folder; give the one that holds what $file names below data/"

@@ -1,4 +1,4 @@
-//! Makes the page of the committed evidence anew, without running anything and without libtorch:
+//! Makes the pages of the committed evidence anew, without running anything and without libtorch:
 //! `cargo run --release -p esta-study --example evidence_page`, from the repository's root.
 
 use std::{
@@ -8,19 +8,26 @@ use std::{
 };
 
 use esta_page::numbers::date;
-use esta_study::{evidence::Evidence, page::About};
+use esta_study::{
+    evidence::{COMMITTED, Evidence},
+    page::About,
+};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = Path::new("docs/evidence");
-    let evidence = Evidence::read(Path::new("configs/studies/offline.yaml"), &folder.join("offline.jsonl"))?;
+    COMMITTED.into_iter().try_for_each(write)
+}
+
+fn write(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let study = format!("configs/studies/{name}.yaml");
+    let file = |kind: &str| Path::new("docs/evidence").join(format!("{name}.{kind}"));
+    let evidence = Evidence::read(Path::new(&study), &file("jsonl"))?;
     let about = About {
-        command: "make reproduce\ncargo run --release -p esta-study --example evidence_page".into(),
+        command: format!("STUDY={name} make reproduce\ncargo run --release -p esta-study --example evidence_page"),
         version: env!("CARGO_PKG_VERSION").into(),
         // Where the runs were made.
         machine: "2 cores".into(),
         device: "cpu".into(),
         date: date(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64()),
     };
-    fs::write(folder.join("offline.html"), evidence.page(&about))?;
-    Ok(())
+    Ok(fs::write(file("html"), evidence.page(&about))?)
 }

@@ -18,6 +18,9 @@ use crate::{
     trials,
 };
 
+/// Studies whose results are committed: `configs/studies/<name>.yaml` and `docs/evidence/<name>.jsonl`.
+pub const COMMITTED: [&str; 2] = ["offline", "equal-time"];
+
 /// A study with all that was committed of it.
 #[derive(Debug)]
 pub struct Evidence {

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn choices_that_shipped_studies_name_are_keys_and_what_both_sides_differ_in_is_named() {
-        for file in ["offline.yaml", "vision.yaml"] {
+        for file in ["offline.yaml", "equal-time.yaml", "vision.yaml"] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/studies").join(file);
             let study = Study::read(&path).expect("a study");
             let jobs = Jobs::of(&study).expect("sound jobs");

@@ -343,7 +343,7 @@ mod tests {
         let files = std::fs::read_dir(&folder).expect("studies are there").map(|entry| entry.expect("an entry").path());
         let studies: Vec<Study> =
             files.map(|file| Study::read(&file).unwrap_or_else(|error| panic!("{error}"))).collect();
-        assert_eq!(studies.len(), 2);
+        assert_eq!(studies.len(), 3);
         for study in &studies {
             let cells = crate::runner::keyed(study).unwrap_or_else(|error| panic!("{error:?}"));
             let mut keys: Vec<_> = cells.iter().map(|(cell, key)| (&cell.id.target, key)).collect();

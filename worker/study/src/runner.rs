@@ -375,7 +375,7 @@ mod tests {
     use esta_engine::law::Law;
 
     use super::*;
-    use crate::{axes, cell::Costs, history, plan::CellId};
+    use crate::{axes, cell::Costs, evidence::COMMITTED, history, plan::CellId};
 
     /// A study's folder with the one cell of a job whose run has ended and whose checkpoints are gone.
     struct Ended {
@@ -457,10 +457,13 @@ mod tests {
     #[test]
     fn the_committed_evidence_is_of_the_jobs_as_they_are_now() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let study = Study::read(&root.join("configs/studies/offline.yaml")).expect("a study");
-        let cells = keyed(&study).expect("sound jobs");
-        let folder = tempfile::tempdir().expect("a folder");
-        let taken = adopt(&cells, &root.join("docs/evidence/offline.jsonl"), folder.path()).expect("readable");
-        assert_eq!(taken, cells.len(), "as many results as cells");
+        for name in COMMITTED {
+            let study = Study::read(&root.join(format!("configs/studies/{name}.yaml"))).expect("a study");
+            let cells = keyed(&study).expect("sound jobs");
+            let folder = tempfile::tempdir().expect("a folder");
+            let results = root.join(format!("docs/evidence/{name}.jsonl"));
+            let taken = adopt(&cells, &results, folder.path()).expect("readable");
+            assert_eq!(taken, cells.len(), "{name}: as many results as cells");
+        }
     }
 }
