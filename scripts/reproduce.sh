@@ -3,9 +3,10 @@
 # a day of CPU at most. With TASK (cars, cub200, dtd, ...; any file of configs/vision), DATA (the folder that holds the
 # data sets as that file names them) and WEIGHTS (the folder that holds timm's vit_*_patch16_224.augreg_in21k): on
 # ViT-Ti/S/B. `make reproduce` builds first.
-# Environment: STUDY (offline | equal-time, without TASK: which file of configs/studies), DEVICE (cpu | cuda), JOBS (cells at a time), WORKERS (of every cell; on cuda one takes one GPU, so that
-# DEVICE=cuda WORKERS=4 spreads the slots of a step over four), SEEDS (how many), ONLY (parts of cells' names), SET (settings laid
-# over every job, separated by spaces and without any inside), PROFILE, ESTA_CACHE.
+# Environment: STUDY (offline | equal-time, without TASK: which file of configs/studies), DEVICE (cpu | cuda), JOBS (cells at a
+# time), WORKERS (of every cell; on cuda one takes one GPU, so that DEVICE=cuda WORKERS=4 spreads the slots of a step over four),
+# SEEDS (how many), ONLY (parts of cells' names), SET (settings laid over every job, separated by spaces and without any inside),
+# PROFILE, ESTA_CACHE.
 set -euo pipefail
 
 TASK="${TASK:-}"
