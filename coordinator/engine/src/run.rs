@@ -2,6 +2,7 @@
 //!
 //! One enum, [`Command`], holds every effect: reading it is reading what a coordinator can do to the world.
 
+mod activity;
 mod admission;
 mod agreement;
 mod disputes;
@@ -21,11 +22,12 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use esta_proto::{Fence, Generation, LeaderEpoch, SessionId, Step};
 
+pub use activity::{Activity, Progress};
 pub use ledger::{Ledger, ReplayError, Teller, Verdict};
 pub use members::{Member, Members, Resumable};
 pub use message::{
-    Activity, Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Progress, Ready, Record, Report,
-    Seat, Snapshot, Standing, StepRecord, StepTimings, Stop, exit,
+    Command, Event, Finish, Form, HeldShare, Hello, Message, Notice, Origin, Ready, Record, Report, Seat, Snapshot,
+    Standing, StepRecord, StepTimings, Stop, exit,
 };
 pub use phases::Phases;
 pub use tempo::{Normal, Tempo};

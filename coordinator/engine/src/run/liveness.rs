@@ -62,7 +62,7 @@ impl Run {
             self.members.live().keys().filter_map(|session| Some((*session, self.hangs(*session, now)?))).collect();
         for (session, silence) in &silent {
             let last = self.members.live().get(session).and_then(|member| member.doing);
-            let last = last.map_or_else(String::new, |doing| format!(", heard last {}", describe(doing.activity)));
+            let last = last.map_or_else(String::new, |doing| format!(", heard last {}", doing.activity.in_words()));
             let reason = format!("it was silent for {:.1} s{last}", silence.as_secs_f64());
             out.push(Command::Notice(Notice::Evicted(self.name_of(*session), reason.clone())));
             out.push(Command::Evict(*session, reason));
@@ -81,7 +81,7 @@ impl Run {
         let Progress { activity, since } = member.doing?;
         let busy = since + now.saturating_sub(member.heard);
         (busy > self.limit(member, activity)?)
-            .then(|| format!("its trainer has been {} for {:.1} s", describe(activity), busy.as_secs_f64()))
+            .then(|| format!("its trainer has been {} for {:.1} s", activity.in_words(), busy.as_secs_f64()))
     }
 
     fn limit(&self, member: &Member, activity: Activity) -> Option<Duration> {
@@ -118,17 +118,5 @@ impl Run {
 
     pub(super) fn name_of(&self, session: SessionId) -> String {
         self.members.live().get(&session).map(|member| member.name.clone()).unwrap_or_default()
-    }
-}
-
-fn describe(activity: Activity) -> String {
-    match activity {
-        Activity::Idle => "waiting for work".to_owned(),
-        Activity::Writing => "writing".to_owned(),
-        Activity::Forming => "building a process group".to_owned(),
-        Activity::Reduce(step) => format!("in the all-reduce of step {step}"),
-        Activity::Batch(step, slot) => format!("waiting for the images of step {step} slot {slot}"),
-        Activity::Apply(step) => format!("applying step {step}"),
-        Activity::Compute(step, slot) => format!("computing step {step} slot {slot}"),
     }
 }

@@ -10,7 +10,8 @@ use std::{
 use esta_proto::{Generation, Rank, SessionId, SlotId, Step};
 
 use super::{
-    message::{Form, HeldShare, Hello, Origin, Progress, Ready, Standing},
+    activity::Progress,
+    message::{Form, HeldShare, Hello, Origin, Ready, Standing},
     tempo::{Normal, Tempo},
 };
 use crate::plan::Plan;

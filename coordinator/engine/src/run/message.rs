@@ -5,7 +5,7 @@ use std::time::Duration;
 use esta_proto::{Digest, Fence, Generation, Rank, SessionId, SlotId, Step};
 use serde::{Deserialize, Serialize};
 
-use super::Phases;
+use super::{Phases, activity::Progress};
 use crate::{
     palette::Choice,
     plan::RankPlan,
@@ -126,60 +126,6 @@ impl Ready {
     #[must_use]
     pub fn at(applied: Step) -> Self {
         Self { applied, chain: None, computed: None }
-    }
-}
-
-/// What a worker's trainer is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// At what.
-    pub activity: Activity,
-    /// For how long.
-    pub since: Duration,
-}
-
-/// What a trainer can be at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Activity {
-    /// Waiting for work.
-    #[default]
-    Idle,
-    /// Building a process group, or taking over a state.
-    Forming,
-    /// Waiting for the images of a slot.
-    Batch(Step, SlotId),
-    /// Forward and backward of a slot.
-    Compute(Step, SlotId),
-    /// In the all-reduce: waiting for its peers is no fault of its own.
-    Reduce(Step),
-    /// Digest and optimizer.
-    Apply(Step),
-    /// Writing a checkpoint, or the results, which take what they take.
-    Writing,
-}
-
-impl Activity {
-    /// In a word, as `status` and the page say it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Forming => "forming",
-            Self::Batch(..) => "batch",
-            Self::Compute(..) => "compute",
-            Self::Reduce(_) => "reduce",
-            Self::Apply(_) => "apply",
-            Self::Writing => "writing",
-        }
-    }
-
-    /// The step it is part of.
-    #[must_use]
-    pub fn step(self) -> Option<Step> {
-        match self {
-            Self::Batch(step, _) | Self::Compute(step, _) | Self::Reduce(step) | Self::Apply(step) => Some(step),
-            Self::Idle | Self::Forming | Self::Writing => None,
-        }
     }
 }
 

@@ -12,7 +12,12 @@ use rand::{RngExt, seq::IndexedRandom};
 
 use super::{Happening, Sim};
 use crate::{
-    clock::Pace, coordinator::Coordinator, faults::Fault, group::State, invariants::Violation, trainer::Busy,
+    clock::Pace,
+    coordinator::{Coordinator, StoreWay},
+    faults::Fault,
+    group::State,
+    invariants::Violation,
+    trainer::Busy,
     worker::Worker,
 };
 
@@ -41,7 +46,7 @@ impl Sim {
 
     fn befall(&mut self, fault: Fault) -> Result<(), Violation> {
         let while_away = self.upto(self.weather.times.away);
-        let now = self.clock.now();
+        let until = self.clock.now() + while_away;
         match fault {
             Fault::KillWorker => {
                 if let Some(worker) = self.some_worker() {
@@ -58,24 +63,15 @@ impl Sim {
             }
             Fault::PauseWorker => {
                 if let Some(worker) = self.some_worker() {
-                    // Never shorter than before: what waits must not be overtaken.
-                    let until = &mut self.workers[worker.index].paused_until;
-                    *until = (*until).max(now + while_away);
+                    prolong(&mut self.workers[worker.index].paused_until, until);
                 }
             }
-            Fault::ResetLine | Fault::CutLine | Fault::TearLine => {
-                let line = self.some_worker().and_then(|worker| self.workers[worker.index].line);
-                match (line, fault) {
-                    (Some(line), Fault::ResetLine) => self.reset(line),
-                    (Some(line), Fault::TearLine) => self.tear(line),
-                    (Some(line), _) => self.cut_off(line),
-                    (None, _) => {}
-                }
-            }
+            Fault::ResetLine => self.some_line().into_iter().for_each(|line| self.reset(line)),
+            Fault::CutLine => self.some_line().into_iter().for_each(|line| self.cut_off(line)),
+            Fault::TearLine => self.some_line().into_iter().for_each(|line| self.tear(line)),
             Fault::SlowWay => {
                 if let Some(worker) = self.some_worker() {
-                    let until = &mut self.workers[worker.index].slow_until;
-                    *until = (*until).max(now + while_away);
+                    prolong(&mut self.workers[worker.index].slow_until, until);
                 }
             }
             Fault::CutPeers => self.cut_peers(while_away),
@@ -96,19 +92,11 @@ impl Sim {
             }
             Fault::PauseCoordinator => {
                 let index = self.rng.random_range(0..self.coordinators.len());
-                let until = &mut self.coordinators[index].paused_until;
-                *until = (*until).max(now + while_away);
+                prolong(&mut self.coordinators[index].paused_until, until);
             }
-            Fault::CutStore | Fault::LoseAnswers | Fault::SlowStore => {
-                let index = self.rng.random_range(0..self.coordinators.len());
-                let way = &mut self.coordinators[index].store;
-                let until = match fault {
-                    Fault::CutStore => &mut way.cut_until,
-                    Fault::LoseAnswers => &mut way.mute_until,
-                    _ => &mut way.slow_until,
-                };
-                *until = (*until).max(now + while_away);
-            }
+            Fault::CutStore => prolong(&mut self.some_way_to_the_store().cut_until, until),
+            Fault::LoseAnswers => prolong(&mut self.some_way_to_the_store().mute_until, until),
+            Fault::SlowStore => prolong(&mut self.some_way_to_the_store().slow_until, until),
             Fault::LeapClock => return self.leap_clock(),
             Fault::BendClock => {
                 let index = self.rng.random_range(0..self.coordinators.len());
@@ -122,18 +110,30 @@ impl Sim {
                     self.workers[index].trainer.lies = true;
                 }
             }
-            Fault::Drift => {
-                let index = self.some_rank_among_the_well();
-                let state = index.and_then(|index| self.workers[index].trainer.state.as_mut());
-                // What has just been digested may be on its way to the disk, and that of the last step is the last.
-                let tells = |state: &&mut State| !state.applied.0.is_multiple_of(self.law.spec.train.save_steps);
-                if let Some(state) = state.filter(tells) {
-                    state.drifted = true;
-                }
-            }
+            Fault::Drift => self.drift(),
             Fault::OldReport => return self.old_report(),
         }
         Ok(())
+    }
+
+    fn some_line(&mut self) -> Option<u64> {
+        self.some_worker().and_then(|worker| self.workers[worker.index].line)
+    }
+
+    fn some_way_to_the_store(&mut self) -> &mut StoreWay {
+        let index = self.rng.random_range(0..self.coordinators.len());
+        &mut self.coordinators[index].store
+    }
+
+    /// What a rank holds changes where no slot looks.
+    fn drift(&mut self) {
+        let index = self.some_rank_among_the_well();
+        let state = index.and_then(|index| self.workers[index].trainer.state.as_mut());
+        // What has just been digested may be on its way to the disk, and that of the last step is the last.
+        let tells = |state: &&mut State| !state.applied.0.is_multiple_of(self.law.spec.train.save_steps);
+        if let Some(state) = state.filter(tells) {
+            state.drifted = true;
+        }
     }
 
     /// The groups of a worker break for all of their ranks.
@@ -244,4 +244,9 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+/// Never shorter than before: what waits must not be overtaken.
+fn prolong(until: &mut Duration, to: Duration) {
+    *until = (*until).max(to);
 }
