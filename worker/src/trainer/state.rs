@@ -98,10 +98,8 @@ impl State {
         for layer in &family.law.catalog.layers {
             let width = |anchor: esta_proto::AnchorId| family.law.catalog.anchors[anchor.index()].width() as i64;
             let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, family.device));
-            let mut hollow = Weights::new("one of them");
-            hollow.insert("weight", zeros(&[width(layer.to), width(layer.from)]));
-            hollow.insert("bias", zeros(&[width(layer.to)]));
-            layers.absorb(&format!("stitch_layers.{}.", layer.id), hollow);
+            layers.insert(format!("stitch_layers.{}.weight", layer.id), zeros(&[width(layer.to), width(layer.from)]));
+            layers.insert(format!("stitch_layers.{}.bias", layer.id), zeros(&[width(layer.to)]));
         }
         Self::assemble(family, layers, Weights::new("none"))
     }
